@@ -1,0 +1,107 @@
+"""Durable files: written beside their target, made durable, renamed into place, the directory made durable too.
+
+POSIX promises that `rename` is atomic, not that it survives a power cut; for that the directory needs an fsync of its
+own. On macOS `fsync` hands the data to the drive but not through its cache; `F_FULLFSYNC` does (Apple, fsync(2)), and
+one such call flushes the whole drive cache, so a group of files needs it only once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+# Errors by which a file system says that it has no fsync for directories (some network and FUSE mounts).
+_FSYNC_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def _flush(descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def _flush_drive_cache(descriptor: int) -> None:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            # Network and some FUSE volumes have no F_FULLFSYNC; fsync is then all there is.
+            if error.errno not in _FSYNC_UNSUPPORTED:
+                raise
+            os.fsync(descriptor)
+
+else:
+
+    def _flush(descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def _flush_drive_cache(descriptor: int) -> None:
+        os.fsync(descriptor)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Make the bytes of these files durable. Raises OSError (ENOSPC and EIO surface here on some file systems)."""
+    descriptor = -1
+    try:
+        for path in paths:
+            if descriptor >= 0:
+                os.close(descriptor)
+                descriptor = -1
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            _flush(descriptor)
+        if descriptor >= 0 and sys.platform == "darwin":
+            _flush_drive_cache(descriptor)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the entries of a directory (names made, renamed or removed in it) durable.
+
+    A file system that cannot sync directories is taken as it is: there is nothing more to be asked of it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _flush_drive_cache(descriptor)
+    except OSError as error:
+        if error.errno not in _FSYNC_UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(directory: Path) -> None:
+    """`mkdir -p`, with every directory made on the way durable in its parent."""
+    missing: list[Path] = []
+    current = directory
+    while not current.is_dir():
+        missing.append(current)
+        if current.parent == current:
+            break
+        current = current.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_directory(made.parent)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` with `data`: a reader, and a restart after a crash, sees the old bytes or the new, never a mix.
+
+    Raises OSError; the old file is then untouched and the temporary one removed.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb", closefd=True) as stream:
+            stream.write(data)
+            stream.flush()
+            _flush_drive_cache(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)

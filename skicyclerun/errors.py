@@ -1,0 +1,256 @@
+"""Everything that can go wrong, as one tree. Each error carries what it is about and builds its own sentence.
+
+    SkicyclerunError
+    ├── UsageError                   what was typed or configured; nothing was touched
+    │   ├── ConfigError              a value of the configuration (key, value, what would be right)
+    │   ├── StageError               a stage that is unknown or not provided yet
+    │   ├── NoAlbumMatches           --album matched nothing
+    │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
+    ├── SourceError                  the library or the folder as a whole
+    │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
+    │   └── SourceStopped            the source cannot go on (permission denied, too many failures in a row)
+    ├── PhotoError                   one photo; it fails alone
+    │   ├── OriginalMissing          the library does not hold its original
+    │   ├── PhotoGone                the library no longer has it
+    │   ├── PhotoUnreadable          its bytes are not a picture we can read
+    │   ├── PhotoTimedOut            it took longer than the configuration allows
+    │   └── PhotoTransient           it may work the next time (a reply that timed out, a busy application)
+    ├── StateError                   the state database
+    │   ├── NoState                  there is none yet
+    │   ├── StateTooNew              written by a newer version
+    │   ├── StateDamaged             SQLite cannot read it
+    │   └── IllegalTransition        a step the state machine does not have
+    ├── StorageError                 the disk
+    │   ├── DiskFull
+    │   ├── NotWritable
+    │   └── OutsideFolder            a path that would leave the configured folders
+    ├── ArchiveError                 an archive
+    │   ├── ArchiveNotProved         reading back did not give what was written
+    │   ├── ArchiveUnknown           no archive of that name
+    │   └── RestoreRefused           a member or a target that must not be written
+    ├── LockHeld                     another run holds the lock
+    └── Cancelled                    the person said no; nothing was touched
+
+`str(error)` is a sentence for the person at the keyboard. `next_step`, where there is one, is what to type or do next.
+The exit codes are given in `commands/exit_codes.py` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class SkicyclerunError(Exception):
+    """Base of all; `str()` is a sentence, `next_step` what to do about it (empty where there is nothing to do)."""
+
+    next_step: str = ""
+
+    def __init__(self, sentence: str, *, next_step: str = "") -> None:
+        super().__init__(sentence)
+        if next_step:
+            self.next_step = next_step
+
+
+# ── what was typed or configured ──────────────────────────────────────────────────────────────────────────────────
+
+
+class UsageError(SkicyclerunError):
+    """A wrong argument or combination of arguments."""
+
+
+class ConfigError(UsageError):
+    """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file."""
+
+    def __init__(self, problem: str, *, key: str = "", file: Path | None = None, next_step: str = "") -> None:
+        self.key = key
+        self.problem = problem
+        self.file = file
+        where = f"{file}: " if file else ""
+        super().__init__(f"{where}{key + ': ' if key else ''}{problem}", next_step=next_step)
+
+
+class ConfigErrors(ConfigError):
+    """Several values are wrong; each has its own line."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        SkicyclerunError.__init__(self, "\n".join(str(error) for error in errors))
+        self.key, self.problem, self.file = errors[0].key, errors[0].problem, errors[0].file
+
+
+class StageError(UsageError):
+    """A stage that is unknown, or known and not provided yet."""
+
+
+class NoAlbumMatches(UsageError):
+    """--album matched nothing; `nearest` are titles that come close."""
+
+    def __init__(self, wanted: str, nearest: Sequence[str]) -> None:
+        self.wanted = wanted
+        self.nearest = tuple(nearest)
+        near = f" Nearest: {', '.join(repr(title) for title in nearest)}." if nearest else ""
+        super().__init__(
+            f"No album matches {wanted!r}.{near}", next_step="`skicyclerun albums` lists what the source offers."
+        )
+
+
+class UnfinishedRun(UsageError):
+    """A fresh run was asked for while an earlier one is unfinished; nothing is ever wiped silently."""
+
+    def __init__(self, run_id: int, remaining_albums: int) -> None:
+        self.run_id = run_id
+        self.remaining_albums = remaining_albums
+        super().__init__(
+            f"Run {run_id} is unfinished: {remaining_albums} album{'s' if remaining_albums != 1 else ''} still to do. "
+            "Nothing was touched.",
+            next_step="`skicyclerun run --resume` carries on with it; `skicyclerun run --fresh` gives it up and starts anew.",
+        )
+
+
+# ── the source ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SourceError(SkicyclerunError):
+    """The source as a whole; no photo can be fetched from it."""
+
+
+class LibraryError(SourceError):
+    """The named library is not one, cannot be read, or has a schema nobody here knows."""
+
+    def __init__(self, library: Path | str, problem: str, *, next_step: str = "") -> None:
+        self.library = str(library)
+        super().__init__(f"{library}: {problem}", next_step=next_step)
+
+
+class SourceStopped(SourceError):
+    """The source cannot go on in this run; what was exported is kept and what is left stays pending."""
+
+
+class PhotoError(SkicyclerunError):
+    """One photo cannot be exported; the rest of its album goes on. `str()` is the reason shown by `status`."""
+
+
+class OriginalMissing(PhotoError):
+    """The library knows the photo but does not hold its original (iCloud)."""
+
+
+class PhotoGone(PhotoError):
+    """The photo was in the album when it was listed and is no longer in the library."""
+
+
+class PhotoUnreadable(PhotoError):
+    """The bytes are empty, truncated, too large, or no picture at all."""
+
+
+class PhotoTimedOut(PhotoError):
+    """It took longer than `export.timeouts.photo`."""
+
+
+class PhotoTransient(PhotoError):
+    """May work the next time: retried with back-off before the photo is called failed."""
+
+
+# ── the state ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StateError(SkicyclerunError):
+    """The state database."""
+
+
+class NoState(StateError):
+    """There is no state database yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(
+            f"Nothing has been exported yet: there is no state at {path}.",
+            next_step="`skicyclerun run` starts the first export.",
+        )
+
+
+class StateTooNew(StateError):
+    """The database was written by a newer version; it is left as it is."""
+
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        self.path, self.found, self.known = path, found, known
+        super().__init__(
+            f"{path} was written by a newer skicyclerun (schema {found}; this one knows {known}). It was left as it is.",
+            next_step="Upgrade skicyclerun, or name another --lib-root.",
+        )
+
+
+class StateDamaged(StateError):
+    """SQLite cannot read the database. `kept_as` is where it was set aside, None if it stands where it was."""
+
+    def __init__(self, path: Path, problem: str, kept_as: Path | None = None) -> None:
+        self.path, self.kept_as = path, kept_as
+        kept = f" It was kept as {kept_as}." if kept_as else " It was left as it is."
+        super().__init__(
+            f"The state database {path} is damaged ({problem}).{kept}",
+            next_step="`skicyclerun rebuild-state` makes a new one from the exported files and master.json.",
+        )
+
+
+class IllegalTransition(StateError):
+    """A step the state machine does not have, or one whose starting state the database no longer holds."""
+
+
+# ── the disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StorageError(SkicyclerunError):
+    """A folder or a disk that cannot be written."""
+
+
+class DiskFull(StorageError):
+    """No space left. `path` is what was being written."""
+
+
+class NotWritable(StorageError):
+    """Read-only, or permission denied."""
+
+
+class OutsideFolder(StorageError):
+    """A path that would leave the configured folders, by `..`, an absolute name or a symbolic link."""
+
+    def __init__(self, path: Path | str, folder: Path | str) -> None:
+        self.path, self.folder = str(path), str(folder)
+        super().__init__(f"{path} would leave {folder}; it was not touched.")
+
+
+# ── archives ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ArchiveError(SkicyclerunError):
+    """An archive could not be written, read or restored; the outputs it is about are still in their folders."""
+
+
+class ArchiveNotProved(ArchiveError):
+    """Reading the archive back did not give what was written."""
+
+
+class ArchiveUnknown(ArchiveError):
+    """There is no archive of that name."""
+
+
+class RestoreRefused(ArchiveError):
+    """A member or a target that must not be written (outside the target, or there already)."""
+
+
+# ── running ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LockHeld(SkicyclerunError):
+    """Another run works in this lib_root. `holder` says who, as far as it is known."""
+
+    def __init__(self, lib_root: Path, holder: str) -> None:
+        self.lib_root, self.holder = lib_root, holder
+        super().__init__(
+            f"Another skicyclerun works in {lib_root}: {holder}.",
+            next_step="Wait for it, or look with `skicyclerun status`.",
+        )
+
+
+class Cancelled(SkicyclerunError):
+    """The person said no, or closed the dialog. Nothing was touched."""

@@ -1,0 +1,134 @@
+"""What is passed between the parts: albums, photos, what is known about them, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+
+class SourceKind(StrEnum):
+    """Where photos come from; the values of `export.source` but for `auto`."""
+
+    APPLE_PHOTOS = "apple_photos"
+    PHOTOS_LIBRARY = "photos_library"
+    FOLDER = "folder"
+
+
+class Component(StrEnum):
+    """Which part of a media item a photo row stands for; each is a file of its own."""
+
+    STILL = "still"
+    """A picture."""
+    VIDEO = "video"
+    """A media item that is a movie; copied unchanged with its own extension."""
+    LIVE_MOVIE = "live_movie"
+    """The moving half of a Live Photo, exported beside its still when `export.live_photos` is true."""
+
+
+class Rendering(StrEnum):
+    """Which of a photo's versions was exported."""
+
+    ORIGINAL = "original"
+    EDITED = "edited"
+    PREVIEW = "preview"
+    """The largest rendering the library holds, where the original is absent and `export.missing` is `preview`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """An album of a source. Its identity is `id`; titles repeat."""
+
+    id: str
+    title: str
+    folder_path: tuple[str, ...] = ()
+    """Titles of the folders it lies in, outermost first."""
+    photo_count: int = 0
+
+    @property
+    def path(self) -> str:
+        """The title with its folders, for people: `Folder1/SubFolder2/AlbumInFolder`."""
+        return "/".join((*self.folder_path, self.title))
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A media item, or one component of it, in album order. Identity is (`id`, `component`)."""
+
+    id: str
+    original_filename: str
+    """As the library knows it (`IMG_0001.HEIC`); untrusted, may hold any character."""
+    component: Component = Component.STILL
+    fingerprint: str = ""
+    """Changes when the photo, its edit or what the library knows about it changes; compared, never parsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """WGS 84. Degrees, metres above sea level, degrees clockwise from true north."""
+
+    latitude: float
+    longitude: float
+    altitude: float | None = None
+    heading: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryMetadata:
+    """What the library knows about a photo; it wins over what the file says.
+
+    An absent text or an empty tuple leaves what the file has. `date` None leaves the file's date; an aware date is
+    written with its offset, a naive one without.
+    """
+
+    date: datetime | None = None
+    location: Location | None = None
+    location_known: bool = True
+    """True: the library's word is final, and `location` None removes a position from the file. False: leave it."""
+    title: str | None = None
+    description: str | None = None
+    keywords: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    rating: int | None = None
+    """XMP Rating, 0 to 5; a favourite is 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A photo's bytes, on this disk, as the source hands them over. The file is read, never changed."""
+
+    path: Path
+    rendering: Rendering = Rendering.ORIGINAL
+    metadata: LibraryMetadata | None = None
+    """None: the source knows nothing beyond the file itself."""
+    note: str = ""
+    """Something the catalog and the report should say (`RAW developed`, `preview 1024×768`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFacts:
+    """What is true of a file that was written, read from what was written."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Lower-case hexadecimal."""
+    width: int | None = None
+    """Pixels, as displayed (after orientation); None for movies."""
+    height: int | None = None
+    date_taken: str | None = None
+    """ISO 8601 local time, with the offset where it is known."""
+    date_taken_utc: str | None = None
+    """ISO 8601 with `Z`; only where the offset is known."""
+    location: Location | None = None
+    title: str | None = None
+    description: str | None = None
+    keywords: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    rendering: Rendering = Rendering.ORIGINAL
+    note: str = ""
+    mtime_ns: int = 0
+    """Modification time given to the file, nanoseconds since the epoch."""
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further facts for the catalog, by key; kept small."""

@@ -1,0 +1,52 @@
+"""The protocol of a source: list albums, snapshot an album's photos, fetch one photo.
+
+One contract suite (tests/test_source_contract.py) holds every source to this.
+
+- Ids are stable: the same library gives the same ids in the same order until it is changed.
+- A listing is a snapshot; what changes afterwards shows as `PhotoGone` or is left for the next run.
+- The library is never written, not even its WAL.
+- `fetch` of several photos may run at once when `parallel` is true; otherwise the caller fetches one at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from skicyclerun.models import Album, Fetched, Photo, SourceKind
+
+
+class Source(Protocol):
+    """A place photos come from. Methods raise SourceError for the whole source, PhotoError for one photo."""
+
+    kind: SourceKind
+    parallel: bool
+
+    @property
+    def location(self) -> str:
+        """The path of the library or folder, or the name of the application; for people and for the run's row."""
+        ...
+
+    async def open(self) -> None:
+        """Pre-flight: find the library, check that it can be read. Raises LibraryError or SourceStopped."""
+        ...
+
+    async def albums(self) -> list[Album]:
+        """All albums, empty ones included, in the source's order."""
+        ...
+
+    async def photos(self, album_id: str) -> list[Photo]:
+        """The album's photos in album order; a Live Photo's movie follows its still. Raises SourceError."""
+        ...
+
+    async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
+        """Bring one photo's current version to a readable file.
+
+        `attempt_directory` does not exist; a source that must write makes it and writes only there, and the caller
+        removes it. Raises PhotoError (the photo fails alone) or SourceStopped (the run stops).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release everything. Safe to call twice, and without `open`."""
+        ...
