@@ -1,0 +1,121 @@
+"""What a run tells the person who watches it. Facts for display only: dropping one loses nothing but a line.
+
+Names, titles and reasons come from libraries and file systems and may hold any character; each renderer makes them
+safe for where it writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias
+
+Outcome: TypeAlias = Literal["exported", "failed", "missing", "skipped", "kept"]
+"""What became of a photo: `kept` was exported before and is still right, `skipped` is left out by a setting."""
+
+ArchivePhase: TypeAlias = Literal["writing", "proving", "cleaning"]
+
+Level: TypeAlias = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins, or carries on."""
+
+    run_id: int
+    albums: int
+    photos: int | None
+    """None where the source cannot tell before the albums are opened."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumStarted:
+    """Album `number` of `of` begins; `photos` is how many it is expected to hold."""
+
+    number: int
+    of: int
+    title: str
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFinished:
+    """Photo `number` of the album's `of` is accounted for. Arrival order, so numbers may not be in album order."""
+
+    album_number: int
+    albums: int
+    number: int
+    of: int
+    name: str
+    outcome: Outcome
+    size: int
+    """Bytes written; 0 where nothing was."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumFinished:
+    """An album has come to an end, `done` or `failed` (`status`), or was interrupted (`pending`)."""
+
+    number: int
+    of: int
+    title: str
+    status: str
+    exported: int
+    failed: int
+    missing: int
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveProgress:
+    """How far the archiver is: bytes of the phase, and the file in hand."""
+
+    phase: ArchivePhase
+    done_bytes: int
+    total_bytes: int
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence for the person."""
+
+    text: str
+    level: Level = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """Albums by status, photos exported in this run, and how long it took."""
+
+    done: int
+    failed: int
+    pending: int
+    exported: int
+    seconds: float
+
+
+ProgressEvent: TypeAlias = (
+    RunStarted | AlbumStarted | PhotoFinished | AlbumFinished | ArchiveProgress | Notice | RunFinished
+)
+
+
+class Renderer(Protocol):
+    """Shows events. Neither method ever raises for a stream that has gone away: a run outlives its terminal."""
+
+    def handle(self, event: ProgressEvent) -> None:
+        """Show one event. Called from one thread at a time."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was. Safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
