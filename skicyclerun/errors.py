@@ -3,6 +3,7 @@
     SkicyclerunError
     ├── UsageError                   what was typed or configured; nothing was touched
     │   ├── ConfigError              a value of the configuration (key, value, what would be right)
+    │   │   └── EnvironmentUnset     it refers to an environment variable that is not set
     │   ├── StageError               a stage that is unknown or not provided yet
     │   ├── NoAlbumMatches           --album matched nothing
     │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
@@ -68,6 +69,22 @@ class ConfigError(UsageError):
         self.file = file
         where = f"{file}: " if file else ""
         super().__init__(f"{where}{key + ': ' if key else ''}{problem}", next_step=next_step)
+
+
+class EnvironmentUnset(ConfigError):
+    """A value refers to an environment variable that is not set; `variable` is its name."""
+
+    def __init__(self, variable: str, *, key: str, file: Path | None = None) -> None:
+        self.variable = variable
+        is_root = variable == "SKICYCLERUN_LIB_ROOT"
+        super().__init__(
+            f"the environment variable {variable} is not set",
+            key=key,
+            file=file,
+            next_step="Type `export SKICYCLERUN_LIB_ROOT=/where/the/albums/go`, or name the folder with --lib-root."
+            if is_root
+            else f"Type `export {variable}=…`, or give a default in the configuration: `${{{variable}:default}}`.",
+        )
 
 
 class ConfigErrors(ConfigError):
