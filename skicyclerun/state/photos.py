@@ -1,0 +1,235 @@
+"""Rows of the table `photos`: planned with the final file name, then exported, failed, missing or left out."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+from skicyclerun.errors import IllegalTransition
+from skicyclerun.fault_points import fault_point
+from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
+from skicyclerun.state.store import Row, Store, Transaction
+
+
+class PhotoStatus(StrEnum):
+    """What became of a photo of an album."""
+
+    PLANNED = "planned"
+    EXPORTED = "exported"
+    FAILED = "failed"
+    MISSING = "missing"
+    """The library does not hold its original."""
+    LEFT_OUT = "left_out"
+    """A setting says to leave it out (videos, `export.missing: skip`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPlan:
+    """A photo with the file name it will have; `left_out` with why, if a setting leaves it out from the start."""
+
+    photo: Photo
+    file_name: str
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoToDo:
+    """A planned photo that is not exported yet."""
+
+    row_id: int
+    photo: Photo
+    file_name: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The file is durable under its final name."""
+
+    row_id: int
+    path_key: str
+    facts: ExportedFacts
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotExported:
+    """No file; `status` is failed, missing or left_out."""
+
+    row_id: int
+    status: PhotoStatus
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRow:
+    """A photo row whole, for reports."""
+
+    id: int
+    photo: Photo
+    file_name: str
+    status: PhotoStatus
+    attempts: int
+    reason: str
+    size: int | None
+    sha256: str | None
+
+    @classmethod
+    def of(cls, row: Row) -> PhotoRow:
+        return cls(
+            id=row["id"],
+            photo=_photo(row),
+            file_name=row["file_name"],
+            status=PhotoStatus(row["status"]),
+            attempts=row["attempts"],
+            reason=row["reason"],
+            size=row["size"],
+            sha256=row["sha256"],
+        )
+
+
+def _photo(row: Row) -> Photo:
+    return Photo(
+        id=row["source_id"],
+        original_filename=row["original_filename"],
+        component=Component(row["component"]),
+        fingerprint=row["fingerprint"],
+    )
+
+
+def path_key(folder: str, file_name: str) -> str:
+    """`folder/file_name` as a case-insensitive, normalisation-insensitive disk (APFS by default) compares it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", f"{folder}/{file_name}").casefold())
+
+
+def facts_to_json(facts: ExportedFacts) -> str:
+    """What the catalog says of a file, for the column `facts`; size, sha256 and mtime have columns of their own."""
+    known: dict[str, object] = {
+        "width": facts.width,
+        "height": facts.height,
+        "date_taken": facts.date_taken,
+        "date_taken_utc": facts.date_taken_utc,
+        "title": facts.title,
+        "description": facts.description,
+        "keywords": list(facts.keywords),
+        "persons": list(facts.persons),
+        "note": facts.note,
+        "extra": facts.extra,
+    }
+    if facts.rendering is not Rendering.ORIGINAL:
+        known["rendering"] = facts.rendering.value
+    if facts.location:
+        place = facts.location
+        known["location"] = [place.latitude, place.longitude, place.altitude, place.heading]
+    return orjson.dumps({key: value for key, value in known.items() if value not in (None, "", [], {})}).decode()
+
+
+def facts_from_row(row: Row) -> ExportedFacts:
+    """The facts of an exported row (columns size, sha256, mtime_ns, facts)."""
+    known = orjson.loads(row["facts"] or "{}")
+    place = known.get("location")
+    return ExportedFacts(
+        size=row["size"],
+        sha256=row["sha256"],
+        width=known.get("width"),
+        height=known.get("height"),
+        date_taken=known.get("date_taken"),
+        date_taken_utc=known.get("date_taken_utc"),
+        location=Location(*place) if place else None,
+        title=known.get("title"),
+        description=known.get("description"),
+        keywords=tuple(known.get("keywords", ())),
+        persons=tuple(known.get("persons", ())),
+        rendering=Rendering(known.get("rendering", Rendering.ORIGINAL)),
+        note=known.get("note", ""),
+        mtime_ns=row["mtime_ns"],
+        extra=known.get("extra", {}),
+    )
+
+
+async def insert_plans(transaction: Transaction, album_id: int, folder: str, plans: Sequence[PhotoPlan]) -> None:
+    """Enter an album's photos, in the transaction that starts the album."""
+    await transaction.execute_many(
+        "insert_photo",
+        [
+            {
+                "album": album_id,
+                "position": position,
+                "source_id": plan.photo.id,
+                "component": plan.photo.component,
+                "original_filename": plan.photo.original_filename,
+                "fingerprint": plan.photo.fingerprint,
+                "file_name": plan.file_name,
+                "status": PhotoStatus.LEFT_OUT if plan.left_out else PhotoStatus.PLANNED,
+                "reason": plan.left_out,
+                "path_key": path_key(folder, plan.file_name),
+            }
+            for position, plan in enumerate(plans, start=1)
+        ],
+    )
+
+
+async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:
+    """The album's planned photos in album order: where a restart continues."""
+    return [
+        PhotoToDo(row["id"], _photo(row), row["file_name"], row["attempts"])
+        for row in await store.all("photos_to_do", {"album": album_id})
+    ]
+
+
+async def of_album(store: Store, album_id: int) -> list[PhotoRow]:
+    """All photo rows of an album, in album order."""
+    return [PhotoRow.of(row) for row in await store.all("photos_of_album", {"album": album_id})]
+
+
+async def commit_group(store: Store, outcomes: Sequence[Exported | NotExported]) -> None:
+    """Commit what became of a group of photos, all or none. Exported ones must be durable on disk already.
+
+    Raises IllegalTransition if one of them is no longer planned.
+    """
+    exported = [outcome for outcome in outcomes if isinstance(outcome, Exported)]
+    others = [outcome for outcome in outcomes if isinstance(outcome, NotExported)]
+    async with store.transaction() as transaction:
+        await transaction.execute_many(
+            "supersede_present", [{"path_key": outcome.path_key, "id": outcome.row_id} for outcome in exported]
+        )
+        changed = await transaction.execute_many(
+            "photo_exported",
+            [
+                {
+                    "id": outcome.row_id,
+                    "attempts": outcome.attempts,
+                    "size": outcome.facts.size,
+                    "sha256": outcome.facts.sha256,
+                    "mtime_ns": outcome.facts.mtime_ns,
+                    "facts": facts_to_json(outcome.facts),
+                    "exported_at": transaction.now,
+                }
+                for outcome in exported
+            ],
+        )
+        changed += await transaction.execute_many(
+            "photo_not_exported",
+            [
+                {
+                    "id": outcome.row_id,
+                    "status": outcome.status,
+                    "attempts": outcome.attempts,
+                    "reason": outcome.reason,
+                }
+                for outcome in others
+            ],
+        )
+        if changed != len(outcomes):
+            raise IllegalTransition(f"{len(outcomes) - changed} of {len(outcomes)} photos were no longer planned.")
+    fault_point("group.committed")
+
+
+async def names_of_ours_in(store: Store, folder: str) -> set[str]:
+    """File names in an album folder that rows speak for: files of ours, which a new export may replace."""
+    return {row["file_name"] for row in await store.all("names_of_ours_in_folder", {"folder": folder})}

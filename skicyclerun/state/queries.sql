@@ -1,0 +1,176 @@
+-- Every statement the program runs, by name. Loaded by store.py; the parameters are named as the columns they fill.
+
+-- name: record_transition
+INSERT INTO transitions (subject, subject_id, from_status, trigger, to_status, reason, at)
+VALUES (:subject, :subject_id, :from_status, :trigger, :to_status, :reason, :at)
+
+-- name: transitions_of
+SELECT * FROM transitions WHERE subject = :subject AND subject_id = :subject_id ORDER BY id
+
+-- ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_run
+INSERT INTO runs (status, mode, stages, source_kind, source_location, selection, options, started_at)
+VALUES ('active', :mode, :stages, :source_kind, :source_location, :selection, :options, :started_at)
+
+-- name: run_by_id
+SELECT * FROM runs WHERE id = :id
+
+-- name: latest_run
+SELECT * FROM runs ORDER BY id DESC LIMIT 1
+
+-- name: all_runs
+SELECT * FROM runs ORDER BY id
+
+-- name: step_run
+UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
+WHERE id = :id AND status = :from_status
+
+-- name: mark_run_planned
+UPDATE runs SET planned = 1 WHERE id = :id AND planned = 0
+
+-- ── albums ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_album
+INSERT INTO albums (run_id, position, source_id, title, folder_path, folder, listed)
+VALUES (:run_id, :position, :source_id, :title, :folder_path, :folder, :listed)
+
+-- name: album_by_id
+SELECT * FROM albums WHERE id = :id
+
+-- name: albums_of_run
+SELECT * FROM albums WHERE run_id = :run_id ORDER BY position
+
+-- name: albums_of_run_with_status
+SELECT * FROM albums WHERE run_id = :run_id AND status = :status ORDER BY position
+
+-- name: count_albums_by_status
+SELECT status, COUNT(*) AS albums FROM albums WHERE run_id = :run_id GROUP BY status
+
+-- name: start_album
+UPDATE albums SET status = :to_status, attempts = attempts + 1, reason = '', ended_at = NULL,
+                  started_at = COALESCE(started_at, :now)
+WHERE id = :id AND status = :from_status
+
+-- name: end_album
+UPDATE albums SET status = :to_status, reason = :reason, ended_at = :now, seconds = seconds + :seconds
+WHERE id = :id AND status = :from_status
+
+-- name: retry_album
+UPDATE albums SET status = :to_status, reason = '', ended_at = NULL WHERE id = :id AND status = :from_status
+
+-- name: set_album_expected
+UPDATE albums SET expected = :expected WHERE id = :id AND expected IS NULL
+
+-- name: album_counts_of_run
+SELECT albums.id,
+       COUNT(photos.id) AS rows_planned,
+       COALESCE(SUM(photos.status = 'exported'), 0) AS exported,
+       COALESCE(SUM(photos.status = 'failed'), 0) AS failed,
+       COALESCE(SUM(photos.status = 'missing'), 0) AS missing,
+       COALESCE(SUM(photos.status = 'left_out'), 0) AS left_out,
+       COALESCE(SUM(photos.status = 'planned'), 0) AS planned,
+       COALESCE(SUM(CASE WHEN photos.status = 'exported' THEN photos.size END), 0) AS bytes
+FROM albums LEFT JOIN photos ON photos.album = albums.id
+WHERE albums.run_id = :run_id
+GROUP BY albums.id ORDER BY albums.position
+
+-- ── which folder an album has ───────────────────────────────────────────────────────────────────────────────────
+
+-- name: album_folders_of_source
+SELECT album_id, folder FROM album_folders WHERE source_kind = :source_kind AND source_location = :source_location
+
+-- name: put_album_folder
+INSERT INTO album_folders (source_kind, source_location, album_id, folder)
+VALUES (:source_kind, :source_location, :album_id, :folder)
+ON CONFLICT (source_kind, source_location, album_id) DO UPDATE SET folder = excluded.folder
+
+-- name: forget_album_folder
+DELETE FROM album_folders
+WHERE source_kind = :source_kind AND source_location = :source_location AND album_id = :album_id
+
+-- name: folders_in_use
+-- Folders that hold files we exported and that have not been cleaned since, with the album they belong to.
+SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, albums.folder
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1
+
+-- ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_photo
+INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, reason,
+                    path_key)
+VALUES (:album, :position, :source_id, :component, :original_filename, :fingerprint, :file_name, :status, :reason,
+        :path_key)
+
+-- name: photos_to_do
+SELECT id, position, source_id, component, original_filename, fingerprint, file_name, attempts
+FROM photos WHERE album = :album AND status = 'planned' ORDER BY position
+
+-- name: photos_of_album
+SELECT * FROM photos WHERE album = :album ORDER BY position
+
+-- name: photos_not_exported
+SELECT photos.*, albums.title AS album_title FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = :run_id AND photos.status IN ('failed', 'missing', 'planned')
+ORDER BY albums.position, photos.position
+
+-- name: supersede_present
+UPDATE photos SET present = 0 WHERE present = 1 AND path_key = :path_key AND id <> :id
+
+-- name: photo_exported
+UPDATE photos SET status = 'exported', attempts = attempts + :attempts, reason = '', size = :size, sha256 = :sha256,
+                  mtime_ns = :mtime_ns, facts = :facts, exported_at = :exported_at, present = 1
+WHERE id = :id AND status = 'planned'
+
+-- name: photo_not_exported
+UPDATE photos SET status = :status, attempts = attempts + :attempts, reason = :reason
+WHERE id = :id AND status = 'planned'
+
+-- name: retry_photos
+UPDATE photos SET status = 'planned', reason = '' WHERE album = :album AND status IN ('failed', 'missing')
+
+-- name: album_accounting
+SELECT COUNT(*) AS rows_planned,
+       COALESCE(SUM(status = 'exported'), 0) AS exported,
+       COALESCE(SUM(status = 'failed'), 0) AS failed,
+       COALESCE(SUM(status = 'missing'), 0) AS missing,
+       COALESCE(SUM(status = 'left_out'), 0) AS left_out,
+       COALESCE(SUM(status = 'planned'), 0) AS planned,
+       COALESCE(SUM(CASE WHEN status = 'exported' THEN size END), 0) AS bytes
+FROM photos WHERE album = :album
+
+-- name: names_of_ours_in_folder
+-- Exported and there, or planned by a run that was stopped between the rename and the commit.
+SELECT photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.folder = :folder AND (photos.present = 1 OR photos.status = 'planned')
+
+-- name: present_photos
+SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
+       runs.source_kind
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: none_present
+UPDATE photos SET present = 0 WHERE present = 1
+
+-- ── archives ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_archive
+INSERT INTO archives (run_id, status, clean, timestamp, created_at)
+VALUES (:run_id, 'pending', :clean, :timestamp, :created_at)
+
+-- name: archive_by_id
+SELECT * FROM archives WHERE id = :id
+
+-- name: archive_of_run
+SELECT * FROM archives WHERE run_id = :run_id ORDER BY id DESC LIMIT 1
+
+-- name: open_archives
+SELECT * FROM archives WHERE status NOT IN ('done', 'failed') ORDER BY id
+
+-- name: step_archive
+UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file, file), size = COALESCE(:size, size),
+                    files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
+WHERE id = :id AND status = :from_status

@@ -1,0 +1,289 @@
+"""The connection to the state database: opening, migrating, reading, and writing in whole transactions.
+
+The only module that imports aiosqlite. Every write happens inside `Store.transaction()`: one lock, `BEGIN IMMEDIATE`
+to COMMIT or ROLLBACK, shielded from cancellation, because cancelling an awaited statement neither cancels it nor
+closes its transaction (measured; see docs/architecture.md). Keep only SQL inside.
+
+Durability: WAL with `synchronous = FULL` syncs the log at every commit, and `fullfsync` makes that a real flush on
+macOS (https://sqlite.org/pragma.html#pragma_fullfsync). Group commits are what makes it cheap.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiosqlite
+import anyio
+
+from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateTooNew
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+Row = sqlite3.Row
+
+_MIGRATION_NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
+_BUSY_SECONDS: Final = 30
+
+
+def _named_queries() -> dict[str, str]:
+    """The statements of queries.sql, by the name in the `-- name:` line above each."""
+    text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
+    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+QUERIES: Final = _named_queries()
+
+
+def _migrations() -> list[tuple[int, str]]:
+    entries = (files(__package__) / "migrations").iterdir()
+    named = ((entry, _MIGRATION_NAME.fullmatch(entry.name)) for entry in entries)
+    return sorted((int(match[1]), entry.read_text(encoding="utf-8")) for entry, match in named if match)
+
+
+def statements(script: str) -> list[str]:
+    """Split a script into statements as SQLite does, so that a trigger's inner semicolons do not cut it."""
+    found: list[str] = []
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            found.append(pending.strip())
+            pending = ""
+    if any(line.strip() and not line.strip().startswith("--") for line in pending.splitlines()):
+        raise ValueError(f"unfinished statement: {pending.strip()[:60]!r}")
+    return found
+
+
+def utc_now() -> str:
+    """Now, as the database writes it: ISO 8601 UTC, milliseconds, `Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Transaction:
+    """Statements of one write transaction. Only handed out by `Store.transaction()`."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self.now = utc_now()
+
+    async def execute(self, query: str, parameters: Parameters = ()) -> int:
+        """Run the named query; returns the number of rows it changed."""
+        async with self._connection.execute(QUERIES[query], parameters) as cursor:
+            return cursor.rowcount
+
+    async def insert(self, query: str, parameters: Parameters = ()) -> int:
+        """Run the named INSERT; returns the id of the row."""
+        async with self._connection.execute(QUERIES[query], parameters) as cursor:
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    async def execute_many(self, query: str, rows: Iterable[Parameters]) -> int:
+        """Run the named query for each row, in one hop to the database's thread; returns the rows changed in all."""
+        async with self._connection.executemany(QUERIES[query], rows) as cursor:
+            return max(cursor.rowcount, 0)
+
+    async def one(self, query: str, parameters: Parameters = ()) -> Row | None:
+        async with self._connection.execute(QUERIES[query], parameters) as cursor:
+            return await cursor.fetchone()
+
+    async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
+        return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
+
+
+class Store:
+    """An open state database. `async with Store.open(path) as store:`"""
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._writing = anyio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open for writing, creating and migrating as needed. The caller holds the run lock.
+
+        Raises StateTooNew, StateDamaged, NotWritable or DiskFull; the file is left as it was.
+        """
+        try:
+            await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+            connection = await _connect(f"file:{_quoted(path)}", uri=True)
+        except (OSError, sqlite3.Error) as error:
+            raise _translated(error, path) from error
+        store = cls(path, connection)
+        try:
+            await store._prepare()
+        except (OSError, sqlite3.Error) as error:
+            await store.close()
+            raise _translated(error, path) from error
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await store.close()
+            raise
+        return store
+
+    @classmethod
+    async def open_to_read(cls, path: Path) -> Self:
+        """Open for reading only, also while a run writes. Raises NoState, StateTooNew, StateDamaged, NotWritable."""
+        if not await anyio.Path(path).is_file():
+            raise NoState(path)
+        error: sqlite3.Error | OSError | None = None
+        # WAL readers need the -shm file beside the database; on a read-only disk only `immutable` opens it.
+        for flags in ("mode=ro", "mode=ro&immutable=1"):
+            try:
+                connection = await _connect(f"file:{_quoted(path)}?{flags}", uri=True)
+            except (sqlite3.Error, OSError) as failed:
+                error = failed
+                continue
+            store = cls(path, connection)
+            try:
+                await store._check_version()
+                return store
+            except sqlite3.OperationalError as failed:
+                await store.close()
+                error = failed
+            except sqlite3.Error as failed:
+                await store.close()
+                raise _translated(failed, path) from failed
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await store.close()
+                raise
+        assert error is not None
+        raise _translated(error, path) from error
+
+    async def _prepare(self) -> None:
+        connection = self._connection
+        version = await self._check_version()
+        if version:
+            problem = await check_integrity(connection)
+            if problem:
+                raise StateDamaged(self.path, problem)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON"):
+            await connection.execute_fetchall(f"PRAGMA {pragma}")
+        for number, script in _migrations():
+            if number <= version:
+                continue
+            with anyio.CancelScope(shield=True):
+                await connection.execute("BEGIN IMMEDIATE")
+                try:
+                    for statement in statements(script):
+                        await connection.execute(statement)
+                    await connection.execute(f"PRAGMA user_version = {number}")
+                    await connection.execute("COMMIT")
+                except BaseException:
+                    await connection.execute("ROLLBACK")
+                    raise
+
+    async def _check_version(self) -> int:
+        known = _migrations()[-1][0]
+        rows = list(await self._connection.execute_fetchall("PRAGMA user_version"))
+        version = int(rows[0][0])
+        if version > known:
+            raise StateTooNew(self.path, version, known)
+        if version == 0:
+            tables = list(await self._connection.execute_fetchall("SELECT name FROM sqlite_master LIMIT 1"))
+            if tables:
+                raise StateDamaged(self.path, "it is an SQLite database of another program")
+        return version
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """All or nothing, and never half cancelled. Raises DiskFull, NotWritable or StateDamaged."""
+        async with self._writing:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield Transaction(self._connection)
+                    except BaseException:
+                        if self._connection.in_transaction:
+                            await self._connection.execute("ROLLBACK")
+                        raise
+                    await self._connection.execute("COMMIT")
+                except sqlite3.IntegrityError:
+                    raise
+                except sqlite3.Error as error:
+                    if self._connection.in_transaction:
+                        await self._connection.execute("ROLLBACK")
+                    raise _translated(error, self.path) from error
+
+    async def one(self, query: str, parameters: Parameters = ()) -> Row | None:
+        """The first row of the named query, or None."""
+        rows = await self.all(query, parameters)
+        return rows[0] if rows else None
+
+    async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows of the named query. Raises StateDamaged."""
+        try:
+            return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
+        except sqlite3.Error as error:
+            raise _translated(error, self.path) from error
+
+
+async def _connect(database: str, *, uri: bool) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(database, uri=uri, isolation_level=None, timeout=_BUSY_SECONDS)
+    try:
+        connection.row_factory = sqlite3.Row
+        await connection.execute_fetchall("PRAGMA foreign_keys = ON")
+        return connection
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await connection.close()
+        raise
+
+
+async def check_integrity(connection: aiosqlite.Connection) -> str:
+    """What `PRAGMA quick_check` finds wrong, empty if nothing. Reads the whole file; not the indexes' contents."""
+    try:
+        rows = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    found = str(rows[0][0])
+    return "" if found == "ok" else found.splitlines()[0]
+
+
+def _quoted(path: Path) -> str:
+    # Characters that end or change the meaning of an SQLite URI: https://sqlite.org/uri.html#the_uri_path
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _translated(error: Exception, path: Path) -> StateError | DiskFull | NotWritable:
+    """SQLite's and the system's errors, as sentences of ours. The one boundary to both."""
+    text = str(error)
+    if "disk is full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"The disk is full: {path} could not be written. What was committed before is kept.",
+            next_step="Free some space, then `skicyclerun run --resume`.",
+        )
+    unwritable = ("readonly", "read-only", "unable to open", "permission denied")
+    if isinstance(error, OSError) or any(phrase in text.lower() for phrase in unwritable):
+        return NotWritable(
+            f"{path} cannot be opened or written ({text}).", next_step="Check the disk and the folder's permissions."
+        )
+    if "locked" in text or "busy" in text:
+        return StateError(
+            f"{path} is in use by another program ({text}). Nothing was lost.",
+            next_step="Close the other program and type the command again.",
+        )
+    return StateDamaged(path, text)
