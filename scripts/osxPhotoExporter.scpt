@@ -128,7 +128,8 @@ end preflight
 
 on listAlbums(eventSeconds)
 	set theRecords to {}
-	repeat with thisEntry in albumEntries(eventSeconds)
+	set theEntries to albumEntries(eventSeconds)
+	repeat with thisEntry in theEntries
 		set thePath to joined(entryFolders of thisEntry, listSeparator)
 		set theFields to {entryId of thisEntry, thePath, entryName of thisEntry, (entryCount of thisEntry) as text}
 		set end of theRecords to joined(theFields, fieldSeparator)
@@ -497,18 +498,25 @@ end isWritable
 
 ---------- Folder names ----------
 
--- / : \ * ? " < > | and control characters become _, leading and trailing dots and spaces go, at most 240 bytes of UTF-8
--- (which leaves room for a number), never empty, never a device name of Windows.
+-- / : \ * ? " < > |, control characters and bidirectional overrides become _, leading and trailing dots and spaces go,
+-- at most 240 bytes of UTF-8 (which leaves room for a number), never empty, never a device name of Windows.
 on folderNameFor(theTitle)
 	set theCodes to {}
-	repeat with thisCode in codesOf(theTitle)
+	set titleCodes to codesOf(theTitle)
+	repeat with thisCode in titleCodes
 		set theCode to contents of thisCode
-		if theCode < 32 or (theCode > 126 and theCode < 160) or {34, 42, 47, 58, 60, 62, 63, 92, 124} contains {theCode} then set theCode to 95
+		if theCode < 32 or (theCode > 126 and theCode < 160) then
+			set theCode to 95
+		else if {34, 42, 47, 58, 60, 62, 63, 92, 124} contains {theCode} then
+			set theCode to 95
+		else if (theCode > 8231 and theCode < 8239) or (theCode > 8293 and theCode < 8298) then
+			set theCode to 95
+		end if
 		set end of theCodes to theCode
 	end repeat
 	set theCodes to codesWithinBytes(codesTrimmed(theCodes), 240)
 	set theCodes to codesTrimmed(theCodes)
-	if (count of theCodes) is 0 then return "_"
+	if (count of theCodes) is 0 then return "untitled"
 	set theName to string id theCodes
 	if isDeviceName(theName) then set theName to "_" & theName
 	return theName
@@ -516,11 +524,11 @@ end folderNameFor
 
 on codesTrimmed(theCodes)
 	repeat while (count of theCodes) > 0
-		if {32, 46} does not contain {item 1 of theCodes} then exit repeat
+		if {32, 46, 160} does not contain {item 1 of theCodes} then exit repeat
 		set theCodes to rest of theCodes
 	end repeat
 	repeat while (count of theCodes) > 0
-		if {32, 46} does not contain {item -1 of theCodes} then exit repeat
+		if {32, 46, 160} does not contain {item -1 of theCodes} then exit repeat
 		if (count of theCodes) is 1 then
 			set theCodes to {}
 		else
@@ -557,7 +565,7 @@ on isDeviceName(theName)
 	set AppleScript's text item delimiters to savedDelimiters
 	if {"CON", "PRN", "AUX", "NUL"} contains {theStem} then return true
 	if (count of theStem) is not 4 then return false
-	return (theStem starts with "COM" or theStem starts with "LPT") and "123456789" contains (character 4 of theStem)
+	return (theStem starts with "COM" or theStem starts with "LPT") and "0123456789" contains (character 4 of theStem)
 end isDeviceName
 
 -- AppleScript compares without regard to case, as a case-insensitive disk does.
