@@ -1,0 +1,417 @@
+"""Reads the database of a `.photoslibrary` through osxphotos, from a copy, quietly.
+
+Opening `Photos.sqlite` where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
+for a read-only connection (https://sqlite.org/wal.html#read_only_databases). So the database and its WAL are copied
+to a temporary folder and osxphotos is pointed at the copy (`PhotosDB(dbfile=copy, library_path=library)`); the `-shm`
+is left behind, SQLite builds a new one. Photos may be open meanwhile: a copy that a checkpoint ran into is taken again.
+
+This is also the one boundary at which osxphotos' and SQLite's exceptions are translated into ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import plistlib
+import shutil
+import sqlite3
+import stat
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from skicyclerun.errors import LibraryError, SkicyclerunError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_FULL_DISK_ACCESS: Final = (
+    "Allow your terminal under System Settings → Privacy & Security → Full Disk Access, then open a new one."
+)
+_CHECK_PERMISSIONS: Final = "Check the permissions of the library and of the folders above it."
+
+#: What an export never asks for. osxphotos reads it for every photo of the library; leaving it out makes loading
+#: several times faster and smaller. Methods of PhotosDB in osxphotos 0.75 to 0.77; one that is renamed is merely read.
+_NOT_NEEDED: Final = (
+    "_process_comments",
+    "_process_exifinfo",
+    "_process_faceinfo",
+    "_process_moments",
+    "_process_scoreinfo",
+    "_process_searchinfo",
+    "_process_shared_library_info",
+)
+
+_COPY_ATTEMPTS: Final = 6
+_BLOCK: Final = 4 << 20
+_WAL_HEADER: Final = 32
+
+
+class Asset(Protocol):
+    """The part of `osxphotos.PhotoInfo` that is used here; every name is in its documented interface."""
+
+    uuid: str
+    original_filename: str
+    date: datetime | None
+    date_modified: datetime | None
+    tzoffset: int | None
+    path: str | None
+    path_edited: str | None
+    path_live_photo: str | None
+    path_edited_live_photo: str | None
+    path_derivatives: list[str]
+    location: tuple[float | None, float | None]
+    title: str | None
+    description: str | None
+    keywords: list[str]
+    persons: list[str | None]
+    favorite: bool
+    hidden: bool
+    intrash: bool
+    ismovie: bool
+    ismissing: bool
+    isreference: bool
+    live_photo: bool
+    slow_mo: bool
+    has_raw: bool
+    hasadjustments: bool
+    adjustment_type: int | None
+    burst: bool
+    burst_selected: bool
+    burst_key: bool
+    visible: bool
+    original_filesize: int | None
+    fingerprint: str | None
+
+
+class AlbumRecord(Protocol):
+    """The part of `osxphotos.AlbumInfo` that is used here."""
+
+    uuid: str
+    title: str | None
+    photos: list[Asset]
+    folder_names: list[str]
+    library_list_order: tuple[int, ...]
+
+
+class Abandoned(Exception):
+    """Nobody waits for this library any more; raised inside the loading thread only."""
+
+
+class _Forward(logging.Handler):
+    """osxphotos' own messages go to our log at debug level: they are about its support matrix, not about photos."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.debug("osxphotos: %s", record.getMessage())
+
+
+class PhotosDatabase:
+    """An opened library: osxphotos' view of a private copy of its database, and what osxphotos does not read.
+
+    Made by `load`; `close` removes the copy. Reading from several threads at once is safe.
+    """
+
+    def __init__(self, photosdb: Any, directory: Path) -> None:
+        self._photosdb = photosdb
+        self._directory = directory
+        self.place: dict[str, tuple[float | None, float | None]] = {}
+        """Altitude in metres and heading in degrees by photo, where Photos knows one of them."""
+        self.inferred_offset: dict[str, int] = {}
+        """Seconds east of UTC that Photos inferred, for photos without a time zone of their own."""
+
+    @property
+    def albums(self) -> list[AlbumRecord]:
+        """The user's own albums, not in the trash: neither smart, shared nor project albums."""
+        return cast("list[AlbumRecord]", self._photosdb.album_info)
+
+    def asset(self, uuid: str) -> Asset | None:
+        """The photo of that id, None if the library has none."""
+        return cast("Asset | None", self._photosdb.get_photo(uuid))
+
+    def read_places(self) -> None:
+        """Fill `place` and `inferred_offset`; columns that this Photos version does not have are left out."""
+        connection = sqlite3.connect(f"{Path(self._photosdb._tmp_db).as_uri()}?mode=ro", uri=True)
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            asset = "ZASSET" if "ZASSET" in tables else "ZGENERICASSET"
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({asset})")}
+            if "ZLOCATIONDATA" in columns:
+                for uuid, latitude, longitude, blob in connection.execute(
+                    f"SELECT ZUUID, ZLATITUDE, ZLONGITUDE, ZLOCATIONDATA FROM {asset} WHERE ZLOCATIONDATA IS NOT NULL"
+                ):
+                    altitude, heading = altitude_and_heading(blob, latitude, longitude)
+                    if altitude is not None or heading is not None:
+                        self.place[uuid] = (altitude, heading)
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(ZADDITIONALASSETATTRIBUTES)")}
+            if {"ZTIMEZONEOFFSET", "ZINFERREDTIMEZONEOFFSET"} <= columns:
+                self.inferred_offset.update(
+                    connection.execute(
+                        f"SELECT asset.ZUUID, extra.ZINFERREDTIMEZONEOFFSET FROM {asset} AS asset"
+                        " JOIN ZADDITIONALASSETATTRIBUTES AS extra ON extra.ZASSET = asset.Z_PK"
+                        " WHERE extra.ZTIMEZONEOFFSET IS NULL AND extra.ZINFERREDTIMEZONEOFFSET IS NOT NULL"
+                    )
+                )
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close osxphotos' connections and remove the copy. Safe to call twice."""
+        _release(self._photosdb)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def altitude_and_heading(
+    blob: object, latitude: float | None, longitude: float | None
+) -> tuple[float | None, float | None]:
+    """Altitude (metres) and heading (degrees) from ZASSET.ZLOCATIONDATA, as far as they are known.
+
+    The column holds eight little-endian doubles: latitude, longitude, altitude, horizontal and vertical accuracy,
+    course, speed, and seconds since 2001. Compared on iPhone pictures with their EXIF: altitude is GPSAltitude, course
+    is GPSImgDirection. A negative accuracy or course means unknown, as in CLLocation, and an unknown altitude or
+    course of an imported file is stored as 0.
+    """
+    if not isinstance(blob, bytes) or len(blob) < 64 or latitude is None or longitude is None:
+        return None, None
+    at_latitude, at_longitude, altitude, _, vertical_accuracy, course, _, _ = struct.unpack_from("<8d", blob)
+    if not (abs(at_latitude - latitude) < 1e-6 and abs(at_longitude - longitude) < 1e-6):
+        return None, None  # a blob that is out of step with the position is not believed
+    known_altitude = altitude if vertical_accuracy >= 0 and altitude != 0 and -12_000 < altitude < 100_000 else None
+    return known_altitude, course if 0 < course < 360 else None
+
+
+class LibraryLoader(Generic[T]):
+    """Loads one library in a worker thread, and cleans up after itself when nobody waits any more.
+
+    `first_look` is called with the loaded database in the same thread; its exceptions count as those of loading.
+    """
+
+    def __init__(self, library: Path, first_look: Callable[[PhotosDatabase], T]) -> None:
+        self._library = library
+        self._first_look = first_look
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._loaded: PhotosDatabase | None = None
+
+    def run(self) -> T:
+        """Copy, load, translate errors. Blocking. Raises LibraryError, or Abandoned if `abandon` was called."""
+        directory = Path(tempfile.mkdtemp(prefix="skicyclerun-photos-"))
+        database: PhotosDatabase | None = None
+        try:
+            database = _load(self._library, directory, self._check)
+            seen = self._first_look(database)
+            with self._lock:
+                self._check()
+                self._loaded = database
+            return seen
+        except BaseException:
+            if database is not None:
+                database.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def abandon(self) -> None:
+        """Nobody waits any more: stop as soon as possible and leave nothing behind. From any thread."""
+        with self._lock:
+            self._abandoned = True
+            loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.close()
+
+    def _check(self, *_message: object) -> None:
+        if self._abandoned:
+            raise Abandoned
+
+
+def check_is_library(library: Path) -> None:
+    """Say what is wrong with a path that is not a readable library of Photos 5 (macOS 10.15) or later.
+
+    Raises LibraryError.
+    """
+    try:
+        status = library.stat()
+    except FileNotFoundError:
+        raise LibraryError(
+            library, "there is no such library", next_step="Check --library, or `export.library`."
+        ) from None
+    except OSError as error:
+        raise unreadable(library, error) from error
+    if library.name == "Photos.sqlite" and library.parent.name == "database":
+        bundle = library.parent.parent
+        raise LibraryError(
+            library, "that is the database inside a library", next_step=f"Name the library itself: --library {bundle}"
+        )
+    if not stat.S_ISDIR(status.st_mode):
+        raise LibraryError(library, "that is a file; a Photos library is a folder whose name ends in .photoslibrary")
+    try:
+        names = {entry.name for entry in os.scandir(library)}
+        inside = {entry.name for entry in os.scandir(library / "database")} if "database" in names else set()
+        if "Photos.sqlite" in inside:
+            with open(library / "database" / "Photos.sqlite", "rb"):
+                pass
+            if "originals" in names:
+                with os.scandir(library / "originals"):
+                    pass
+            return
+    except OSError as error:
+        raise unreadable(library, error) from error
+    if inside & {"photos.db", "Library.apdb"} or library.suffix == ".aplibrary" or "AlbumData.xml" in names:
+        kind = "an iPhoto or Aperture library" if "AlbumData.xml" in names or "Library.apdb" in inside else "a library"
+        raise LibraryError(
+            library,
+            f"{kind} of Photos 4 (macOS 10.14) or earlier, which has no database/Photos.sqlite",
+            next_step="Open it once in Photos on macOS 10.15 or later, which upgrades it, then run this again.",
+        )
+    raise LibraryError(
+        library,
+        "that is no Photos library: it has no database/Photos.sqlite",
+        next_step="Name a folder that ends in .photoslibrary, or use --source folder for a plain tree of photos.",
+    )
+
+
+def unreadable(library: Path, error: OSError) -> LibraryError:
+    """The LibraryError for a library that the system does not let us read."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        next_step = _FULL_DISK_ACCESS if sys.platform == "darwin" else _CHECK_PERMISSIONS
+        return LibraryError(library, f"it cannot be read ({error.strerror})", next_step=next_step)
+    return LibraryError(library, f"it cannot be read ({error.strerror or error})")
+
+
+def _load(library: Path, directory: Path, check: Callable[..., None]) -> PhotosDatabase:
+    check_is_library(library)
+    copied = _copy_database(library, directory, check)
+    _check_sqlite(library, copied)
+    photosdb: Any = None
+    try:
+        photosdb = _photosdb_class()
+        photosdb.__init__(dbfile=str(copied), library_path=str(library), verbose=check, _skip_searchinfo=True)
+        database = PhotosDatabase(photosdb, directory)
+        database.read_places()
+    except BaseException as error:
+        _release(photosdb)
+        if isinstance(error, SkicyclerunError | Abandoned | MemoryError) or not isinstance(error, Exception):
+            raise
+        # Whatever osxphotos trips over (it has no common base for what it raises) is a schema it does not know.
+        raise LibraryError(
+            library,
+            f"its database cannot be understood ({_model_version(copied)}; {type(error).__name__}: {error})",
+            next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
+        ) from error
+    return database
+
+
+def _photosdb_class() -> Any:
+    """A new, uninitialised PhotosDB that leaves out what an export does not need, and does not write to stderr."""
+    import osxphotos  # here, because it costs a third of a second that `status` and `--help` need not pay
+
+    logger = logging.getLogger("osxphotos")
+    if not any(isinstance(handler, _Forward) for handler in logger.handlers):
+        logger.handlers = [_Forward()]
+        logger.propagate = False
+
+    def nothing(_self: object) -> None:
+        return None
+
+    members = {name: nothing for name in _NOT_NEEDED if hasattr(osxphotos.PhotosDB, name)}
+    reader: Any = type("ExportPhotosDB", (osxphotos.PhotosDB,), members)
+    return reader.__new__(reader)
+
+
+def _release(photosdb: Any) -> None:
+    """Close what a PhotosDB holds, however far its constructor came."""
+    held = getattr(photosdb, "__dict__", {})
+    connection = held.get("_db_connection")
+    if connection is not None:
+        connection.close()
+        held["_db_connection"] = None
+    if (temporary := held.get("_tempdir")) is not None:
+        temporary.cleanup()
+
+
+def _copy_database(library: Path, directory: Path, check: Callable[..., None]) -> Path:
+    """Copy Photos.sqlite and its WAL as of one moment. Raises LibraryError."""
+    source = library / "database" / "Photos.sqlite"
+    wal = source.with_name("Photos.sqlite-wal")
+    target = directory / source.name
+    try:
+        for attempt in range(_COPY_ATTEMPTS):
+            if attempt:
+                time.sleep(0.1 * 2**attempt)
+            before = _moment(source, wal)
+            _copy(source, target, check)
+            target_wal = directory / wal.name
+            target_wal.unlink(missing_ok=True)
+            if wal.exists():
+                _copy(wal, target_wal, check)
+            # The database file changes only when a checkpoint moves pages into it out of the WAL, and a WAL that
+            # starts over gets a new header. With both unchanged the copies belong together: pages appended to the
+            # WAL meanwhile are whole transactions, or a torn one that SQLite ignores by its checksum.
+            if _moment(source, wal) == before:
+                return target
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            size = f"{os.path.getsize(source) / 1e6:.0f} MB"
+            raise LibraryError(
+                library,
+                f"its database ({size}) does not fit into {directory.parent}, where it is copied",
+                next_step="Free some space, or set TMPDIR to a folder on a larger disk.",
+            ) from error
+        raise unreadable(library, error) from error
+    raise LibraryError(
+        library,
+        "Photos is writing to it without a pause",
+        next_step="Quit Photos, or wait a little, and run this again.",
+    )
+
+
+def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
+    status = source.stat()
+    try:
+        with open(wal, "rb") as stream:
+            header = stream.read(_WAL_HEADER)
+    except FileNotFoundError:
+        header = b""
+    return status.st_size, status.st_mtime_ns, header
+
+
+def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while block := reader.read(_BLOCK):
+            check()
+            writer.write(block)
+
+
+def _check_sqlite(library: Path, copied: Path) -> None:
+    """Raise LibraryError if the copy is no database, or none of Photos'."""
+    try:
+        connection = sqlite3.connect(copied)
+        try:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LibraryError(
+            library,
+            f"its database is damaged ({error})",
+            next_step="Photos can repair it: hold Option and Command while opening Photos.",
+        ) from error
+    if not {"Z_METADATA", "ZGENERICALBUM"} <= names:
+        raise LibraryError(library, "its database/Photos.sqlite is not a database of Photos")
+
+
+def _model_version(copied: Path) -> str:
+    try:
+        connection = sqlite3.connect(copied)
+        try:
+            row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
+        finally:
+            connection.close()
+        return f"model version {plistlib.loads(row[0])['PLModelVersion']}"
+    except Exception:  # whatever is wrong with it, the version is only told, never needed
+        return "model version unknown"

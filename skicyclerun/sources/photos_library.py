@@ -1,0 +1,344 @@
+"""A `.photoslibrary` bundle as a source, through osxphotos, without Photos.app and on any system.
+
+What an album holds is what Photos shows in it: photos in the trash and hidden ones are not there, and of a burst the
+key photo and those the person picked. Shared, smart and project albums are not offered, as `apple_photos` does not
+offer them either. docs/sources.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import anyio
+import anyio.to_thread
+
+from skicyclerun.errors import (
+    LibraryError,
+    OriginalMissing,
+    PhotoGone,
+    PhotoUnreadable,
+    SourceError,
+    SourceStopped,
+)
+from skicyclerun.models import (
+    Album,
+    Component,
+    Fetched,
+    LibraryMetadata,
+    Location,
+    Photo,
+    Rendering,
+    SourceKind,
+)
+from skicyclerun.sources.photos_database import Asset, LibraryLoader, PhotosDatabase
+
+Missing = Literal["fail", "skip", "preview"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNKNOWN_PERSON: Final = "_UNKNOWN_"
+"""osxphotos' name for a face that nobody has named."""
+_MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v"})
+_PICTURE_SUFFIXES: Final = (".jpeg", ".heic", ".jpg", ".png", ".tiff", ".tif")
+_SLOW_MOTION: Final = 3
+"""ZADJUSTMENTSSTATE of a slow-motion video: its speed ramp is an edit that Photos plays and never renders."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    database: PhotosDatabase
+    root: str
+    """The library without symbolic links."""
+    albums: tuple[Album, ...]
+    members: dict[str, tuple[str, ...]]
+    """Photo uuids by album, in album order."""
+
+
+class PhotosLibrary:
+    """One Photos library. `missing` says what `fetch` does for an original that is only in iCloud.
+
+    `fail` and `skip` raise OriginalMissing (the exporter counts them differently); `preview` gives the largest
+    rendering that the library holds, if there is one.
+    """
+
+    kind = SourceKind.PHOTOS_LIBRARY
+    parallel = True
+
+    def __init__(self, path: Path, *, missing: Missing = "fail") -> None:
+        self._path = Path(os.path.abspath(path))
+        self._missing = missing
+        self._opened: _Opened | None = None
+
+    @property
+    def location(self) -> str:
+        return str(self._path)
+
+    async def open(self) -> None:
+        """Copy the library's database and read it, in a worker thread. Raises LibraryError."""
+        if self._opened is not None:
+            return
+        loader = LibraryLoader(self._path, partial(_look, self._path))
+        try:
+            self._opened = await anyio.to_thread.run_sync(loader.run, abandon_on_cancel=True)
+        except BaseException:
+            loader.abandon()
+            raise
+
+    async def albums(self) -> list[Album]:
+        """The user's albums in the order of Photos' sidebar, folders and albums together, empty ones included."""
+        return list(self._open().albums)
+
+    async def photos(self, album_id: str) -> list[Photo]:
+        opened = self._open()
+        if album_id not in opened.members:
+            raise SourceError(f"The library {self._path} has no album {album_id} any more.")
+        return await anyio.to_thread.run_sync(self._photos, opened, album_id)
+
+    async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
+        """The path of the current version inside the library; nothing is copied, `attempt_directory` is not made."""
+        opened = self._open()
+        return await anyio.to_thread.run_sync(self._fetch, opened, photo)
+
+    async def close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(opened.database.close)
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            raise SourceError(f"The library {self._path} is not open.")
+        return self._opened
+
+    # ── in worker threads ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _photos(self, opened: _Opened, album_id: str) -> list[Photo]:
+        photos: list[Photo] = []
+        for uuid in opened.members[album_id]:
+            asset = opened.database.asset(uuid)
+            if asset is None:
+                continue
+            fingerprint = _fingerprint(asset, metadata_of(asset, opened.database))
+            main = Component.VIDEO if asset.ismovie else Component.STILL
+            photos.append(Photo(uuid, asset.original_filename, main, fingerprint))
+            if asset.live_photo and not asset.ismovie:
+                photos.append(Photo(uuid, asset.original_filename, Component.LIVE_MOVIE, fingerprint))
+        return photos
+
+    def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
+        asset = opened.database.asset(photo.id)
+        if asset is None or asset.intrash:
+            raise PhotoGone(f"{photo.original_filename} is no longer in the library")
+        if photo.component is Component.LIVE_MOVIE:
+            path, rendering, absent = _live_movie(asset)
+        else:
+            path, rendering, absent = _current_version(asset, opened.root)
+        note = ""
+        if path is None and self._missing == "preview":
+            path, note = _largest_rendering(asset, photo.component)
+            rendering = Rendering.PREVIEW
+        if path is None:
+            if not os.path.isdir(opened.root):
+                raise SourceStopped(f"The library {self._path} is no longer there.")
+            raise OriginalMissing(f"{photo.original_filename}: {absent}")
+        _check_readable(photo, asset, path, opened.root)
+        return Fetched(Path(path), rendering, metadata_of(asset, opened.database), note)
+
+
+def nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _look(library: Path, database: PhotosDatabase) -> _Opened:
+    albums: list[Album] = []
+    members: dict[str, tuple[str, ...]] = {}
+    title = ""
+    try:
+        for record in sorted(database.albums, key=lambda each: (each.library_list_order, each.title or "", each.uuid)):
+            title = nfc(record.title or "")
+            shown = tuple(asset.uuid for asset in record.photos if _is_shown(asset))
+            members[record.uuid] = shown
+            albums.append(Album(record.uuid, title, tuple(nfc(name or "") for name in record.folder_names), len(shown)))
+    except Exception as error:
+        # osxphotos has no common base for what it raises over rows it does not expect.
+        raise LibraryError(
+            library,
+            f"its album {title!r} cannot be understood ({type(error).__name__}: {error})",
+            next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
+        ) from error
+    return _Opened(database, os.path.realpath(library), tuple(albums), members)
+
+
+def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
+    """A library is somebody else's data: it must not lead us to a file outside it, or to a pipe."""
+    real = os.path.realpath(path)
+    # Photos may refer to files that were never copied into the library; those lie where the person left them.
+    if not asset.isreference and os.path.commonpath((real, root)) != root:
+        raise PhotoUnreadable(f"{photo.original_filename}: its file leads out of the library ({path})")
+    try:
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise OriginalMissing(f"{photo.original_filename} has no original here (iCloud)") from None
+    except OSError as error:
+        raise PhotoUnreadable(f"{photo.original_filename} cannot be read ({error.strerror})") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PhotoUnreadable(f"{photo.original_filename} is not a regular file")
+    finally:
+        os.close(descriptor)
+
+
+def _is_shown(asset: Asset) -> bool:
+    """Whether Photos shows it in an album: not trashed, not hidden, of a burst the key and the picked ones."""
+    if asset.intrash or asset.hidden:
+        return False
+    return not asset.burst or asset.burst_selected or asset.burst_key or asset.visible
+
+
+def _current_version(asset: Asset, root: str) -> tuple[str | None, Rendering, str]:
+    """Path, rendering and, without a path, what is absent: the edit if there is one, otherwise the original."""
+    absent = "the file it refers to is not there" if asset.isreference else "has no original here (iCloud)"
+    if not asset.hasadjustments:
+        return asset.path, Rendering.ORIGINAL, absent
+    if edited := asset.path_edited or _find_render(asset, root):
+        return edited, Rendering.EDITED, ""
+    if asset.ismovie and (asset.slow_mo or asset.adjustment_type == _SLOW_MOTION):
+        return asset.path, Rendering.ORIGINAL, absent
+    # The original would not be what the person sees in Photos.
+    return None, Rendering.EDITED, "its edited version is not here (iCloud)"
+
+
+def _find_render(asset: Asset, root: str) -> str | None:
+    """An edit under another extension than osxphotos expects from the type in the database."""
+    stem, suffixes = ("_2_0_a", (".mov", ".mp4")) if asset.ismovie else ("_1_201_a", _PICTURE_SUFFIXES)
+    for suffix in suffixes:
+        path = os.path.join(root, "resources", "renders", asset.uuid[:1], f"{asset.uuid}{stem}{suffix}")
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _live_movie(asset: Asset) -> tuple[str | None, Rendering, str]:
+    if asset.hasadjustments and (edited := asset.path_edited_live_photo):
+        return str(edited), Rendering.EDITED, ""
+    path = asset.path_live_photo
+    return str(path) if path else None, Rendering.ORIGINAL, "its Live Photo movie is not here (iCloud)"
+
+
+def _largest_rendering(asset: Asset, component: Component) -> tuple[str | None, str]:
+    """The largest rendering that the library holds, and its note; (None, "") if there is none.
+
+    The names end in the version they show: `_o` the original, `_a` the adjusted one, `_c` the current one.
+    """
+    movie = component is not Component.STILL
+    candidates: list[tuple[int, int, str, str]] = []
+    for path in asset.path_derivatives:
+        stem, suffix = os.path.splitext(path)
+        if (suffix.lower() in _MOVIE_SUFFIXES) is not movie or (asset.hasadjustments and stem.endswith("_o")):
+            continue
+        try:
+            size = os.path.getsize(path)
+            width, height = (0, 0) if movie else jpeg_size(path)
+        except OSError:
+            continue
+        note = f"preview {width}\N{MULTIPLICATION SIGN}{height}" if width else "preview"
+        candidates.append((width * height, size, str(path), note))
+    if not candidates:
+        return None, ""
+    _, _, path, note = max(candidates)
+    return path, note
+
+
+def jpeg_size(path: str) -> tuple[int, int]:
+    """Width and height in pixels as stored, from a JPEG's frame header; (0, 0) if it has none. Raises OSError."""
+    with open(path, "rb") as stream:
+        if stream.read(2) != b"\xff\xd8":
+            return 0, 0
+        while True:
+            marker = stream.read(2)
+            while marker[1:] == b"\xff":
+                marker = b"\xff" + stream.read(1)
+            if len(marker) < 2 or marker[0] != 0xFF:
+                return 0, 0
+            length = int.from_bytes(stream.read(2), "big")
+            # SOF0 to SOF15 but for DHT, JPG and DAC (ITU T.81, table B.1)
+            if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
+                frame = stream.read(5)
+                return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big")
+            if length < 2:
+                return 0, 0
+            stream.seek(length - 2, os.SEEK_CUR)
+
+
+def metadata_of(asset: Asset, database: PhotosDatabase) -> LibraryMetadata:
+    """What Photos knows about a photo; its word is final on where it was taken, also that it is not known."""
+    persons = dict.fromkeys(name for name in asset.persons if name and name != _UNKNOWN_PERSON)
+    return LibraryMetadata(
+        date=_date(asset, database),
+        location=_location(asset, database),
+        location_known=True,
+        title=asset.title or None,
+        description=asset.description or None,
+        keywords=tuple(dict.fromkeys(asset.keywords)),
+        persons=tuple(persons),
+        rating=5 if asset.favorite else None,
+    )
+
+
+def _date(asset: Asset, database: PhotosDatabase) -> datetime | None:
+    """With the photo's own offset. None where the library has no date, or not the offset of its wall clock."""
+    date = asset.date
+    if date is None or date == _EPOCH:  # osxphotos gives the epoch for "no date"
+        return None
+    offset = asset.tzoffset
+    if offset is None:
+        offset = database.inferred_offset.get(asset.uuid)
+    if offset is None or abs(offset) >= 86_400:
+        return None
+    try:
+        return date.astimezone(timezone(timedelta(seconds=offset)))
+    except (OverflowError, ValueError):
+        return None
+
+
+def _location(asset: Asset, database: PhotosDatabase) -> Location | None:
+    latitude, longitude = asset.location
+    if latitude is None or longitude is None or not (math.isfinite(latitude) and math.isfinite(longitude)):
+        return None
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        return None
+    altitude, heading = database.place.get(asset.uuid, (None, None))
+    return Location(latitude, longitude, altitude, heading)
+
+
+def _fingerprint(asset: Asset, metadata: LibraryMetadata) -> str:
+    """A hash over everything that changes what `fetch` gives; the same in every process."""
+    modified = asset.date_modified
+    location = metadata.location
+    facts: Sequence[object] = (
+        asset.original_filename,
+        asset.original_filesize,
+        asset.fingerprint,
+        asset.ismissing,
+        asset.adjustment_type,
+        modified.timestamp() if modified else None,
+        metadata.date.isoformat() if metadata.date else None,
+        (location.latitude, location.longitude, location.altitude, location.heading) if location else None,
+        metadata.title,
+        metadata.description,
+        metadata.keywords,
+        metadata.persons,
+        metadata.rating,
+    )
+    text = json.dumps(facts, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
