@@ -3,7 +3,8 @@
     SkicyclerunError
     ├── UsageError                   what was typed or configured; nothing was touched
     │   ├── ConfigError              a value of the configuration (key, value, what would be right)
-    │   │   └── EnvironmentUnset     it refers to an environment variable that is not set
+    │   │   ├── EnvironmentUnset     it refers to an environment variable that is not set
+    │   │   └── PlaceholderCycle     it refers to itself, by way of others
     │   ├── StageError               a stage that is unknown or not provided yet
     │   ├── NoAlbumMatches           --album matched nothing
     │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
@@ -27,6 +28,7 @@
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
     │   ├── ArchiveNotProved         reading back did not give what was written
+    │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
@@ -85,6 +87,14 @@ class EnvironmentUnset(ConfigError):
             if is_root
             else f"Type `export {variable}=…`, or give a default in the configuration: `${{{variable}:default}}`.",
         )
+
+
+class PlaceholderCycle(ConfigError):
+    """A value refers to itself; `chain` are the keys on the way, the first again as the last."""
+
+    def __init__(self, chain: Sequence[str], *, key: str, file: Path | None = None) -> None:
+        self.chain = tuple(chain)
+        super().__init__(f"refers to itself: {' → '.join(chain)}", key=key, file=file)
 
 
 class ConfigErrors(ConfigError):
@@ -245,6 +255,10 @@ class ArchiveError(SkicyclerunError):
 
 class ArchiveNotProved(ArchiveError):
     """Reading the archive back did not give what was written."""
+
+
+class ArchiveStopped(ArchiveError):
+    """Asked to stop before the archive was proved; the unfinished one is removed, the folders are untouched."""
 
 
 class ArchiveUnknown(ArchiveError):
