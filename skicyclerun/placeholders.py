@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.errors import ConfigError, EnvironmentUnset
+from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
 
 #: Characters a text may have before and after its placeholders are resolved; PATH_MAX of Linux.
 MAX_LENGTH: Final = 4096
@@ -245,9 +245,8 @@ class Resolver:
                         self._values[name] = self._render(self._pieces(name), self._prefix + name)
                 elif needed in chain:
                     names = list(chain)
-                    cycle = " → ".join([*names[names.index(needed) :], needed])
-                    problem = f"refers to itself: {cycle}"
-                    raise ConfigError(problem, key=self._prefix + names[names.index(needed)], file=self._file)
+                    cycle = [*names[names.index(needed) :], needed]
+                    raise PlaceholderCycle(cycle, key=self._prefix + needed, file=self._file)
                 elif needed not in done and needed not in self._values:
                     chain[needed] = self._references_of(needed)
 

@@ -1,0 +1,145 @@
+"""Turns pydantic's validation errors into sentences: the key's path, the value, and what would be right."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import annotated_types
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic.types import StringConstraints
+
+from skicyclerun.errors import ConfigError
+from skicyclerun.placeholders import nearest
+from skicyclerun.settings_file import join, show
+
+#: Problems told at once; the rest shows when these are mended.
+MAX_PROBLEMS = 30
+
+
+def validation_problems(
+    error: ValidationError, model: type[BaseModel], section: str, file: Path, from_command_line: Iterable[str] = ()
+) -> list[ConfigError]:
+    """One ConfigError for each of pydantic's, in the order of the file.
+
+    Keys in `from_command_line` are said to come from there rather than from `file`.
+    """
+    given = frozenset(from_command_line)
+    problems = []
+    for detail in error.errors(include_url=False)[:MAX_PROBLEMS]:
+        location = detail["loc"]
+        key = section
+        for part in location:
+            key = f"{key}[{part}]" if isinstance(part, int) else join(key, part)
+        option = next((name for name in given if key == name or key.startswith(f"{name}[")), None)
+        problems.append(
+            ConfigError(
+                _problem(detail["type"], detail["input"], detail["msg"], model, location)
+                + (" (given on the command line)" if option else ""),
+                key=key,
+                file=None if option else file,
+            )
+        )
+    return problems
+
+
+def _problem(kind: str, value: object, message: str, model: type[BaseModel], location: Sequence[int | str]) -> str:
+    owner, field = _field(model, location)
+    if kind == "extra_forbidden":
+        name = str(location[-1])
+        return _unknown_key(name, owner)
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if field is None:
+        return f"must be an object {{ … }}, not {show(value)}"
+    right = expected(field)
+    if kind == "model_type":
+        return f"must be an object {{ … }}, not {show(value)}"
+    if isinstance(location[-1], int):
+        return f"must be a text that is not empty, not {show(value)}"
+    near = nearest(value, _choices(field)) if kind == "literal_error" and isinstance(value, str) else ""
+    return f"must be {right}, not {show(value)}.{near}" if near else f"must be {right}, not {show(value)}"
+
+
+#: Keys of older pipelines' files that have another name here, or none.
+_FORMER_KEYS = {
+    "quality": "it is called 'jpeg_quality' here",
+    "timeout": "it is 'timeouts' here, with 'photo', 'album' and 'run' in seconds",
+    "script_path": "the script is shipped with skicyclerun; remove the key",
+    "enabled": "which stages run is said in 'pipeline.stages'; remove the key",
+    "preserve_albums": "albums are always kept apart; remove the key",
+    "remove_temp_files": "temporary files are always removed; remove the key",
+    "console": "progress goes to the terminal anyway; remove the key",
+    "include_timestamps": "every line of the log has its time; remove the key",
+}
+
+
+def _unknown_key(name: str, owner: type[BaseModel]) -> str:
+    near = nearest(name, owner.model_fields)
+    if not near and name in _FORMER_KEYS:
+        return f"there is no such key: {_FORMER_KEYS[name]}"
+    hint = near or f" Keys here: {', '.join(owner.model_fields)}."
+    return f"there is no such key.{hint} A note of your own begins with an underscore."
+
+
+def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The model that the last name of `location` belongs to, and its field, None where it has none."""
+    field: FieldInfo | None = None
+    for part in location:
+        if isinstance(part, int):
+            break
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+        field = model.model_fields.get(part)
+        if field is None:
+            break
+    return model, field
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return tuple(str(choice) for choice in typing.get_args(field.annotation))
+    return ()
+
+
+def expected(field: FieldInfo) -> str:
+    """What a field takes, in words: `a whole number from 1 to 100`."""
+    annotation = field.annotation
+    if choices := _choices(field):
+        *others, last = (f'"{choice}"' for choice in choices)
+        return f"{', '.join(others)} or {last}"
+    if annotation is bool:
+        return "true or false"
+    if annotation is int:
+        return "a whole number" + _range(field.metadata)
+    if annotation is float:
+        return "a number" + _range(field.metadata)
+    if annotation is str:
+        limit = next((item.max_length for item in field.metadata if isinstance(item, StringConstraints)), None)
+        return f"a text of 1 to {limit} characters" if limit else "a text"
+    if typing.get_origin(annotation) is tuple:
+        return "a list of texts"
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return "a path or null"
+    return "an object { … }"
+
+
+def _range(metadata: Iterable[object]) -> str:
+    low = high = ""
+    for item in metadata:
+        if isinstance(item, annotated_types.Ge):
+            low = f"from {_plain(item.ge)}"
+        elif isinstance(item, annotated_types.Gt):
+            low = f"greater than {_plain(item.gt)}"
+        elif isinstance(item, annotated_types.Le):
+            high = f"to {_plain(item.le)}"
+    if low.startswith("greater") and high:
+        return f" {low} and at most {high.removeprefix('to ')}"
+    return "".join(f" {part}" for part in (low, high) if part)
+
+
+def _plain(bound: object) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)

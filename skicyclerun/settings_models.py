@@ -1,0 +1,245 @@
+"""The shape of a configuration: every section, key, type, limit and default, and what a checked one looks like.
+
+Adding a key is one line here, one in config/pipeline_config.json and one row in docs/configuration.md; tests hold the
+three to each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+
+from skicyclerun.errors import EnvironmentUnset, StageError
+from skicyclerun.placeholders import MAX_LENGTH, fill_in
+from skicyclerun.stages import known_stage
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, no unknown keys, no conversions (`\"true\"` is not a bool)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _listed(value: object) -> object:
+    """JSON's lists are tuples here, so that settings cannot be changed."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LENGTH)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+
+
+class PipelineSettings(Section):
+    """What a run does when `--stages` does not say."""
+
+    stages: Texts = ("cleanup", "export")
+
+    @field_validator("stages")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("names no stage")
+        for name in names:
+            try:
+                known_stage(name)
+            except StageError as error:
+                raise ValueError(str(error)) from None
+        return names
+
+
+class PathTexts(Section):
+    """The texts of our keys of `paths`, placeholders and all; `Paths` holds what they resolve to."""
+
+    lib_root: Text = "${SKICYCLERUN_LIB_ROOT}"
+    pipeline_base: Text = "{lib_root}/pipeline"
+    apple_photos_export: Text = "{pipeline_base}/albums"
+    preprocessed: Text = "{pipeline_base}/scaled"
+    lora_processed: Text = "{pipeline_base}/lora_processed"
+    watermarked_final: Text = "{pipeline_base}/watermarked_final"
+    metadata_dir: Text = "{lib_root}/metadata"
+    master_catalog: Text = "{metadata_dir}/master.json"
+    geocode_cache: Text = "{metadata_dir}/geocode_cache.json"
+    archive: Text = "{lib_root}/archive"
+    state_db: Text = "{lib_root}/state/skicyclerun.sqlite3"
+
+
+class Timeouts(Section):
+    """Seconds."""
+
+    photo: Seconds = 120.0
+    album: Seconds = 600.0
+    run: Seconds = 3600.0
+
+
+class Retries(Section):
+    """How a failure that may pass is met."""
+
+    attempts: int = Field(default=3, ge=1, le=100)
+    """Tries a photo gets in one run, the first included."""
+    backoff_seconds: float = Field(default=2.0, ge=0, le=3600, allow_inf_nan=False)
+    """Before the second try; doubled before each further one."""
+    pause_after: int = Field(default=10, ge=1, le=100_000)
+    """Consecutive transient failures after which the source is paused."""
+
+
+class ExportSettings(Section):
+    """What is exported, and how."""
+
+    source: Literal["auto", "apple_photos", "photos_library", "folder"] = "auto"
+    library: Path | None = None
+    albums: Texts = ()
+    format: Literal["jpeg", "original"] = "jpeg"
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    missing: Literal["fail", "skip", "preview"] = "fail"
+    live_photos: bool = False
+    videos: bool = True
+    mode: Literal["fresh", "update"] = "fresh"
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    restart_photos: bool = False
+    workers: int = Field(default=0, ge=0, le=64)
+    group_photos: int = Field(default=32, ge=1, le=10_000)
+    group_seconds: float = Field(default=1.0, gt=0, le=3600, allow_inf_nan=False)
+    max_pixels: int = Field(default=300_000_000, ge=1, le=10_000_000_000)
+
+
+class CleanupSettings(Section):
+    """What happens to old outputs before a fresh export."""
+
+    enabled: bool = True
+    archive_old_outputs: bool = True
+    archive_retention_days: int = Field(default=0, ge=0, le=36_500)
+    keep_last: int = Field(default=1, ge=1, le=100_000)
+
+
+class LoggingSettings(Section):
+    """The log file of a run."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    file: Text = "{lib_root}/logs/pipeline_{timestamp}.log"
+    """In `Settings`: absolute, every placeholder resolved but `{timestamp}`; `Settings.log_file` fills it in."""
+
+
+#: Our sections, in the order in which `config show` prints them.
+SECTIONS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
+    {
+        "pipeline": PipelineSettings,
+        "paths": PathTexts,
+        "export": ExportSettings,
+        "cleanup": CleanupSettings,
+        "logging": LoggingSettings,
+    }
+)
+#: Keys of `paths` that a cleanup archives and empties.
+EMPTIED_KEYS: Final = ("apple_photos_export", "lora_processed", "metadata_dir")
+
+
+class _PathKey:
+    """An attribute of `Paths`: its own name is the key."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Paths, owner: type) -> Path:
+        return instance.of(self._name)
+
+
+class Paths:
+    """The resolved paths, absolute. One that needs an environment variable which is not set, and that no requested
+    stage asks for, raises its EnvironmentUnset when it is read."""
+
+    pipeline_base = _PathKey()
+    apple_photos_export = _PathKey()
+    preprocessed = _PathKey()
+    lora_processed = _PathKey()
+    watermarked_final = _PathKey()
+    metadata_dir = _PathKey()
+    master_catalog = _PathKey()
+    geocode_cache = _PathKey()
+    archive = _PathKey()
+    state_db = _PathKey()
+
+    def __init__(self, resolved: Mapping[str, Path], deferred: Mapping[str, EnvironmentUnset]) -> None:
+        self._resolved = dict(resolved)
+        self._deferred = dict(deferred)
+
+    def of(self, key: str) -> Path:
+        """The path of one of our keys. Raises EnvironmentUnset, and KeyError for a key that is not ours."""
+        if key in self._deferred:
+            raise self._deferred[key]
+        return self._resolved[key]
+
+    def resolved(self) -> dict[str, Path]:
+        """Those that could be resolved, by key."""
+        return dict(self._resolved)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A checked configuration; nothing in it changes."""
+
+    lib_root: Path
+    file: Path
+    """The configuration file it comes from."""
+    pipeline: PipelineSettings
+    paths: Paths
+    export: ExportSettings
+    cleanup: CleanupSettings
+    logging: LoggingSettings
+    carried: dict[str, Any] = field(default_factory=dict)
+    """What is not ours, as it was read: other sections by name; keys of our sections that are not ours (`_comment`,
+    further `paths`) under the name of their section."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what is allowed and looks like a slip."""
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of the log files."""
+        return Path(fill_in(self.logging.file, timestamp="")).parent
+
+    def log_file(self, timestamp: str) -> Path:
+        """The log file of the run that began at `timestamp` (text that can stand in a file name)."""
+        if "/" in timestamp or "\0" in timestamp:
+            raise ValueError(f"{timestamp!r} cannot stand in a file name")
+        return Path(fill_in(self.logging.file, timestamp=timestamp))
+
+    def path_of(self, key: str) -> Path:
+        """A path by its key in `paths`; `raw_input` is `apple_photos_export`. Raises EnvironmentUnset."""
+        return self.paths.of("apple_photos_export" if key == "raw_input" else key)
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole configuration with every placeholder of ours resolved, as `config show` prints it."""
+        ours: dict[str, Any] = {
+            "pipeline": self.pipeline.model_dump(mode="json"),
+            "paths": {"lib_root": str(self.lib_root)} | {key: str(path) for key, path in self.paths.resolved().items()},
+            "export": self.export.model_dump(mode="json"),
+            "cleanup": self.cleanup.model_dump(mode="json"),
+            "logging": self.logging.model_dump(mode="json"),
+        }
+        return _merged(ours, self.carried)
+
+
+def _merged(ours: dict[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in carried.items():
+        if isinstance(value, dict) and isinstance(ours.get(key), dict):
+            ours[key] = _merged(ours[key], value)
+        else:
+            ours[key] = value
+    return ours
+
+
+def default_config() -> dict[str, Any]:
+    """The defaults of the models, placeholders unresolved."""
+    return {name: model().model_dump(mode="json") for name, model in SECTIONS.items()}
+
+
+def default_config_text() -> str:
+    """What `config init` writes, and what is shipped as config/pipeline_config.json."""
+    return json.dumps(default_config(), indent=2, ensure_ascii=False) + "\n"

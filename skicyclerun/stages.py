@@ -1,0 +1,228 @@
+"""The stages of the pipeline: which there are, which this version provides, and what each needs.
+
+Adding a stage is one more line in `STAGES`. Only what the requested stages need is checked and created: an export asks
+for no model cache and no bucket.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from skicyclerun.atomic_files import make_directories
+from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
+from skicyclerun.placeholders import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage and what it needs before it can run."""
+
+    name: str
+    summary: str
+    provided: bool = False
+    """False: the name is known from the users' pipelines, and no stage of this version stands behind it."""
+    needs_paths: tuple[str, ...] = ()
+    """Keys of `paths` that it reads or writes."""
+    needs_environment: tuple[str, ...] = ()
+    needs_packages: tuple[str, ...] = ()
+    """Import names of packages that a plain installation does not bring."""
+
+
+#: All known stages, in the order in which a run goes through them.
+STAGES: Final[tuple[Stage, ...]] = (
+    Stage(
+        "cleanup",
+        "puts the old outputs into a proved archive and, before an export, empties their folders",
+        provided=True,
+        needs_paths=("apple_photos_export", "lora_processed", "metadata_dir", "archive", "state_db"),
+    ),
+    Stage(
+        "export",
+        "exports albums to folders of JPEGs and enters every file in the catalog",
+        provided=True,
+        needs_paths=("pipeline_base", "apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
+    ),
+    Stage(
+        "metadata_extraction",
+        "reads date, camera and position from the exported files into the catalog",
+        needs_paths=("apple_photos_export", "master_catalog"),
+    ),
+    Stage("geocode_sweep", "turns positions into place names", needs_paths=("master_catalog", "geocode_cache")),
+    Stage("llm_image_analysis", "describes pictures with a language model", needs_paths=("master_catalog",)),
+    Stage("preprocessing", "scales pictures down", needs_paths=("apple_photos_export", "preprocessed")),
+    Stage("watermarking", "writes the watermark", needs_paths=("preprocessed", "watermarked_final")),
+    Stage(
+        "lora_processing",
+        "restyles pictures with LoRA models",
+        needs_paths=("preprocessed", "lora_processed"),
+        needs_packages=("torch", "diffusers"),
+    ),
+    Stage(
+        "post_lora_watermarking",
+        "writes the watermark on restyled pictures",
+        needs_paths=("lora_processed", "watermarked_final"),
+    ),
+    Stage(
+        "s3_deployment",
+        "uploads the finished pictures to S3",
+        needs_paths=("watermarked_final",),
+        needs_packages=("boto3",),
+    ),
+)
+
+STAGE_BY_NAME: Final[Mapping[str, Stage]] = {stage.name: stage for stage in STAGES}
+
+_PROVIDED: Final = ", ".join(stage.name for stage in STAGES if stage.provided)
+#: Keys of `paths` that name a file; the others name a folder.
+FILE_KEYS: Final = frozenset({"master_catalog", "geocode_cache", "state_db"})
+
+
+class StageSettings(Protocol):
+    """What stages ask of the settings (`skicyclerun.settings.Settings` is one)."""
+
+    @property
+    def log_folder(self) -> Path: ...
+
+    def path_of(self, key: str) -> Path:
+        """The resolved value of a key of `paths`. Raises ConfigError where it cannot be resolved."""
+        ...
+
+
+def known_stage(name: str) -> Stage:
+    """The stage of that name, provided or not. Raises StageError, with the nearest name, for an unknown one."""
+    stage = STAGE_BY_NAME.get(name)
+    if stage is None:
+        raise StageError(
+            f"There is no stage {name!r}.{nearest(name, STAGE_BY_NAME)} Provided: {_PROVIDED}.",
+            next_step="`skicyclerun run --stages export` runs an export alone.",
+        )
+    return stage
+
+
+def parse_stages(wanted: str | Sequence[str]) -> tuple[Stage, ...]:
+    """The stages named, each once, in pipeline order (cleanup before export).
+
+    A text is split at commas and white space. Raises StageError for an unknown name, for a known one that is not
+    provided yet, and where none is named.
+    """
+    parts = [wanted] if isinstance(wanted, str) else wanted
+    named = {known_stage(name).name for part in parts for name in part.replace(",", " ").split()}
+    if not named:
+        raise StageError("No stage is named.", next_step=f"Name one or more of: {_PROVIDED}.")
+    stages = tuple(stage for stage in STAGES if stage.name in named)
+    absent = [stage.name for stage in stages if not stage.provided]
+    if absent:
+        names, verb = (absent[0], "is") if len(absent) == 1 else (", ".join(absent), "are")
+        raise StageError(
+            f"{names} {verb} not provided by this version of skicyclerun. Provided: {_PROVIDED}.",
+            next_step="Leave it out of --stages and of `pipeline.stages`; your own scripts can run it afterwards.",
+        )
+    return stages
+
+
+def _needed_paths(stages: Iterable[Stage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for stage in stages for key in stage.needs_paths))
+
+
+def check_stage_needs(
+    settings: StageSettings, stages: Sequence[Stage], environ: Mapping[str, str] = os.environ
+) -> None:
+    """Check what these stages need, and nothing else; nothing is created or written.
+
+    Raises ConfigError (ConfigErrors for several): a path that cannot be resolved or is taken by something of the wrong
+    kind, an environment variable that is not set, a package that is not installed.
+    """
+    problems: list[ConfigError] = []
+    for key in _needed_paths(stages):
+        try:
+            path = settings.path_of(key)
+        except ConfigError as error:
+            problems.append(error)
+            continue
+        try:
+            _check_kind(path, key)
+        except ConfigError as error:
+            problems.append(error)
+    for stage in stages:
+        problems += [
+            ConfigError(
+                f"the stage {stage.name} needs the environment variable {variable}, which is not set",
+                next_step=f"Type `export {variable}=…`, or leave {stage.name} out of --stages.",
+            )
+            for variable in stage.needs_environment
+            if not environ.get(variable)
+        ]
+        problems += [
+            ConfigError(
+                f"the stage {stage.name} needs the package {package}, which is not installed",
+                next_step=f"`pip install {package}`, or leave {stage.name} out of --stages.",
+            )
+            for package in stage.needs_packages
+            if importlib.util.find_spec(package) is None
+        ]
+    if problems:
+        raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def _check_kind(path: Path, key: str) -> None:
+    """A folder where a folder is meant, a file where a file is meant, or nothing there yet."""
+    name = f"paths.{key}"
+    try:
+        if key in FILE_KEYS:
+            if path.is_dir():
+                raise ConfigError(f"{path} is a folder; a file is meant", key=name)
+        elif path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file; a folder is meant", key=name)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be looked at ({error.strerror})", key=name) from error
+
+
+def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
+    """Make the folders that these stages and the log write to, durably, and see that they can be written.
+
+    Raises NotWritable or DiskFull with the path and its key, ConfigError for a path that cannot be resolved.
+    """
+    for key in _needed_paths(stages):
+        path = settings.path_of(key)
+        _prepare(path.parent if key in FILE_KEYS else path, f"paths.{key}")
+    _prepare(settings.log_folder, "logging.file")
+
+
+def _prepare(folder: Path, key: str) -> None:
+    try:
+        make_directories(folder)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise _sentence(error, folder, key) from error
+    if not writable:
+        raise NotWritable(
+            f"{folder} ({key}) cannot be written: the disk is read-only, or you have no permission.",
+            next_step=f"Change {key}, name another --lib-root, or give yourself the permission.",
+        )
+
+
+def _sentence(error: OSError, folder: Path, key: str) -> DiskFull | NotWritable:
+    """An OSError of `mkdir` for the person at the keyboard."""
+    change = f"Change {key}, or name another --lib-root."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"{folder} ({key}) could not be made: no space is left on the disk. Nothing was exported or deleted.",
+            next_step=f"Make room. {change}",
+        )
+    if error.errno == errno.EROFS:
+        return NotWritable(f"{folder} ({key}) could not be made: the disk is read-only.", next_step=change)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotWritable(f"{folder} ({key}) could not be made: permission denied.", next_step=change)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        # The nearest thing on the way that is not a folder, or a symbolic link to nothing.
+        way = next((part for part in (folder, *folder.parents) if os.path.lexists(part) and not part.is_dir()), folder)
+        return NotWritable(
+            f"{folder} ({key}) could not be made: {way} is in the way and is not a folder.", next_step=change
+        )
+    return NotWritable(f"{folder} ({key}) could not be made: {error.strerror}.", next_step=change)
