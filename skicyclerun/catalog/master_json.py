@@ -1,0 +1,291 @@
+"""`master.json`: merged with what other programs wrote, replaced atomically, set aside and rebuilt where damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import orjson
+
+from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.catalog.entries import CatalogRecord, entry_of, is_ours, merged_entry, record_from_entry
+from skicyclerun.catalog.object_text import ObjectText, parse_exactly
+from skicyclerun.errors import DiskFull, NotWritable, StorageError
+from skicyclerun.fault_points import fault_point
+
+_SPOOL_BYTES: Final = 16 << 20
+_ATTEMPTS: Final = 3
+_SEPARATOR: Final = b",\n  "
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogWrite:
+    """What an update did."""
+
+    written: bool
+    """False: the file already said all of it, and was not touched."""
+    set_aside: Path | None
+    """Where a damaged file was kept, None where it was sound or there was none."""
+    entries: int
+    """In the file now, those of other programs included."""
+    problem: str = ""
+    """A sentence for the person, where something was found that was not as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogReading:
+    """The catalog as it stands."""
+
+    entries: Mapping[str, Any]
+    """By absolute path; each is parsed when it is looked at. Empty where there is none or it is damaged."""
+    problem: str | None
+    """Why it cannot be used, None where it can."""
+    exists: bool
+
+    def records(self) -> Iterator[CatalogRecord]:
+        """The records of all entries of ours that say enough to be trusted."""
+        for path in self.entries:
+            if (record := record_from_entry(path, self.entries[path])) is not None:
+                yield record
+
+
+def read_catalog(path: Path) -> CatalogReading:
+    """Read `master.json`; it is not touched. Raises StorageError where it is there and may not be read."""
+    with _storage_errors(path, "read"):
+        found = _read(path)
+    return CatalogReading(found.entries, found.problem, found.identity is not None or bool(found.problem))
+
+
+def update_catalog(
+    path: Path,
+    ours: Callable[[], Iterable[CatalogRecord]] | Collection[CatalogRecord],
+    gone: Collection[str] = (),
+    *,
+    now: datetime,
+) -> CatalogWrite:
+    """Bring `master.json` up to date with the records given and durable; a reader sees the old file or the new.
+
+    Entries of ours that are neither in `ours` nor in `gone` stay as they are, so an update may be given what is new
+    only; an update with every record also restores what other programs have stripped. `gone` are paths of files that
+    were moved or removed: their entries go, if they are ours. Each path is expected once in `ours`; a callable may be
+    called again, when another program replaced the file meanwhile. `now` dates the file that is set aside.
+
+    A file that is not a JSON object in UTF-8 is kept as `master.json.corrupt-<YYYYMMDD_HHMMSS>`, and one is made from
+    `ours` alone. A symbolic link is read through and then replaced; what it points to is not written.
+    Raises StorageError (DiskFull, NotWritable); the old file then stands, or a damaged one where it was set aside.
+    """
+    records = ours if callable(ours) else lambda: ours
+    with _storage_errors(path, "written"):
+        make_directories(path.parent)
+        _remove_leftovers(path)
+        for attempt in range(_ATTEMPTS):
+            result = _update(path, records, gone, now, unconditionally=attempt == _ATTEMPTS - 1)
+            if result is not None:
+                break
+        assert result is not None
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    entries: ObjectText
+    identity: tuple[int, ...] | None
+    mode: int = 0o644
+    problem: str = ""
+
+
+def _read(path: Path) -> _Found:
+    """What is there. Raises OSError where it may not be read."""
+    try:
+        # Not blocking: opening a pipe that lies there would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _Found(ObjectText(), None)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return _Found(ObjectText(), None, problem="it is not a regular file")
+        raise
+    with open(descriptor, "rb") as stream:
+        facts = os.fstat(stream.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            return _Found(ObjectText(), None, problem="it is not a regular file")
+        text = stream.read()
+    identity = _identity(facts)
+    try:
+        return _Found(ObjectText(text), identity, stat.S_IMODE(facts.st_mode) & 0o666)
+    except UnicodeDecodeError as error:
+        return _Found(ObjectText(), identity, problem=f"byte {error.start} is not UTF-8")
+    except ValueError as error:
+        return _Found(ObjectText(), identity, problem=f"it is not a JSON object: {error}" if text else "it is empty")
+
+
+def _identity(facts: os.stat_result) -> tuple[int, ...]:
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+def _update(
+    path: Path,
+    records: Callable[[], Iterable[CatalogRecord]],
+    gone: Collection[str],
+    now: datetime,
+    *,
+    unconditionally: bool,
+) -> CatalogWrite | None:
+    """One attempt; None where another program replaced the file between our reading and our writing."""
+    found = _read(path)
+    entries, problem, set_aside = found.entries, "", None
+    if found.problem:
+        set_aside = _set_aside(path, now)
+        problem = f"{path} could not be used ({found.problem}); it was kept as {set_aside.name} and made anew."
+    elif path.is_symlink():
+        problem = f"{path} was a symbolic link; it is a file of its own now, and what it pointed to was left as it was."
+    # In the catalog's folder, which has to have the room anyway; it has no name there, so a crash leaves nothing.
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(path.parent)) as added:
+        changed, new_entries = _collect(entries, records(), gone, added)
+        total = len(entries) + new_entries - sum(1 for text in changed.values() if text is None)
+        if found.identity is not None and not set_aside and not changed and not new_entries:
+            return CatalogWrite(False, None, total)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            _write_members(temporary, found.mode, _members(entries, changed, added))
+            fault_point("catalog.written")
+            if not unconditionally and not set_aside and _identity_of(path) != found.identity:
+                temporary.unlink()
+                return None
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    fault_point("catalog.renamed")
+    sync_directory(path.parent)
+    return CatalogWrite(True, set_aside, total, problem)
+
+
+def _collect(
+    entries: ObjectText, records: Iterable[CatalogRecord], gone: Collection[str], added: IO[bytes]
+) -> tuple[dict[str, bytes | None], int]:
+    """What becomes of the entries: new text by path (None: removed), and how many new members went into `added`."""
+    changed: dict[str, bytes | None] = {}
+    new_paths: set[str] = set()
+    leaving = set(gone)
+    for record in records:
+        path = record.file_path
+        leaving.discard(path)
+        if path not in entries:
+            if path not in new_paths:
+                new_paths.add(path)
+                added.write(_SEPARATOR + _encoded(path, entry_of(record)))
+            continue
+        before = entries.member(path)
+        existing = entries[path]
+        merged = merged_entry(existing, record)
+        if merged != existing:
+            changed[path] = _rewritten(path, before, record)
+    changed.update({path: None for path in leaving if path in entries and is_ours(entries[path])})
+    return changed, len(new_paths)
+
+
+def _rewritten(path: str, before: bytes, record: CatalogRecord) -> bytes:
+    """The member of an entry that changes. Other programs' numbers are kept exactly, which the fast parser does not."""
+    text = b"{%b}" % before
+    try:
+        merged = merged_entry(parse_exactly(text)[path], record)
+        try:
+            orjson.loads(text)
+        except ValueError:  # it holds NaN or the like, which the fast writer would turn into null
+            return _encoded_leniently(path, merged)
+        return _encoded(path, merged)
+    except RecursionError:
+        return _encoded(path, entry_of(record))
+
+
+def _encoded(path: str, entry: dict[str, Any]) -> bytes:
+    try:
+        # A string in JSON holds no line break, so this indents lines and nothing else.
+        return (orjson.dumps(path) + b": " + orjson.dumps(entry, option=orjson.OPT_INDENT_2)).replace(b"\n", b"\n  ")
+    except TypeError:  # integers over 64 bits, names that are not UTF-8, nesting over 254
+        return _encoded_leniently(path, entry)
+
+
+def _encoded_leniently(path: str, entry: dict[str, Any]) -> bytes:
+    return f"{json.dumps(path)}: {json.dumps(entry)}".encode()
+
+
+def _members(entries: ObjectText, changed: Mapping[str, bytes | None], added: IO[bytes]) -> Iterator[bytes]:
+    """The text of the new file in pieces: what was there in its order, then what is new."""
+    separator = b"{\n  "
+    for path in entries:
+        member = changed[path] if path in changed else entries.member(path)
+        if member is not None:
+            yield separator
+            yield member
+            separator = _SEPARATOR
+    if separator != _SEPARATOR:
+        yield b"{"
+    added.seek(0 if separator == _SEPARATOR else 1)
+    while block := added.read(1 << 20):
+        yield block
+    yield b"\n}\n"
+
+
+def _write_members(temporary: Path, mode: int, pieces: Iterable[bytes]) -> None:
+    """A new file of these pieces, durable. Raises OSError."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb", buffering=1 << 20) as stream:
+        os.fchmod(descriptor, mode)
+        stream.writelines(pieces)
+    sync_files([temporary])
+
+
+def _identity_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        return _identity(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _set_aside(path: Path, now: datetime) -> Path:
+    """Rename a file out of the way, never over one that was set aside before."""
+    name = f"{path.name}.corrupt-{now:%Y%m%d_%H%M%S}"
+    kept, number = path.with_name(name), 1
+    while os.path.lexists(kept):
+        number += 1
+        kept = path.with_name(f"{name}-{number}")
+    path.rename(kept)
+    sync_directory(path.parent)
+    return kept
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what an update that was killed left behind; only names that we make, only files and links."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp\Z")
+    for entry in os.scandir(path.parent):
+        if pattern.match(entry.name) and not entry.is_dir(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _storage_errors(path: Path, done: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"The disk is full: {path} could not be {done}. What it held before is kept.",
+                next_step="Make room; the next run or `skicyclerun run --resume` brings the catalog up to date.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise NotWritable(f"{path} could not be {done}: {reason}. It was left as it is.") from error
+        raise StorageError(f"{path} could not be {done}: {reason}. It was left as it is.") from error
