@@ -1,0 +1,72 @@
+"""Which albums `--album` means. Pure: no I/O."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from skicyclerun.errors import NoAlbumMatches
+from skicyclerun.models import Album
+
+_NEAREST: Final = 3
+
+
+def select_albums(albums: Sequence[Album], wanted: Sequence[str]) -> list[Album]:
+    """The albums that are wanted, in the order of `albums`, each once; all of them when nothing is wanted.
+
+    Each of `wanted` is tried as an id, a title or a path with folders (`Folder1/Alps`), the same without regard to
+    case, and last as a glob over titles and paths (`2024*`, case ignored; `*` passes over `/`). The first of these
+    that matches counts, with every album it matches: two albums called "Test Album" are two. Raises NoAlbumMatches
+    for the first that matches nothing.
+    """
+    if not wanted:
+        return list(albums)
+    picked: set[int] = set()
+    for each in wanted:
+        found = _matches(albums, each)
+        if not found:
+            raise NoAlbumMatches(each, nearest_titles(albums, each))
+        picked.update(found)
+    return [album for at, album in enumerate(albums) if at in picked]
+
+
+def _matches(albums: Sequence[Album], wanted: str) -> list[int]:
+    exact, folded = _nfc(wanted), _fold(wanted)
+    tests: tuple[Callable[[Album], bool], ...] = (
+        lambda album: album.id == wanted,
+        lambda album: exact in (_nfc(album.title), _nfc(album.path)),
+        lambda album: folded in (_fold(album.title), _fold(album.path)),
+        lambda album: _globs(album, folded),
+    )
+    for test in tests:
+        if found := [at for at, album in enumerate(albums) if test(album)]:
+            return found
+    return []
+
+
+def _globs(album: Album, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(_fold(text), pattern) for text in (album.title, album.path))
+
+
+def nearest_titles(albums: Iterable[Album], wanted: str) -> list[str]:
+    """Up to three titles or paths that come close: those that contain it first, then those spelt alike."""
+    names: dict[str, str] = {}
+    for album in albums:
+        for text in (album.title, album.path):
+            names.setdefault(_fold(text), text)
+    folded = _fold(wanted).strip("*?/ ")
+    containing = [name for name in names if folded and folded in name]
+    alike = difflib.get_close_matches(folded, names, n=_NEAREST, cutoff=0.5)
+    return [names[name] for name in list(dict.fromkeys((*containing, *alike)))[:_NEAREST]]
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _fold(text: str) -> str:
+    """Without regard to case, as Unicode defines caseless matching (3.13, D145)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -1,0 +1,342 @@
+"""A plain tree of folders as a source: every folder that holds photos is an album.
+
+- `ROOT/Alps/IMG_1.jpg` is in the album "Alps"; `ROOT/2024/Alps/…` in the album "Alps" of the folder "2024".
+- Photos directly in ROOT are an album too, named as ROOT. A folder without photos and without folders is an empty one.
+- A `:` in a folder's name is shown as `/`: macOS stores the `/` of a name in Finder that way
+  (https://developer.apple.com/library/archive/qa/qa1392/).
+- Symbolic links are not followed, neither to files nor to folders. docs/sources.md says what else is left out.
+
+An id is the path below ROOT with `/` between the names, `%` written as `%25` and a byte that is not UTF-8 as `%XX`,
+so that it is valid text and leads back to exactly the same file.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import anyio.to_thread
+
+from skicyclerun.errors import LibraryError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
+
+log = logging.getLogger(__name__)
+
+_CAMERA_STILLS: Final = frozenset(".jpg .jpeg .jpe .heic .heif .hif".split())
+"""What a camera or telephone writes beside a RAW file or a Live Photo's movie."""
+_OTHER_STILLS: Final = frozenset(".png .tif .tiff .gif .webp .avif .bmp".split())
+_RAW: Final = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
+    " .sr2 .srf .srw .x3f".split()
+)
+_MOVIES: Final = frozenset(".mov .mp4 .m4v .avi".split())
+
+_LEFT_OUT_FOLDERS: Final = frozenset(
+    name.casefold()
+    for name in ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found")
+)
+_LIBRARY_SUFFIXES: Final = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary", ".lrdata")
+_ROOT_ID: Final = "."
+_LIVE_PHOTO_KEY: Final = b"com.apple.quicktime.content.identifier"
+"""The metadata key that ties a movie to its still (Apple, PHAssetResource; present in every Live Photo's movie)."""
+
+
+@dataclass(slots=True)
+class _Contents:
+    """What one folder holds, already in natural order."""
+
+    folders: list[str] = field(default_factory=list)
+    photos: list[tuple[str, Component]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Media items: a Live Photo is one."""
+        return sum(component is not Component.LIVE_MOVIE for _, component in self.photos)
+
+
+class FolderTree:
+    """The folders below `root`. Nothing is ever written there."""
+
+    kind = SourceKind.FOLDER
+    parallel = True
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root))
+
+    @property
+    def location(self) -> str:
+        return str(self._root)
+
+    async def open(self) -> None:
+        """Check that the folder is there and can be listed. Raises LibraryError."""
+        await anyio.to_thread.run_sync(self._check_root)
+
+    async def albums(self) -> list[Album]:
+        """Albums in natural order of their names, each followed by the albums in the folders inside it."""
+        return await anyio.to_thread.run_sync(self._list_albums, abandon_on_cancel=True)
+
+    async def photos(self, album_id: str) -> list[Photo]:
+        """The album's photos in natural order of their names (IMG_2 before IMG_10)."""
+        return await anyio.to_thread.run_sync(self._list_photos, album_id, abandon_on_cancel=True)
+
+    async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
+        """The photo's own path; nothing is copied, `attempt_directory` is not made."""
+        return await anyio.to_thread.run_sync(self._fetch, photo)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    # ── in worker threads ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _check_root(self) -> None:
+        if self._root.name.casefold().endswith(_LIBRARY_SUFFIXES):
+            raise LibraryError(
+                self._root,
+                "that is a photo library, and its inside is not meant to be read as folders",
+                next_step="Leave --source out, or say --source photos_library.",
+            )
+        try:
+            with os.scandir(self._root):
+                pass
+        except FileNotFoundError:
+            next_step = "Check --library, or `export.library` in the configuration."
+            raise LibraryError(self._root, "there is no such folder", next_step=next_step) from None
+        except NotADirectoryError:
+            next_step = "Name the folder that holds the albums."
+            raise LibraryError(self._root, "that is a file, not a folder", next_step=next_step) from None
+        except OSError as error:
+            raise self._unreadable(self._root, error) from error
+
+    def _list_albums(self) -> list[Album]:
+        self._check_root()
+        albums: list[Album] = []
+        # Depth first without recursion: names may be nested deeper than Python's stack.
+        waiting: list[tuple[str, ...]] = [()]
+        while waiting:
+            names = waiting.pop()
+            try:
+                contents = self._scan(names)
+            except FileNotFoundError:
+                continue  # removed while we were walking
+            except OSError as error:
+                # Listed, so that it is not passed over in silence: `photos` then says what is wrong with it.
+                log.warning("%s cannot be read: %s", self._root.joinpath(*names), error.strerror)
+                contents = _Contents()
+            if contents.photos or (names and not contents.folders):
+                albums.append(self._album(names, contents.count))
+            waiting.extend((*names, name) for name in reversed(contents.folders))
+        return albums
+
+    def _album(self, names: tuple[str, ...], count: int) -> Album:
+        if not names:
+            return Album(_ROOT_ID, _title(self._root.name or str(self._root)), (), count)
+        folders = tuple(_title(name) for name in names[:-1])
+        return Album(_encode(names), _title(names[-1]), folders, count)
+
+    def _list_photos(self, album_id: str) -> list[Photo]:
+        names = () if album_id == _ROOT_ID else _decode(album_id)
+        if names is None:
+            raise SourceError(f"{album_id!r} is no album of {self._root}.")
+        folder = self._root.joinpath(*names)
+        try:
+            descriptor = self._open_inside(names, os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
+            raise SourceError(f"The folder {folder} is no longer there.") from None
+        except OSError as error:
+            raise self._unreadable(folder, error) from error
+        try:
+            photos: list[Photo] = []
+            for name, component in self._scan(names).photos:
+                try:
+                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # removed since it was listed
+                fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
+                photos.append(Photo(_encode((*names, name)), _text(name), component, fingerprint))
+        except OSError as error:
+            raise self._unreadable(folder, error) from error
+        finally:
+            os.close(descriptor)
+        return photos
+
+    def _scan(self, names: Sequence[str]) -> _Contents:
+        """Read one folder. Raises OSError."""
+        folder = self._root.joinpath(*names)
+        folders: list[str] = []
+        files: list[str] = []
+        ignored = 0
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.is_symlink():
+                    ignored += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    if not _is_left_out(entry):
+                        folders.append(entry.name)
+                elif entry.is_file(follow_symlinks=False) and _suffix(entry.name) in _KNOWN:
+                    files.append(entry.name)
+                else:
+                    ignored += 1
+        photos = list(_with_components(folder, sorted(files, key=natural_key)))
+        if ignored or len(photos) < len(files):
+            log.debug("%s: %d other files, %d RAW beside a JPEG", folder, ignored, len(files) - len(photos))
+        return _Contents(sorted(folders, key=natural_key), photos)
+
+    def _fetch(self, photo: Photo) -> Fetched:
+        names = _decode(photo.id)
+        if not names:
+            raise PhotoGone(f"{photo.original_filename} is not in {self._root}")
+        path = self._root.joinpath(*names)
+        try:
+            descriptor = self._open_inside(names, os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self._root.is_dir():
+                raise SourceStopped(f"The folder {self._root} is no longer there.") from None
+            raise PhotoGone(f"{photo.original_filename} is no longer in {path.parent}") from None
+        except OSError as error:
+            reason = "is behind a symbolic link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
+            raise PhotoUnreadable(f"{photo.original_filename} {reason}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise PhotoUnreadable(f"{photo.original_filename} is not a regular file")
+        finally:
+            os.close(descriptor)
+        return Fetched(path)
+
+    def _open_inside(self, names: Sequence[str], flags: int) -> int:
+        """Open a file or folder below the root for reading, following no link on the way. Raises OSError.
+
+        ELOOP means that one of the names is a symbolic link, on every system.
+        """
+        current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for at, name in enumerate(names):
+                wanted = flags if at == len(names) - 1 else os.O_DIRECTORY
+                try:
+                    inner = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | wanted, dir_fd=current)
+                except NotADirectoryError:
+                    # Linux says so for a link opened with O_DIRECTORY | O_NOFOLLOW, macOS says ELOOP.
+                    if stat.S_ISLNK(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
+                    raise
+                os.close(current)
+                current = inner
+        except BaseException:
+            os.close(current)
+            raise
+        return current
+
+    def _unreadable(self, folder: Path, error: OSError) -> LibraryError:
+        if error.errno == errno.ELOOP:
+            return LibraryError(folder, "it is a symbolic link, and those are not followed")
+        next_step = ""
+        if error.errno in (errno.EACCES, errno.EPERM):
+            next_step = "Check the permissions of the folder and of those above it"
+            next_step += (
+                ", and your terminal's access to files in System Settings." if sys.platform == "darwin" else "."
+            )
+        return LibraryError(folder, f"the folder cannot be read ({error.strerror or error})", next_step=next_step)
+
+
+_KNOWN: Final = _CAMERA_STILLS | _OTHER_STILLS | _RAW | _MOVIES
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sorts names as people read them, IMG_2 before IMG_10, whatever order the file system gives them in."""
+    parts = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name).casefold())
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], name
+
+
+def _with_components(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Component]]:
+    """Each photo's component. A Live Photo's movie follows its still; a RAW file beside a JPEG is left out."""
+    stills: set[str] = set()
+    movies: dict[str, str] = {}
+    for name in names:
+        if (suffix := _suffix(name)) in _CAMERA_STILLS:
+            stills.add(_stem(name))
+        elif suffix == ".mov":
+            movies.setdefault(_stem(name), name)
+    live = {stem: name for stem, name in movies.items() if stem in stills and is_live_movie(folder / name)}
+    followed: set[str] = set()
+    for name in names:
+        suffix, stem = _suffix(name), _stem(name)
+        if suffix in _MOVIES:
+            if live.get(stem) != name:
+                yield name, Component.VIDEO
+        elif suffix not in _RAW or stem not in stills:
+            yield name, Component.STILL
+            if suffix in _CAMERA_STILLS and stem in live and stem not in followed:
+                followed.add(stem)
+                yield live[stem], Component.LIVE_MOVIE
+
+
+def is_live_movie(path: Path) -> bool:
+    """Whether a QuickTime movie says that it belongs to a Live Photo; False for what cannot be read.
+
+    Only the `moov` atom is read: the file may be large, and a movie that merely shares a still's name is a video.
+    """
+    try:
+        with open(path, "rb") as stream:
+            for _ in range(64):
+                header = stream.read(8)
+                if len(header) < 8:
+                    return False
+                size, kind, taken = int.from_bytes(header[:4], "big"), header[4:], 8
+                if size == 1:
+                    size, taken = int.from_bytes(stream.read(8), "big"), 16
+                if kind == b"moov":
+                    return _LIVE_PHOTO_KEY in stream.read(min(max(size - taken, 0), 4 << 20))
+                if size < taken:
+                    return False
+                stream.seek(size - taken, os.SEEK_CUR)
+    except (OSError, OverflowError, ValueError):
+        pass
+    return False
+
+
+def _is_left_out(entry: os.DirEntry[str]) -> bool:
+    """Folders that hold no albums: other programs' caches, photo libraries, and what we wrote ourselves."""
+    name = entry.name.casefold()
+    if name in _LEFT_OUT_FOLDERS or name.endswith(_LIBRARY_SUFFIXES):
+        return True
+    return os.path.lexists(os.path.join(entry.path, "state", "skicyclerun.sqlite3"))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _stem(name: str) -> str:
+    return unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()
+
+
+def _title(name: str) -> str:
+    return _text(name).replace(":", "/")
+
+
+def _text(name: str) -> str:
+    """A name for people: NFC, with U+FFFD for bytes that are not UTF-8."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+
+
+def _encode(names: Sequence[str]) -> str:
+    joined = "/".join(names).replace("%", "%25")
+    return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", joined)
+
+
+def _decode(photo_id: str) -> tuple[str, ...] | None:
+    """The names below the root, None for what is no id of ours: empty, absolute, with `..` or a NUL."""
+    names = tuple(os.fsdecode(unquote_to_bytes(photo_id)).split("/"))
+    if any(name in ("", ".", "..") or "\0" in name for name in names):
+        return None
+    return names
