@@ -1,0 +1,100 @@
+"""Reaching files below a folder without ever following a symbolic link out of it.
+
+Every component is opened from the descriptor of the one before it with O_NOFOLLOW (openat(2)), so that a link put in
+the way, before or while we work, ends in an error and not in another folder. The folder itself may be reached through
+links: it is what the person configured.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: What openat says of a component that is a link, or no directory.
+NOT_A_FOLDER: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
+
+Parts = tuple[str, ...]
+
+
+class Beneath:
+    """An open folder. Descriptors it hands out are its own and stay open until the next one is asked for.
+
+    The last sub-folder is kept open, because files come folder by folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        self.path = folder
+        self._root = os.open(folder, _DIRECTORY)
+        self._held: tuple[Parts, int] | None = None
+
+    def __enter__(self) -> Beneath:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.forget()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def forget(self) -> None:
+        """Close the sub-folder kept open; needed before one that was opened is removed and made anew."""
+        if self._held is not None:
+            os.close(self._held[1])
+            self._held = None
+
+    def folder(self, parts: Sequence[str] = (), *, create: bool = False, mode: int = 0o777) -> int:
+        """The descriptor of a sub-folder. Raises OSError (an `errno` of NOT_A_FOLDER where a link is in the way).
+
+        `create` makes what is missing on the way, with `mode` less the umask.
+        """
+        wanted = tuple(parts)
+        if not wanted:
+            return self._root
+        if self._held is not None and self._held[0] == wanted:
+            return self._held[1]
+        current = self._root
+        try:
+            for part in wanted:
+                if create:
+                    try:
+                        os.mkdir(part, mode, dir_fd=current)
+                    except FileExistsError:
+                        pass
+                deeper = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=current)
+                if current != self._root:
+                    os.close(current)
+                current = deeper
+        except BaseException:
+            if current != self._root:
+                os.close(current)
+            raise
+        self.forget()
+        self._held = (wanted, current)
+        return current
+
+    def stat(self, parts: Sequence[str]) -> os.stat_result:
+        """lstat of what lies there. Raises OSError."""
+        return os.stat(parts[-1], dir_fd=self.folder(parts[:-1]), follow_symlinks=False)
+
+    def open_file(self, parts: Sequence[str]) -> int:
+        """Open for reading; the caller closes it. Raises OSError. Never waits for a pipe's other end."""
+        return os.open(
+            parts[-1],
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            dir_fd=self.folder(parts[:-1]),
+        )
+
+    def read_link(self, parts: Sequence[str]) -> bytes:
+        """The target of a symbolic link, as bytes. Raises OSError."""
+        return os.fsencode(os.readlink(parts[-1], dir_fd=self.folder(parts[:-1])))

@@ -1,0 +1,214 @@
+"""What goes into an archive: a walk over the old outputs, and whether the disk has room for it.
+
+Symbolic links become members that are links; they are never walked. Folders of work in progress (`.skicyclerun-…`)
+are left out: nothing in them was ever an output.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from skicyclerun.archive.beneath import Beneath
+from skicyclerun.archive.manifest import MemberKind, check_member_path
+from skicyclerun.errors import ArchiveError, DiskFull
+
+#: What skicyclerun names its own work in progress; never archived, never restored.
+WORK_PREFIX: Final = ".skicyclerun-"
+#: Left behind by macOS' Finder in every folder it shows: archived, but no reason to make an archive, nor to keep it.
+FINDER_FILE: Final = ".DS_Store"
+
+_SPARE_BYTES: Final = 16 * 1024 * 1024
+_BYTES_PER_MEMBER: Final = 700
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFolder:
+    """A folder of old outputs and the name it has inside the archive (`albums`, `lora_processed`, `metadata`)."""
+
+    name_in_zip: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMember:
+    """Something found in a folder; `parts` are below the folder."""
+
+    folder: int
+    """Index into ArchivePlan.folders."""
+    parts: tuple[str, ...]
+    kind: MemberKind
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePlan:
+    folders: tuple[ArchivedFolder, ...]
+    """Those that are there."""
+    members: tuple[PlannedMember, ...]
+    """Folder by folder, each sub-folder before what is in it."""
+    files: int
+    """Files and links."""
+    content_bytes: int
+    path_bytes: int
+    """Length of all names; for the estimate."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing but empty folders: no archive is made."""
+        return all(member.kind is MemberKind.FOLDER or member.parts[-1] == FINDER_FILE for member in self.members)
+
+
+def plan_archive(folders: Sequence[ArchivedFolder]) -> ArchivePlan:
+    """Walk the folders; those that are not there are left out.
+
+    Raises ArchiveError, by name, for a pipe, socket or device (they cannot be archived and must not be deleted), for
+    folders that cannot be read, and for folders of which one lies in another.
+    """
+    check_apart(folders)
+    present: list[ArchivedFolder] = []
+    members: list[PlannedMember] = []
+    for folder in folders:
+        if not os.path.lexists(folder.path):
+            continue
+        check_member_path(folder.name_in_zip)
+        if not folder.path.is_dir():
+            raise ArchiveError(f"{folder.path} should be a folder and is none. Nothing was archived.")
+        present.append(folder)
+        try:
+            with Beneath(folder.path) as beneath:
+                _walk(beneath, len(present) - 1, members)
+        except OSError as error:
+            where = folder.path if error.filename is None else folder.path / os.fsdecode(error.filename)
+            raise ArchiveError(f"{where} cannot be read ({error.strerror}). Nothing was archived.") from error
+    return ArchivePlan(
+        folders=tuple(present),
+        members=tuple(members),
+        files=sum(1 for member in members if member.kind is not MemberKind.FOLDER),
+        content_bytes=sum(member.size for member in members),
+        path_bytes=sum(len(os.fsencode("/".join(member.parts))) for member in members),
+    )
+
+
+def _walk(beneath: Beneath, folder: int, members: list[PlannedMember]) -> None:
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        parts = waiting.pop()
+        subfolders: list[tuple[str, ...]] = []
+        with os.scandir(beneath.folder(parts)) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+            for entry in found:
+                if entry.name.startswith(WORK_PREFIX):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                path = (*parts, entry.name)
+                if stat.S_ISDIR(status.st_mode):
+                    subfolders.append(path)
+                    members.append(PlannedMember(folder, path, MemberKind.FOLDER, 0))
+                elif stat.S_ISREG(status.st_mode):
+                    members.append(PlannedMember(folder, path, MemberKind.FILE, status.st_size))
+                elif stat.S_ISLNK(status.st_mode):
+                    members.append(PlannedMember(folder, path, MemberKind.LINK, status.st_size))
+                else:
+                    raise ArchiveError(
+                        f"{beneath.path.joinpath(*path)} is a pipe, a socket or a device; it cannot be archived. "
+                        "Nothing was archived.",
+                        next_step="Move it elsewhere.",
+                    )
+        waiting.extend(reversed(subfolders))
+
+
+def check_apart(folders: Sequence[ArchivedFolder], archive_directory: Path | None = None) -> None:
+    """Raises ArchiveError when one folder lies in another, or the archives lie in what would be emptied."""
+    real = [(folder.name_in_zip, Path(os.path.realpath(folder.path))) for folder in folders]
+    for index, (name, path) in enumerate(real):
+        for other_name, other in real[index + 1 :]:
+            if name == other_name or path == other or path in other.parents or other in path.parents:
+                raise ArchiveError(
+                    f"{name} ({path}) and {other_name} ({other}) lie in one another. Nothing was archived.",
+                    next_step="Give each its own folder under `paths`.",
+                )
+        if archive_directory is not None:
+            archives = Path(os.path.realpath(archive_directory))
+            if path == archives or path in archives.parents:
+                raise ArchiveError(
+                    f"The archives ({archives}) lie inside {name} ({path}), which is to be emptied. "
+                    "Nothing was archived.",
+                    next_step="Set `paths.archive` to a folder outside it.",
+                )
+
+
+def estimate_archive_bytes(plan: ArchivePlan) -> int:
+    """An upper bound for the ZIP: all content as if stored, headers, directory and manifest."""
+    if plan.is_empty:
+        return 0
+    names = sum(len(folder.name_in_zip) + 30 for folder in plan.folders)
+    return (
+        plan.content_bytes + plan.content_bytes // 1000 + 4 * (plan.path_bytes + names)
+        + _BYTES_PER_MEMBER * (len(plan.members) + 1)
+    )  # fmt: skip
+
+
+def check_space(
+    plan: ArchivePlan,
+    archive_directory: Path,
+    export_directory: Path,
+    export_estimate: int = 0,
+    *,
+    freed_bytes: int = 0,
+) -> int:
+    """Whether the archive, and the export after it, will fit; returns the archive's estimate in bytes.
+
+    Each disk is asked only for what will lie on it. `freed_bytes` is what emptying the folders gives back to the
+    export. Raises DiskFull, saying how much is missing.
+    """
+    archive_bytes = estimate_archive_bytes(plan)
+    export_bytes = max(0, export_estimate - freed_bytes)
+    archive_at, export_at = _nearest(archive_directory), _nearest(export_directory)
+    if os.stat(archive_at).st_dev == os.stat(export_at).st_dev:
+        _require(archive_at, {"archive": archive_bytes, "export": export_bytes})
+    else:
+        _require(archive_at, {"archive": archive_bytes})
+        _require(export_at, {"export": export_bytes})
+    return archive_bytes
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    path = Path(os.path.abspath(path))
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _require(path: Path, needs: dict[str, int]) -> None:
+    needed = sum(needs.values())
+    if not needed:
+        return
+    free = shutil.disk_usage(path).free
+    missing = needed + _SPARE_BYTES - free
+    if missing > 0:
+        parts = " and ".join(f"{size_text(size)} for the {name}" for name, size in needs.items() if size)
+        raise DiskFull(
+            f"The disk of {path} has {size_text(free)} free and {parts} are needed: {size_text(missing)} are missing. "
+            "Nothing was touched.",
+            next_step="Free some space (`skicyclerun archive prune --dry-run` shows what could go), "
+            "or set `paths.archive` to another disk.",
+        )
+
+
+def size_text(size: int) -> str:
+    """Bytes for people: `2.92 GB`, decimal units."""
+    if size < 1000:
+        return f"{size} bytes"
+    value = float(size)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            return f"{value:.3g} {unit}" if value < 999.5 else f"{value:,.0f} {unit}"
+    raise AssertionError
