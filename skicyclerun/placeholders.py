@@ -155,8 +155,9 @@ def fill_in(template: str, **values: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?` with the nearest of the known names, or an empty text where none is near."""
-    close = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
 class Resolver:

@@ -33,7 +33,7 @@ from skicyclerun.settings_models import (
     Settings,
     default_config_text,
 )
-from skicyclerun.settings_safety import unsafe_paths, unsafe_source
+from skicyclerun.settings_safety import lies_in, unsafe_paths, unsafe_source
 from skicyclerun.shipped_files import shipped_file
 from skicyclerun.stages import FILE_KEYS, STAGE_BY_NAME
 
@@ -65,15 +65,28 @@ def load_settings(
 
     Raises ConfigError, or ConfigErrors with all problems at once.
     """
-    named_root = lib_root if lib_root is not None else environ.get(LIB_ROOT_VARIABLE) or None
-    root = None if named_root is None else _absolute(str(named_root), environ, Path.cwd())
-    file = config_file if config_file is not None else _found_config(root)
+    named_root, named_by = lib_root, "--lib-root"
+    if lib_root is None and (value := environ.get(LIB_ROOT_VARIABLE)):
+        named_root, named_by = Path(value), f"${LIB_ROOT_VARIABLE}"
+    try:
+        root = None if named_root is None else _absolute(str(named_root), environ, Path.cwd())
+    except ValueError as error:
+        raise ConfigError(str(error), key=named_by) from None
+    file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
     return _Loader(file, root, environ, overrides).load(read_config_file(file))
 
 
 def _found_config(root: Path | None) -> Path:
-    if root is not None and (own := root / "config" / CONFIG_NAME).exists():
-        return own
+    if root is not None:
+        own = root / "config" / CONFIG_NAME
+        try:
+            own.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return own  # there, or hidden: reading it says what is wrong, where a silent default would surprise
+        else:
+            return own
     return shipped_file(CONFIG_NAME)
 
 
@@ -98,7 +111,8 @@ def _absolute(text: str, environ: Mapping[str, str], base: Path, *, written: Cal
         if expanded == text:
             raise ValueError(f"names no user's home directory: {show(text)}")
         text = expanded
-    return Path(os.path.abspath(os.path.join(written(str(base)), text)))
+    # POSIX leaves the meaning of exactly two leading slashes to the system, and abspath keeps them; here they are one.
+    return Path("/" + os.path.abspath(os.path.join(written(str(base)), text)).lstrip("/"))
 
 
 def check_source_and_outputs(settings: Settings, library: Path) -> None:
@@ -110,10 +124,22 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
 
 
 def _raise(problems: list[ConfigError]) -> None:
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise ConfigErrors(problems)
+    """Raise what there is, each problem once."""
+    # A cycle shows at each of its keys, with the chain begun elsewhere.
+    different = list(
+        {
+            frozenset(problem.chain) if isinstance(problem, PlaceholderCycle) else str(problem): problem
+            for problem in reversed(problems)
+        }.values()
+    )[::-1]
+    if len(different) == 1:
+        raise different[0]
+    if different:
+        several = ConfigErrors(different[:MAX_PROBLEMS])
+        several.next_step = "\n".join(
+            dict.fromkeys(problem.next_step for problem in several.errors if problem.next_step)
+        )
+        raise several
 
 
 class _Loader:
@@ -139,6 +165,7 @@ class _Loader:
         paths = self._paths(texts, resolver, root, pipeline)
         export = self._section(ExportSettings, "export", ours, resolver, root)
         cleanup = self._section(CleanupSettings, "cleanup", ours, resolver, root)
+        ours["logging"].setdefault("file", LoggingSettings().file)
         logging = self._section(LoggingSettings, "logging", ours, resolver, root)
         settings = Settings(
             lib_root=root,
@@ -160,6 +187,8 @@ class _Loader:
         raw = dict(raw)
         for dotted, value in self.overrides.items():
             *parents, last = dotted.split(".")
+            if not parents or parents[0] not in SECTIONS:
+                raise LookupError(f"{dotted!r} names no section of ours")
             section = raw
             for name in parents:
                 inner = section.get(name, {})
@@ -229,7 +258,7 @@ class _Loader:
         if foreign:
             self.carried["paths"] = foreign | self.carried.get("paths", {})
         for key in foreign:
-            self._warn_if_near(join("paths", key), key, PathTexts.model_fields.keys() - known.keys())
+            self._warn_if_near(join("paths", key), key, sorted({*PathTexts.model_fields, "raw_input"} - section.keys()))
         texts = {key: value for key, value in foreign.items() if isinstance(value, str)}
         texts |= self._validated(PathTexts, "paths", known).model_dump()
         alias = section.get("raw_input")
@@ -352,8 +381,13 @@ class _Loader:
         paths = {f"paths.{key}": path for key, path in settings.paths.resolved().items()}
         files = {f"paths.{key}" for key in FILE_KEYS}
         emptied = {name: path for name, path in paths.items() if name.removeprefix("paths.") in EMPTIED_KEYS}
-        # The catalog and the geocode cache are archived and emptied with the metadata folder they lie in.
-        kept = {name: path for name, path in paths.items() if name not in emptied and name not in _CATALOG_FILES}
+        kept = {name: path for name, path in paths.items() if name not in emptied}
+        metadata = paths.get("paths.metadata_dir")
+        for name in _CATALOG_FILES:
+            # Archived and emptied with the metadata folder, which is their place; in another they would be lost.
+            if name in kept and metadata is not None and lies_in(kept[name], metadata):
+                del kept[name]
+        kept["the configuration file"] = self.file
         folders = {name: path for name, path in paths.items() if name not in files}
         folders["logging.file"] = kept["logging.file"] = settings.log_folder
         return unsafe_paths(settings.lib_root, _home(self.environ), folders, emptied, kept, self.file)

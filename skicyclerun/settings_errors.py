@@ -66,6 +66,8 @@ def _problem(kind: str, value: object, message: str, model: type[BaseModel], loc
 
 #: Keys of older pipelines' files that have another name here, or none.
 _FORMER_KEYS = {
+    "name": "a note of your own begins with an underscore, '_name'",
+    "version": "a note of your own begins with an underscore, '_version'",
     "quality": "it is called 'jpeg_quality' here",
     "timeout": "it is 'timeouts' here, with 'photo', 'album' and 'run' in seconds",
     "script_path": "the script is shipped with skicyclerun; remove the key",
@@ -78,10 +80,9 @@ _FORMER_KEYS = {
 
 
 def _unknown_key(name: str, owner: type[BaseModel]) -> str:
-    near = nearest(name, owner.model_fields)
-    if not near and name in _FORMER_KEYS:
+    if name in _FORMER_KEYS:
         return f"there is no such key: {_FORMER_KEYS[name]}"
-    hint = near or f" Keys here: {', '.join(owner.model_fields)}."
+    hint = nearest(name, owner.model_fields) or f" Keys here: {', '.join(owner.model_fields)}."
     return f"there is no such key.{hint} A note of your own begins with an underscore."
 
 

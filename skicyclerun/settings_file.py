@@ -49,7 +49,8 @@ def read_config_file(file: Path) -> dict[str, object]:
         ) from None
     except (RecursionError, ValueError) as error:
         # json.loads meets its own recursion limit, or a number of more digits than Python converts.
-        problem = "objects and lists lie too deep in each other" if isinstance(error, RecursionError) else str(error)
+        deep = isinstance(error, RecursionError)
+        problem = "objects and lists lie too deep in each other" if deep else "it holds a number of thousands of digits"
         raise ConfigError(f"this cannot be read as JSON: {problem}", file=file) from None
     if not isinstance(value, dict):
         kind = "null" if value is None else "a list" if isinstance(value, list) else f"a single value ({show(value)})"

@@ -19,17 +19,33 @@ def _spellings(path: Path) -> Iterator[tuple[str, ...]]:
     for text in {os.path.abspath(path), os.path.realpath(path)}:
         if sys.platform == "darwin":
             text = unicodedata.normalize("NFC", text).casefold()
-        yield Path(text).parts
+        yield ("/", *(part for part in text.split("/") if part))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What the file system calls a place that exists: two spellings of one folder (case, mounts) have one identity."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def lies_in(inner: Path, outer: Path) -> bool:
     """Whether `inner` is `outer` or lies in it, by any of their spellings."""
-    return any(a[: len(b)] == b for a in _spellings(inner) for b in _spellings(outer))
+    if any(a[: len(b)] == b for a in _spellings(inner) for b in _spellings(outer)):
+        return True
+    identity = _identity(str(outer))
+    real = Path(os.path.realpath(inner))
+    return identity is not None and any(_identity(str(part)) == identity for part in (real, *real.parents))
 
 
 def same_place(one: Path, other: Path) -> bool:
     """Whether both name the same place, by any of their spellings."""
-    return not set(_spellings(one)).isdisjoint(_spellings(other))
+    if not set(_spellings(one)).isdisjoint(_spellings(other)):
+        return True
+    identity = _identity(str(one))
+    return identity is not None and identity == _identity(str(other))
 
 
 def unsafe_paths(

@@ -29,6 +29,8 @@ class Stage:
     """False: the name is known from the users' pipelines, and no stage of this version stands behind it."""
     needs_paths: tuple[str, ...] = ()
     """Keys of `paths` that it reads or writes."""
+    makes_paths: tuple[str, ...] = ()
+    """Those among them that must be there before it starts; for a file, the folder it lies in."""
     needs_environment: tuple[str, ...] = ()
     needs_packages: tuple[str, ...] = ()
     """Import names of packages that a plain installation does not bring."""
@@ -41,12 +43,14 @@ STAGES: Final[tuple[Stage, ...]] = (
         "puts the old outputs into a proved archive and, before an export, empties their folders",
         provided=True,
         needs_paths=("apple_photos_export", "lora_processed", "metadata_dir", "archive", "state_db"),
+        makes_paths=("archive", "state_db"),
     ),
     Stage(
         "export",
         "exports albums to folders of JPEGs and enters every file in the catalog",
         provided=True,
         needs_paths=("pipeline_base", "apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
+        makes_paths=("apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
     ),
     Stage(
         "metadata_extraction",
@@ -188,7 +192,7 @@ def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
 
     Raises NotWritable or DiskFull with the path and its key, ConfigError for a path that cannot be resolved.
     """
-    for key in _needed_paths(stages):
+    for key in dict.fromkeys(key for stage in stages for key in stage.makes_paths):
         path = settings.path_of(key)
         _prepare(path.parent if key in FILE_KEYS else path, f"paths.{key}")
     _prepare(settings.log_folder, "logging.file")
