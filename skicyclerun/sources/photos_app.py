@@ -1,0 +1,356 @@
+"""The running Photos.app as a source, through `osascript` and scripts/osxPhotoExporter.scpt. One photo at a time.
+
+Photos renders the current version of every photo. Each attempt exports one item into a directory made for that
+attempt alone, so what Photos still writes after a time-out can never be taken for a later attempt.
+docs/photos-app.md says what of this has been seen on a Mac, and what has not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path, PurePath
+from typing import Final, NoReturn
+
+import anyio
+import anyio.to_thread
+
+from skicyclerun.errors import (
+    DiskFull,
+    NotWritable,
+    PhotoGone,
+    PhotoTransient,
+    PhotoUnreadable,
+    SourceError,
+    SourceStopped,
+)
+from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind
+from skicyclerun.sources import photos_process
+from skicyclerun.sources.osascript import Osascript, Outcome, Trouble
+from skicyclerun.sources.photos_answers import (
+    AnswerIncomplete,
+    AnswerUnknown,
+    ItemFacts,
+    albums_of,
+    facts_of,
+    is_id,
+    items_of,
+    records_of,
+)
+from skicyclerun.sources.photos_exports import Form, date_taken, exported_file
+
+_MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
+_IDS_PER_CALL: Final = 50
+"""Items whose facts are asked for in one call of osascript."""
+
+_GRANT: Final = (
+    "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos, then `skicyclerun run "
+    "--resume`. If your terminal is not listed there, `tccutil reset AppleEvents` makes macOS ask again."
+)
+_REPORT: Final = "This is a fault of the script, or Photos has changed; please report it with the message above."
+_SESSION: Final = (
+    "Photos can only be asked from a logged-in desktop session: not over ssh, not from cron. A LaunchAgent works."
+)
+
+_ZONE_STEP: Final = timedelta(minutes=15)
+_WIDEST_ZONES: Final = timedelta(hours=26)
+"""From UTC-12 to UTC+14."""
+
+
+class PhotosApp:
+    """The library that Photos.app has open.
+
+    A failed fetch leaves the next one untouched. Retrying with back-off, counting failures in a row and giving up are
+    the caller's; it may call `restart` where the person allowed that.
+    """
+
+    kind = SourceKind.APPLE_PHOTOS
+    parallel = False
+
+    def __init__(
+        self,
+        *,
+        osascript: str = "osascript",
+        script: Path,
+        photo_timeout: float,
+        list_timeout: float,
+        restart_photos: bool = False,
+        log: Callable[[str], None],
+        settle_interval: float = 0.1,
+        settle_patience: float = 3.0,
+        retry_pause: float = 5.0,
+        grace: float = 3.0,
+        process_name: str = "Photos",
+    ) -> None:
+        """Times are seconds.
+
+        `photo_timeout` bounds one `fetch`, `list_timeout` every other call (the first one launches Photos and may
+        wait for macOS to ask for permission). `log` gets what the script says while it works. A file counts once it
+        stood still for `settle_interval`; `settle_patience` is how long to wait for it after Photos has answered.
+        """
+        self._osascript = Osascript(program=osascript, script=script, log=log, grace=grace)
+        self._log = log
+        self._photo_timeout = photo_timeout
+        self._list_timeout = list_timeout
+        self._restart_photos = restart_photos
+        self._settle_interval = settle_interval
+        self._settle_patience = settle_patience
+        self._retry_pause = retry_pause
+        self._grace = grace
+        self._process_name = process_name
+
+    @property
+    def location(self) -> str:
+        return "Photos.app"
+
+    async def open(self) -> None:
+        """Ask Photos for its version and the number of its albums. Raises SourceStopped."""
+        records = await self._ask("preflight")
+        if records and len(records[0]) == 3:
+            self._log(f"Photos {records[0][0]} answers.")
+
+    async def albums(self) -> list[Album]:
+        """The person's albums, those in folders after those at the top; smart albums are not offered by Photos."""
+        records = await self._ask("list-albums")
+        try:
+            return albums_of(records)
+        except AnswerUnknown:
+            raise self._not_understood("list-albums") from None
+
+    async def photos(self, album_id: str) -> list[Photo]:
+        """The album's items in the order Photos gives them. Raises SourceError if it is gone or keeps changing."""
+        if not is_id(album_id):
+            raise SourceError(f"{album_id!r} is not an id of Photos.")
+        records = await self._ask("item-ids", album_id)
+        try:
+            items = items_of(records)
+        except AnswerUnknown:
+            raise self._not_understood("item-ids") from None
+        names = await self._names([item_id for item_id, name in items if name is None])
+        return [_photo(item_id, names.get(item_id, "") if name is None else name) for item_id, name in items]
+
+    async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
+        """Export one item into `attempt_directory`, which is made here. Raises PhotoError, SourceStopped, StorageError.
+
+        PhotoTransient is worth another attempt in another directory: after a time-out Photos may still be writing
+        into this one.
+        """
+        if not is_id(photo.id):
+            raise PhotoGone(f"{photo.original_filename}: {photo.id!r} is not an id of Photos")
+        if photo.component is Component.LIVE_MOVIE:
+            raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
+        directory = await anyio.to_thread.run_sync(_made, attempt_directory)
+        deadline = anyio.current_time() + self._photo_timeout
+        outcome = await self._osascript.run(
+            "export-item",
+            *self._event_limit(self._photo_timeout),
+            photo.id,
+            str(directory),
+            seconds=self._photo_timeout,
+        )
+        facts: ItemFacts | None = None
+        patience = self._settle_patience
+        if outcome.ok:
+            facts = self._facts(photo, outcome, "export-item")
+        elif outcome.trouble is Trouble.NO_REPLY and not outcome.timed_out:
+            # The reply did not come, but the export goes on: what is left of the time may be enough for it.
+            patience = max(0.0, deadline - anyio.current_time())
+        else:
+            _give_up_photo(photo, outcome)
+        try:
+            file = await exported_file(photo, directory, interval=self._settle_interval, patience=patience)
+        except OSError as error:
+            raise PhotoTransient(
+                f"{photo.original_filename}: its directory cannot be read ({error.strerror})"
+            ) from error
+        except PhotoTransient as error:
+            if outcome.ok:
+                raise
+            raise PhotoTransient(f"{error}; {_no_answer(outcome)}") from error
+        if facts is None:
+            facts = await self._facts_alone(photo)
+        in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.form is Form.JPEG else None
+        edited = file.path.stem.startswith("FullSizeRender")
+        return Fetched(
+            path=file.path,
+            rendering=Rendering.EDITED if edited else Rendering.ORIGINAL,
+            metadata=metadata_of(facts, in_file),
+        )
+
+    async def restart(self) -> bool:
+        """End Photos and start it again, if the person allowed it (`export.restart_photos`); False if not.
+
+        Only processes of this user whose executable is exactly that of Photos are ended. Raises SourceStopped where
+        Photos does not come back.
+        """
+        if not self._restart_photos:
+            return False
+        self._log("Restarting Photos, because export.restart_photos is true.")
+        await photos_process.end_photos(self._process_name, grace=self._grace)
+        await self.open()
+        return True
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self, verb: str, *words: str) -> list[list[str]]:
+        """The records of a listing. A connection that failed is tried once more; then SourceError or SourceStopped."""
+        for last in (False, True):
+            outcome = await self._osascript.run(
+                verb, *self._event_limit(self._list_timeout), *words, seconds=self._list_timeout
+            )
+            if outcome.ok:
+                try:
+                    return records_of(outcome.output, verb)
+                except AnswerUnknown:
+                    raise self._not_understood(verb) from None
+                except AnswerIncomplete:
+                    if last:
+                        raise SourceStopped(f"Photos' answer to {verb} broke off.") from None
+            elif last or outcome.trouble not in (Trouble.NOT_RUNNING, Trouble.UNSETTLED):
+                self._give_up_listing(verb, outcome)
+            self._log(f"Photos did not answer {verb} ({outcome.explanation}); asking once more.")
+            await anyio.sleep(self._retry_pause)
+        raise AssertionError("the second attempt returns or raises")
+
+    def _event_limit(self, seconds: float) -> tuple[str, str]:
+        """How long one event may take: a little less than we wait, so that Photos' own -1712 comes first."""
+        return "--timeout", str(max(1, int(seconds - min(15.0, seconds / 10))))
+
+    def _facts(self, photo: Photo, outcome: Outcome, verb: str) -> ItemFacts:
+        try:
+            records = records_of(outcome.output, verb)
+            if len(records) != 1:
+                raise AnswerUnknown
+            facts = facts_of(records[0])
+        except AnswerIncomplete:
+            raise PhotoTransient(f"{photo.original_filename}: Photos' answer broke off") from None
+        except AnswerUnknown:
+            raise self._not_understood(verb) from None
+        if facts.id != photo.id:
+            raise self._not_understood(verb)
+        return facts
+
+    async def _facts_alone(self, photo: Photo) -> ItemFacts:
+        outcome = await self._osascript.run(
+            "item-facts", *self._event_limit(self._photo_timeout), photo.id, seconds=self._photo_timeout
+        )
+        if not outcome.ok:
+            _give_up_photo(photo, outcome)
+        return self._facts(photo, outcome, "item-facts")
+
+    async def _names(self, ids: list[str]) -> dict[str, str]:
+        """File names asked for item by item, for the rare album whose names cannot be told apart in one answer."""
+        names: dict[str, str] = {}
+        for start in range(0, len(ids), _IDS_PER_CALL):
+            records = await self._ask("item-facts", *ids[start : start + _IDS_PER_CALL])
+            try:
+                names.update((facts.id, facts.filename) for facts in map(facts_of, records))
+            except AnswerUnknown:
+                raise self._not_understood("item-facts") from None
+        return names
+
+    # ── what errors mean ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _give_up_listing(self, verb: str, outcome: Outcome) -> NoReturn:
+        _stop_if_final(outcome)
+        if verb == "item-ids" and (outcome.trouble is Trouble.GONE or outcome.error_number == 9002):
+            problem = (
+                "is no longer in Photos" if outcome.trouble is Trouble.GONE else "kept changing while it was listed"
+            )
+            raise SourceError(f"The album {problem} ({outcome.explanation}).")
+        if outcome.trouble is Trouble.GONE:
+            raise SourceStopped(f"Photos cannot be asked: {outcome.explanation}.", next_step="Is Photos installed?")
+        if outcome.trouble is Trouble.NOT_RUNNING:
+            raise SourceStopped(f"Photos is not reachable: {outcome.explanation}.", next_step=_SESSION)
+        if outcome.trouble is Trouble.NO_REPLY:
+            raise SourceStopped(
+                f"Photos did not answer {verb}: {_no_answer(outcome)}.",
+                next_step="Does Photos show a dialog, or open its library? Then `skicyclerun run --resume`.",
+            )
+        if outcome.trouble is Trouble.CANCELLED:
+            raise SourceStopped(f"Photos did not get ready: {outcome.explanation}.")
+        raise SourceStopped(f"Photos did not answer {verb}: {outcome.explanation}.")
+
+    def _not_understood(self, verb: str) -> SourceStopped:
+        return SourceStopped(
+            f"The answer to {verb} is not what the script of this version gives.",
+            next_step="Install skicyclerun again, so that the program and its AppleScript belong together.",
+        )
+
+
+def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
+    _stop_if_final(outcome)
+    name = photo.original_filename
+    match outcome.trouble:
+        case Trouble.GONE:
+            raise PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
+        case Trouble.NO_REPLY:
+            raise PhotoTransient(f"{name}: {_no_answer(outcome)}")
+        case Trouble.NOT_RUNNING:
+            raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}")
+        case _:
+            raise PhotoTransient(f"{name}: Photos could not export it: {outcome.explanation}")
+
+
+def _stop_if_final(outcome: Outcome) -> None:
+    if outcome.trouble is Trouble.DENIED:
+        raise SourceStopped(
+            f"macOS does not let this terminal control Photos: {outcome.explanation}.", next_step=_GRANT
+        )
+    if outcome.trouble is Trouble.BROKEN_SCRIPT:
+        raise SourceStopped(f"The AppleScript failed: {outcome.explanation}.", next_step=_REPORT)
+
+
+def _no_answer(outcome: Outcome) -> str:
+    if outcome.timed_out:
+        return "no answer within the time given; osascript was ended, Photos may still finish what it was doing"
+    return f"Photos' answer timed out: {outcome.explanation}"
+
+
+def _made(directory: Path) -> Path:
+    """The directory of an attempt, absolute and new. Raises StorageError."""
+    path = Path(os.path.abspath(directory))
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"No space left to make {path}.") from error
+        raise NotWritable(f"{path} cannot be made: {error.strerror}.") from error
+    return path
+
+
+def _photo(item_id: str, filename: str) -> Photo:
+    name = filename or item_id.partition("/")[0]
+    movie = PurePath(name).suffix.lower() in _MOVIE_SUFFIXES
+    return Photo(item_id, name, Component.VIDEO if movie else Component.STILL)
+
+
+def metadata_of(facts: ItemFacts, in_file: datetime | None) -> LibraryMetadata:
+    """What Photos knows, ready to be written. `in_file` is the date the exported file already has."""
+    return LibraryMetadata(
+        date=_date_to_write(facts.date, in_file),
+        location=facts.location,
+        location_known=facts.location_known,
+        title=facts.title or None,
+        description=facts.description or None,
+        keywords=facts.keywords,
+        rating=5 if facts.favorite else None,
+    )
+
+
+def _date_to_write(told: datetime | None, in_file: datetime | None) -> datetime | None:
+    """None where the file's own date says the same moment.
+
+    AppleScript gives the wall clock of the Mac, the file has that of the place: a difference that two time zones can
+    make is no difference, and the file's clock is the better one to keep.
+    """
+    if told is None or in_file is None:
+        return told
+    difference = told - in_file
+    same_moment = abs(difference) <= _WIDEST_ZONES and not difference % _ZONE_STEP
+    return None if same_moment else told
