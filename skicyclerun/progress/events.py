@@ -25,7 +25,7 @@ class RunStarted:
     run_id: int
     albums: int
     photos: int | None
-    """None where the source cannot tell before the albums are opened."""
+    """How many photos this run will report on; None where the source cannot tell before the albums are opened."""
     source: str
 
 
@@ -41,7 +41,7 @@ class AlbumStarted:
 
 @dataclass(frozen=True, slots=True)
 class PhotoFinished:
-    """Photo `number` of the album's `of` is accounted for. Arrival order, so numbers may not be in album order."""
+    """The `number`-th of the album's `of` photos to be accounted for; in order of arrival, not of the album."""
 
     album_number: int
     albums: int
