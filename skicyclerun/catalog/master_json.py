@@ -188,9 +188,10 @@ def _collect(
                 added.write(_SEPARATOR + _encoded(path, entry_of(record)))
             continue
         before = entries.member(path)
+        if before == _encoded(path, entry_of(record)):
+            continue
         existing = entries[path]
-        merged = merged_entry(existing, record)
-        if merged != existing:
+        if merged_entry(existing, record) != existing:
             changed[path] = _rewritten(path, before, record)
     changed.update({path: None for path in leaving if path in entries and is_ours(entries[path])})
     return changed, len(new_paths)
