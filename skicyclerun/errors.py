@@ -32,7 +32,8 @@
     │   ├── ArchiveUnknown           no archive of that name
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
-    └── Cancelled                    the person said no; nothing was touched
+    ├── Cancelled                    the person said no; nothing was touched
+    └── InternalFault                our own mistake; the traceback is in a log file
 
 `str(error)` is a sentence for the person at the keyboard. `next_step`, where there is one, is what to type or do next.
 The exit codes are given in `commands/exit_codes.py` and nowhere else.
@@ -131,7 +132,8 @@ class UnfinishedRun(UsageError):
         super().__init__(
             f"Run {run_id} is unfinished: {remaining_albums} album{'s' if remaining_albums != 1 else ''} still to do. "
             "Nothing was touched.",
-            next_step="`skicyclerun run --resume` carries on with it; `skicyclerun run --fresh` gives it up and starts anew.",
+            next_step="`skicyclerun run --resume` carries on with it; "
+            "`skicyclerun run --fresh` gives it up and starts anew.",
         )
 
 
@@ -202,7 +204,8 @@ class StateTooNew(StateError):
     def __init__(self, path: Path, found: int, known: int) -> None:
         self.path, self.found, self.known = path, found, known
         super().__init__(
-            f"{path} was written by a newer skicyclerun (schema {found}; this one knows {known}). It was left as it is.",
+            f"{path} was written by a newer skicyclerun (schema {found}; this one knows {known}). "
+            "It was left as it is.",
             next_step="Upgrade skicyclerun, or name another --lib-root.",
         )
 
@@ -285,3 +288,14 @@ class LockHeld(SkicyclerunError):
 
 class Cancelled(SkicyclerunError):
     """The person said no, or closed the dialog. Nothing was touched."""
+
+
+class InternalFault(SkicyclerunError):
+    """Our own mistake. `details` is the file that holds the traceback, empty where none could be written."""
+
+    def __init__(self, error: BaseException, details: Path | str) -> None:
+        self.details = str(details)
+        super().__init__(
+            f"a fault in skicyclerun itself: {type(error).__name__}: {error}",
+            next_step=f"What was exported before is kept. The details are in {details}." if details else "",
+        )

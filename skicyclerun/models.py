@@ -103,7 +103,7 @@ class Fetched:
     metadata: LibraryMetadata | None = None
     """None: the source knows nothing beyond the file itself."""
     note: str = ""
-    """Something the catalog and the report should say (`RAW developed`, `preview 1024×768`)."""
+    """Something the catalog and the report should say (`RAW developed`, `preview 1024 by 768`)."""
 
 
 @dataclass(frozen=True, slots=True)

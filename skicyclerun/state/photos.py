@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ import orjson
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.fault_points import fault_point
 from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
+from skicyclerun.naming import collision_key
 from skicyclerun.state.store import Row, Store, Transaction
 
 
@@ -103,8 +103,8 @@ def _photo(row: Row) -> Photo:
 
 
 def path_key(folder: str, file_name: str) -> str:
-    """`folder/file_name` as a case-insensitive, normalisation-insensitive disk (APFS by default) compares it."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", f"{folder}/{file_name}").casefold())
+    """`folder/file_name` as the least discerning disk compares it; two rows of one key are one file."""
+    return f"{collision_key(folder)}/{collision_key(file_name)}"
 
 
 def facts_to_json(facts: ExportedFacts) -> str:

@@ -174,3 +174,8 @@ SELECT * FROM archives WHERE status NOT IN ('done', 'failed') ORDER BY id
 UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file, file), size = COALESCE(:size, size),
                     files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
 WHERE id = :id AND status = :from_status
+
+-- name: paths_gone
+SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE photos.status = 'exported' AND photos.present = 0
+  AND NOT EXISTS (SELECT 1 FROM photos AS other WHERE other.present = 1 AND other.path_key = photos.path_key)

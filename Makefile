@@ -1,0 +1,59 @@
+# `make demo` and `make test` set up all they need: a virtual environment in .venv, the package and what it depends on.
+# Only Python 3.11 or later, make and git have to be there. uv is used where it is installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-test
+
+.PHONY: demo test crash lint format bench clean help
+
+help:
+	@echo "make demo    make a small sample library, export it, report"
+	@echo "make test    the whole test suite"
+	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make crash   a long campaign of SIGKILLs at random moments (CRASHES=200)"
+	@echo "make bench   the benchmarks, by hand; nothing is asserted"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; $(PYTHON) is older. Say PYTHON=python3.12 or so."; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --seed --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	@echo "Installing skicyclerun into $(VENV) …"
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e .; \
+	  else $(BIN)/python -m pip install -q --disable-pip-version-check -e .; fi
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml | $(BIN)/python
+	@echo "Installing skicyclerun with its test and lint tools into $(VENV) …"
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[test,lint,raw]'; \
+	  else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,lint,raw]'; fi
+	@touch $@ $(RUN_STAMP)
+
+demo: $(RUN_STAMP)
+	@$(BIN)/skicyclerun demo --to demo
+
+test: $(TEST_STAMP)
+	$(BIN)/python -m pytest
+
+crash: $(TEST_STAMP)
+	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest -m crash --timeout 3600
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(TEST_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(TEST_STAMP)
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,92 @@
+"""The cataloger: brings `master.json` up to what SQLite says, now and then during a run and once at its end.
+
+It remembers nothing but whether there is news: what is written is read from the committed rows each time. A write of a
+catalog of 100,000 entries takes seconds, so the pause between two grows with what the last one took.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, assert_never
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from skicyclerun.actors.messages import AlbumEnded, CatalogerMessage, ExportEnded, ExportEnding, PhotosCommitted
+from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
+from skicyclerun.catalog.records import gone_paths, records_of
+from skicyclerun.progress.events import Notice, ProgressEvent
+from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+#: At least so long between two writes during a run, and at least this many times what the last one took; seconds.
+PAUSE_SECONDS: Final = 5.0
+PAUSE_TIMES_LAST: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogerParts:
+    """What the cataloger works with. `on_committed` hears of each group, `on_end` how the export ended, last of all."""
+
+    store: Store
+    export_folder: Path
+    master_catalog: Path
+    progress: Callable[[ProgressEvent], None]
+    on_committed: Callable[[int], None]
+    on_end: Callable[[ExportEnding], None]
+
+
+async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:
+    """The actor. A catalog that cannot be written is an error that ends the run; the rows are safe by then."""
+    news = False
+    not_before = anyio.current_time() + PAUSE_SECONDS
+    async with inbox:
+        async for message in inbox:
+            match message:
+                case PhotosCommitted(photos=photos):
+                    parts.on_committed(photos)
+                    news = True
+                    if anyio.current_time() < not_before:
+                        continue
+                    began = anyio.current_time()
+                    await write_catalog(parts)
+                    took = anyio.current_time() - began
+                    not_before = anyio.current_time() + max(PAUSE_SECONDS, PAUSE_TIMES_LAST * took)
+                    news = False
+                case AlbumEnded():
+                    news = True
+                case ExportEnded(ending=ending):
+                    await write_catalog(parts)
+                    news = False
+                    parts.on_end(ending)
+                case _:
+                    assert_never(message)
+    if news:
+        await write_catalog(parts)
+
+
+async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
+    """Bring the file up to date with the committed rows. Raises StorageError."""
+    rows = await parts.store.all("present_photos")
+    gone = await gone_paths(parts.store, parts.export_folder)
+    with anyio.CancelScope(shield=True):
+        written = await anyio.to_thread.run_sync(
+            partial(
+                update_catalog,
+                parts.master_catalog,
+                lambda: records_of(rows, parts.export_folder),
+                gone,
+                now=datetime.now(UTC),
+            )
+        )
+    if written.problem:
+        log.warning("%s", written.problem)
+        parts.progress(Notice(written.problem, "warning"))
+    return written

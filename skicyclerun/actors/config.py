@@ -1,0 +1,85 @@
+"""The config actor: checks what the stages need, makes the folders, and enters or reopens the run in the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
+from skicyclerun.errors import UnfinishedRun
+from skicyclerun.export_options import ExportOptions
+from skicyclerun.settings import Settings
+from skicyclerun.sources.base import Source
+from skicyclerun.stages import check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.state import albums, runs
+from skicyclerun.state.machine import AlbumStatus, RunTrigger
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigParts:
+    """What the config actor works with. No source: only the cleanup was asked for."""
+
+    store: Store
+    source: Source | None
+
+
+async def configurator(
+    inbox: MemoryObjectReceiveStream[ConfigureRun], outbox: MemoryObjectSendStream[RunConfigured], parts: ConfigParts
+) -> None:
+    """The actor. Raises ConfigError, StorageError or UnfinishedRun before anything is exported or cleaned."""
+    async with inbox, outbox:
+        async for command in inbox:
+            stages = parse_stages(command.stages)
+            check_stage_needs(command.settings, stages)
+            await anyio.to_thread.run_sync(partial(prepare_folders, command.settings, stages))
+            await outbox.send(await _configured(command, parts))
+
+
+async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigured:
+    latest = await runs.latest(parts.store)
+    if command.intent is not Intent.FRESH:
+        assert latest is not None  # The command line has looked, under the same lock.
+        trigger = RunTrigger.RESUME if latest.unfinished else RunTrigger.RETRY
+        run = await runs.step(parts.store, latest, trigger)
+        if command.intent is Intent.RESUME:
+            return RunConfigured(command, run)
+        failed = await albums.listing(parts.store, run.id, AlbumStatus.FAILED)
+        await albums.retry_failed(parts.store, run.id)
+        return RunConfigured(command, run, tuple(album.id for album in failed))
+    if latest is not None and latest.unfinished:
+        if not command.abandon_unfinished:
+            raise UnfinishedRun(latest.id, await runs.remaining_albums(parts.store, latest))
+        await runs.step(parts.store, latest, RunTrigger.ABANDON, "given up for a fresh run")
+    if parts.source is None:
+        return RunConfigured(command, None)
+    return RunConfigured(command, await _created(command, parts.store, parts.source))
+
+
+async def _created(command: ConfigureRun, store: Store, source: Source) -> RunRow:
+    return await runs.create(
+        store,
+        mode=command.settings.export.mode,
+        stages=command.stages,
+        source_kind=source.kind,
+        source_location=source.location,
+        selection=command.selection,
+        options=options_of(command.settings).to_row(),
+    )
+
+
+def options_of(settings: Settings) -> ExportOptions:
+    """The options a new run gets from the configuration."""
+    export = settings.export
+    return ExportOptions(
+        format=export.format,
+        jpeg_quality=export.jpeg_quality,
+        missing=export.missing,
+        live_photos=export.live_photos,
+        videos=export.videos,
+        max_pixels=export.max_pixels,
+    )

@@ -1,0 +1,310 @@
+"""The exporter: plans the albums of a run once, then takes one after the other through the album state machine.
+
+On a restart nothing is remembered but what SQLite holds: albums that were exporting become pending again, pending ones
+start, and an album whose photos are planned continues with those that are not exported yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from skicyclerun.actors.album_export import AlbumExport, ExportLimits, RenderFunction, TransientStreak
+from skicyclerun.actors.messages import (
+    AlbumEnded,
+    CatalogerMessage,
+    ExportEnded,
+    ExportEnding,
+    OutputsPutAway,
+    PhotosCommitted,
+)
+from skicyclerun.album_folder import STAGING_NAME, AlbumFolder
+from skicyclerun.errors import LibraryError, NotWritable, OutsideFolder, SourceStopped
+from skicyclerun.export_options import ExportOptions
+from skicyclerun.models import Album
+from skicyclerun.naming import assign_folders, plan_file_names
+from skicyclerun.progress.events import (
+    AlbumFinished,
+    AlbumStarted,
+    Notice,
+    Outcome,
+    PhotoFinished,
+    ProgressEvent,
+    RunStarted,
+)
+from skicyclerun.shutdown import Shutdown
+from skicyclerun.sources.album_selection import select_albums
+from skicyclerun.sources.base import Source
+from skicyclerun.state import albums, photos
+from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus, PhotoToDo
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+_OUTCOMES: dict[PhotoStatus, Outcome] = {
+    PhotoStatus.FAILED: "failed",
+    PhotoStatus.MISSING: "missing",
+    PhotoStatus.LEFT_OUT: "skipped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterParts:
+    """What the exporter works with; handed over by the pipeline, owned by the exporter while it runs."""
+
+    store: Store
+    source: Source
+    render: RenderFunction
+    progress: Callable[[ProgressEvent], None]
+    shutdown: Shutdown
+
+
+async def exporter(
+    inbox: MemoryObjectReceiveStream[OutputsPutAway],
+    outbox: MemoryObjectSendStream[CatalogerMessage],
+    parts: ExporterParts,
+) -> None:
+    """The actor: one export per message, facts to the cataloger. Errors that end the run escape."""
+    async with inbox, outbox:
+        async for message in inbox:
+            run = message.configured.run
+            if run is None or "export" not in run.stages:
+                continue
+            await _RunExport(message, run, outbox, parts).carry_out()
+
+
+class _RunExport:
+    def __init__(
+        self,
+        message: OutputsPutAway,
+        run: RunRow,
+        outbox: MemoryObjectSendStream[CatalogerMessage],
+        parts: ExporterParts,
+    ) -> None:
+        settings = message.configured.command.settings
+        self._run = run
+        self._retry_albums = frozenset(message.configured.retry_albums)
+        self._outbox = outbox
+        self._parts = parts
+        self._options = ExportOptions.from_row(run.options)
+        self._limits = ExportLimits(
+            workers=settings.export.workers or os.cpu_count() or 1,
+            group_photos=settings.export.group_photos,
+            group_seconds=settings.export.group_seconds,
+            photo_seconds=settings.export.timeouts.photo,
+            album_seconds=settings.export.timeouts.album,
+            attempts=settings.export.retries.attempts,
+            backoff_seconds=settings.export.retries.backoff_seconds,
+            pause_after=settings.export.retries.pause_after,
+        )
+        self._export_folder = settings.paths.apple_photos_export
+        self._staging = self._export_folder / STAGING_NAME
+        self._deadline = anyio.current_time() + settings.export.timeouts.run
+        self._streak = TransientStreak(self._limits.pause_after)
+
+    def _out_of_time(self) -> bool:
+        return anyio.current_time() >= self._deadline
+
+    def _stop(self) -> bool:
+        return self._parts.shutdown.draining or self._out_of_time()
+
+    async def carry_out(self) -> None:
+        store, run = self._parts.store, self._run
+        for crashed in await albums.listing(store, run.id, AlbumStatus.EXPORTING):
+            log.info("album %r was being exported when the last run ended", crashed.album.title)
+            await albums.interrupt(store, crashed)
+        if not run.planned:
+            await self._plan()
+        everything = await albums.listing(store, run.id)
+        waiting = [
+            album
+            for album in everything
+            if album.status is AlbumStatus.PENDING and (not self._retry_albums or album.id in self._retry_albums)
+        ]
+        self._parts.progress(
+            RunStarted(run.id, len(everything), _photos_listed(everything), self._parts.source.location)
+        )
+        await self._fresh_staging()
+        try:
+            for album in waiting:
+                if self._stop():
+                    break
+                await self._export_album(album, len(everything))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, self._staging, ignore_errors=True))
+        ending = ExportEnding.COMPLETE
+        if any(album.status is AlbumStatus.PENDING for album in await albums.listing(store, run.id)):
+            ending = ExportEnding.DRAINED if self._parts.shutdown.draining else ExportEnding.OUT_OF_TIME
+            if not self._stop():
+                ending = ExportEnding.COMPLETE  # retry-failed leaves other pending albums as they are.
+        await self._outbox.send(ExportEnded(run, ending))
+
+    async def _plan(self) -> None:
+        """List the source's albums, choose, give each a folder, and enter them all at once."""
+        listed = await self._parts.source.albums()
+        chosen = select_albums(listed, self._run.selection) if self._run.selection else listed
+        own, foreign = await albums.folders_of_source(self._parts.store, self._run)
+        there = {album.id for album in listed}
+        gone = [album_id for album_id in own if album_id not in there]
+        # Folders of other sources are taken under ids that no album has.
+        taken = {album_id: folder for album_id, folder in own.items() if album_id in there}
+        taken |= {f"\0{folder}": folder for folder in foreign if folder not in taken.values()}
+        folders = assign_folders([(album.id, album.title) for album in chosen], taken)
+        await albums.plan(self._parts.store, self._run, folders, chosen, gone)
+
+    async def _fresh_staging(self) -> None:
+        def sweep() -> None:
+            if self._staging.is_symlink():
+                raise OutsideFolder(self._staging, self._export_folder)
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.mkdir(parents=True)
+
+        try:
+            await anyio.to_thread.run_sync(sweep)
+        except OSError as error:
+            raise NotWritable(
+                f"{self._export_folder} cannot be written: {error.strerror or error}. Nothing was exported.",
+                next_step="Check the disk and the folder's permissions.",
+            ) from error
+
+    async def _export_album(self, album: AlbumRow, of: int) -> None:
+        store = self._parts.store
+        began = anyio.current_time()
+        try:
+            started, folder, problem = await self._start(album)
+            album = started
+            if folder is None:
+                ended = await albums.finish(store, album, problem, anyio.current_time() - began)
+            else:
+                ended = await self._export_photos(album, folder, of, began)
+        except BaseException:
+            # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
+            with anyio.CancelScope(shield=True):
+                current = await albums.get(store, album.id)
+                if current.status is AlbumStatus.EXPORTING:
+                    await albums.interrupt(store, current, anyio.current_time() - began)
+            raise
+        counts = await albums.accounting(store, ended.id)
+        log.info("album %r: %s%s", ended.album.title, ended.status, f" ({ended.reason})" if ended.reason else "")
+        self._parts.progress(
+            AlbumFinished(
+                number=ended.position,
+                of=of,
+                title=ended.album.title,
+                status=ended.status.value,
+                exported=counts.exported,
+                failed=counts.failed,
+                missing=counts.missing,
+                reason=ended.reason,
+                seconds=anyio.current_time() - began,
+            )
+        )
+        await self._outbox.send(AlbumEnded(ended))
+
+    async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
+        """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""
+        store = self._parts.store
+        ours = await photos.names_of_ours_in(store, album.folder)
+        folder = AlbumFolder(self._export_folder, album.folder, ours=ours)
+        plans: list[PhotoPlan] | None = None
+        problem = ""
+        try:
+            if album.expected is None:
+                plans = await self._plan_photos(album.album, folder, ours)
+            if plans is None or plans:
+                await anyio.to_thread.run_sync(folder.create)
+        except SourceStopped:
+            raise
+        except (LibraryError, OutsideFolder) as error:
+            problem = str(error)
+        except OSError as error:
+            raise NotWritable(
+                f"{folder.path} cannot be made: {error.strerror or error}.",
+                next_step="Check the disk, then `skicyclerun run --resume`.",
+            ) from error
+        return await albums.start(store, album, plans), None if problem else folder, problem
+
+    async def _plan_photos(self, album: Album, folder: AlbumFolder, ours: set[str]) -> list[PhotoPlan]:
+        listed = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
+        occupied = await anyio.to_thread.run_sync(folder.occupied_names)
+        strangers = occupied - ours
+        names = plan_file_names(listed, extension_of=self._options.extension_of, reserved=strangers)
+        if strangers:
+            log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
+        return [
+            PhotoPlan(photo, names[photo.id, photo.component.value], self._options.left_out(photo)) for photo in listed
+        ]
+
+    async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
+        store = self._parts.store
+        to_do = await photos.to_do(store, album.id)
+        expected = album.expected or 0
+        settled = expected - len(to_do)
+        self._parts.progress(AlbumStarted(album.position, of, album.album.title, expected))
+
+        def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
+            nonlocal settled
+            settled += 1
+            exported = isinstance(outcome, Exported)
+            self._parts.progress(
+                PhotoFinished(
+                    album_number=album.position,
+                    albums=of,
+                    number=settled,
+                    of=expected,
+                    name=photo.file_name,
+                    outcome="exported" if isinstance(outcome, Exported) else _OUTCOMES[outcome.status],
+                    size=outcome.facts.size if isinstance(outcome, Exported) else 0,
+                    reason="" if isinstance(outcome, Exported) else outcome.reason,
+                )
+            )
+            if not exported:
+                log.warning("album %r, %s: %s", album.album.title, photo.photo.original_filename, outcome)
+
+        async def on_commit(count: int) -> None:
+            await self._outbox.send(PhotosCommitted(album.run_id, count))
+
+        export = AlbumExport(
+            store=store,
+            source=self._parts.source,
+            render=self._parts.render,
+            folder=folder,
+            staging=self._staging,
+            options=self._options,
+            limits=self._limits,
+            streak=self._streak,
+            stop=self._stop,
+            on_outcome=on_outcome,
+            on_commit=on_commit,
+        )
+        await export.run(to_do)
+        seconds = anyio.current_time() - began
+        counts = await albums.accounting(store, album.id)
+        if counts.planned and not export.timed_out:
+            await albums.interrupt(store, album, seconds)
+            if self._out_of_time() and not self._parts.shutdown.draining:
+                self._parts.progress(Notice("The run's time is up (export.timeouts.run).", "warning"))
+            return await albums.get(store, album.id)
+        reason = ""
+        if export.timed_out and counts.planned:
+            reason = (
+                f"time-out after {self._limits.album_seconds:g} s (export.timeouts.album): "
+                f"{counts.exported} of {counts.expected} photos exported and kept"
+            )
+        return await albums.finish(store, album, reason, seconds)
+
+
+def _photos_listed(everything: list[AlbumRow]) -> int:
+    return sum(album.expected if album.expected is not None else album.album.photo_count for album in everything)

@@ -1,0 +1,93 @@
+"""What the actors say to each other. Commands are imperatives, facts are in the past tense; all are frozen.
+
+    config → RunConfigured → archiver → OutputsPutAway → exporter → PhotosCommitted, AlbumEnded, ExportEnded → cataloger
+
+Nothing here is durable: a message that is lost with the process is found again in SQLite at the restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from skicyclerun.settings import Settings
+from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.runs import RunRow
+
+
+class Intent(StrEnum):
+    """What the person asked for."""
+
+    FRESH = "fresh"
+    RESUME = "resume"
+    RETRY_FAILED = "retry_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureRun:
+    """To the config actor: check what the stages need, make the folders, enter or reopen the run."""
+
+    intent: Intent
+    settings: Settings
+    stages: tuple[str, ...]
+    selection: tuple[str, ...]
+    """--album patterns; empty for all."""
+    abandon_unfinished: bool = False
+    """Fresh only: an unfinished run was given up knowingly."""
+    force_clean: bool = False
+    """`--stages cleanup --force-clean`: empty the folders although no export follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfigured:
+    """To the archiver: the run is entered, its folders are there."""
+
+    command: ConfigureRun
+    run: RunRow | None
+    """None when only the cleanup stage was asked for."""
+    retry_albums: tuple[int, ...] = ()
+    """Row ids of the albums that retry-failed made pending again; empty: all pending ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsPutAway:
+    """To the exporter: whatever had to be archived and cleaned is; the export may begin."""
+
+    configured: RunConfigured
+
+
+@dataclass(frozen=True, slots=True)
+class PhotosCommitted:
+    """To the cataloger: the rows of a group are committed, `photos` of them exported and durable."""
+
+    run_id: int
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumEnded:
+    """To the cataloger: an album is done, failed, or pending again."""
+
+    album: AlbumRow
+
+
+class ExportEnding(StrEnum):
+    """How the export of a run came to its end."""
+
+    COMPLETE = "complete"
+    """Every album is done or failed."""
+    DRAINED = "drained"
+    """A signal asked to stop; what is left is pending."""
+    OUT_OF_TIME = "out_of_time"
+    """`export.timeouts.run` is up; what is left is pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportEnded:
+    """To the cataloger: the last word of the exporter; the catalog is written once more."""
+
+    run: RunRow
+    ending: ExportEnding
+
+
+CatalogerMessage = PhotosCommitted | AlbumEnded | ExportEnded

@@ -1,0 +1,100 @@
+"""An album's folder in the export folder: what lies in it, and how a group of finished files gets there.
+
+The order of writes for a group, which the crash campaign stops at every step of:
+
+1. the bytes of every staged file are synced,
+2. each is renamed to its final name,
+3. the folder is synced, so that the names are durable,
+4. (by the caller) the rows are committed.
+
+A stop before 4 leaves files under final names that no row vouches for; the next run makes the same bytes again and
+renames them over those. A symbolic link in the place of an album folder is refused, never followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.errors import OutsideFolder
+from skicyclerun.fault_points import fault_point
+
+#: Staging lies inside the export folder, so that a rename never crosses file systems. Hidden, and gone after a run.
+STAGING_NAME = ".skicyclerun-staging"
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A finished file that waits for its name."""
+
+    path: Path
+    file_name: str
+    sha256: str
+
+
+class AlbumFolder:
+    """`export_folder/name`. All methods block."""
+
+    def __init__(self, export_folder: Path, name: str, *, ours: Collection[str] = ()) -> None:
+        self.path = export_folder / name
+        self._ours = frozenset(ours)
+        if self.path.parent != export_folder or name in ("", ".", ".."):
+            raise OutsideFolder(name, export_folder)
+
+    def occupied_names(self) -> set[str]:
+        """Names of everything in the folder, empty if it does not exist. Raises OutsideFolder, OSError."""
+        try:
+            self._refuse_link()
+            return set(os.listdir(self.path))
+        except FileNotFoundError:
+            return set()
+
+    def create(self) -> None:
+        """Make the folder, durably. Raises OutsideFolder if a symbolic link or a file stands in its place."""
+        try:
+            self._refuse_link()
+        except FileNotFoundError:
+            make_directories(self.path)
+
+    def publish(self, group: Sequence[StagedFile]) -> list[StagedFile]:
+        """Make a group of staged files durable under their final names (steps 1 to 3).
+
+        A file that is already there under one of the names is replaced if rows speak for it (`ours`) or if it holds
+        the very same bytes; otherwise it is somebody else's, it stays, and the staged file is returned as refused.
+        Raises OSError and OutsideFolder; then some of the group may have their names, which does no harm.
+        """
+        self._refuse_link()
+        refused = [staged for staged in group if not self._may_replace(staged)]
+        accepted = [staged for staged in group if staged not in refused]
+        sync_files(staged.path for staged in accepted)
+        fault_point("group.synced")
+        for number, staged in enumerate(accepted):
+            os.replace(staged.path, self.path / staged.file_name)
+            if number == 0:
+                fault_point("group.first_renamed")
+        fault_point("group.renamed")
+        sync_directory(self.path)
+        fault_point("group.directory_synced")
+        return refused
+
+    def _may_replace(self, staged: StagedFile) -> bool:
+        if staged.file_name in self._ours:
+            return True
+        target = self.path / staged.file_name
+        try:
+            found = target.lstat()
+        except FileNotFoundError:
+            return True
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        with target.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == staged.sha256
+
+    def _refuse_link(self) -> None:
+        if not stat.S_ISDIR(self.path.lstat().st_mode):
+            raise OutsideFolder(self.path, self.path.parent)

@@ -1,0 +1,53 @@
+"""`skicyclerun config check|show|init`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.errors import NotWritable, UsageError
+from skicyclerun.settings import default_config_text
+from skicyclerun.stages import check_stage_needs, parse_stages
+
+
+@click.group(epilog=exit_codes.HELP)
+def config() -> None:
+    """Check, show or begin a configuration."""
+
+
+@config.command()
+@place_options
+def check(*, lib_root: Path | None, config_file: Path | None) -> int:
+    """Check the configuration and what its stages need; create nothing."""
+    settings = settings_of(config_file, lib_root)
+    check_stage_needs(settings, parse_stages(settings.pipeline.stages))
+    click.echo(f"{settings.file}: the configuration is valid.")
+    return exit_codes.OK
+
+
+@config.command()
+@place_options
+def show(*, lib_root: Path | None, config_file: Path | None) -> int:
+    """Print the configuration as it is understood, with every default and every path resolved."""
+    settings = settings_of(config_file, lib_root)
+    click.echo(json.dumps(settings.as_json(), indent=2, ensure_ascii=False))
+    return exit_codes.OK
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path), default="pipeline_config.json")
+def init(*, file: Path) -> int:
+    """Write the default configuration to FILE; an existing file is never overwritten."""
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(default_config_text())
+    except FileExistsError:
+        raise UsageError(f"{file} exists; it was left as it is.", next_step="Name another file.") from None
+    except OSError as error:
+        raise NotWritable(f"{file} cannot be written: {error.strerror}.") from error
+    click.echo(f"{file} written. Use it with `--config {file}`, or put it at LIB_ROOT/config/pipeline_config.json.")
+    return exit_codes.OK

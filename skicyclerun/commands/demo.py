@@ -1,0 +1,45 @@
+"""`skicyclerun demo`: a sample library and a real run over it, through the same code as `run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from skicyclerun.actors.messages import Intent
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import settings_of
+from skicyclerun.commands.run import carry_out
+from skicyclerun.run_session import RunRequest
+from skicyclerun.sample_library import make_sample_library
+
+
+@click.command(epilog=exit_codes.HELP)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="skicyclerun-demo",
+    show_default=True,
+    metavar="DIR",
+    help="Where the sample library and the results go.",
+)
+def demo(*, folder: Path) -> int:
+    """Make a small sample library and export it.
+
+    Run it twice: the second time the first one's results are put into a proved archive before they are replaced.
+    """
+    library, lib_root = folder / "library", folder / "results"
+    if library.is_dir():
+        click.echo(f"The sample library is there already: {library}", err=True)
+    else:
+        make_sample_library(library)
+        click.echo(f"A sample library of generated photos: {library}", err=True)
+    settings = settings_of(None, lib_root, "folder", library)
+    request = RunRequest(Intent.FRESH, settings, fresh_over_unfinished=True)
+    code = carry_out(request, yes=True, verbose=False, as_json_lines=False)
+    click.echo("")
+    click.echo(f"The albums are in {settings.paths.apple_photos_export}")
+    click.echo(f"What is known of each file is in {settings.paths.master_catalog}")
+    click.echo(f"Ask again with: skicyclerun status --lib-root {lib_root}")
+    return code

@@ -1,0 +1,40 @@
+"""The exit codes, and which error ends with which. Listed in `--help`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from skicyclerun.errors import Cancelled, LockHeld, NoState, SkicyclerunError, UsageError
+
+OK: Final = 0
+FATAL: Final = 1
+USAGE: Final = 2
+WITH_FAILURES: Final = 3
+NO_STATE: Final = 10
+LOCKED: Final = 11
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+HELP: Final = """\b
+Exit codes:
+  0    everything is accounted for
+  1    a fatal error; what was exported before it is kept
+  2    wrong usage or configuration; nothing was touched
+  3    finished, with failures
+  10   nothing has been exported yet
+  11   another run holds the lock
+  130  stopped by Ctrl-C (143 by SIGTERM); `run --resume` carries on
+"""
+
+_BY_ERROR: Final[tuple[tuple[type[SkicyclerunError], int], ...]] = (
+    (UsageError, USAGE),
+    (NoState, NO_STATE),
+    (LockHeld, LOCKED),
+    (Cancelled, OK),
+    (SkicyclerunError, FATAL),
+)
+
+
+def code_of(error: SkicyclerunError) -> int:
+    """The exit code an error ends with."""
+    return next(code for kind, code in _BY_ERROR if isinstance(error, kind))

@@ -1,0 +1,64 @@
+"""Options that several commands share, and how the settings come out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from skicyclerun.settings import Settings, load_settings
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def place_options(command: _F) -> _F:
+    """--lib-root and --config: where things are."""
+    command = click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Configuration; otherwise LIB_ROOT/config/pipeline_config.json, otherwise the shipped default.",
+    )(command)
+    return click.option(
+        "--lib-root",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where albums, catalog, archive and state live; otherwise $SKICYCLERUN_LIB_ROOT.",
+    )(command)
+
+
+def source_options(command: _F) -> _F:
+    """--source and --library: where photos come from."""
+    command = click.option(
+        "--library",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="A .photoslibrary, or a folder of albums.",
+    )(command)
+    return click.option(
+        "--source",
+        type=click.Choice(["auto", "apple_photos", "photos_library", "folder"]),
+        help="What to read; `auto` judges by --library.",
+    )(command)
+
+
+def settings_of(
+    config_file: Path | None,
+    lib_root: Path | None,
+    source: str | None = None,
+    library: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings with the command line's word on top; prints their warnings. Raises ConfigError."""
+    given: dict[str, object] = dict(overrides or {})
+    if source is not None:
+        given["export.source"] = source
+    if library is not None:
+        given["export.library"] = str(library)
+    settings = load_settings(config_file, lib_root=lib_root, overrides=given)
+    for warning in settings.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return settings

@@ -1,0 +1,209 @@
+"""`skicyclerun run` and `skicyclerun retry-failed`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from skicyclerun.actors.messages import Intent
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, settings_of, source_options
+from skicyclerun.errors import UsageError
+from skicyclerun.progress.choose import choose_renderer
+from skicyclerun.report import RunReport, as_json, as_text, shown
+from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
+from skicyclerun.settings import Settings
+from skicyclerun.stages import parse_stages
+from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.runs import RunRow
+
+_SHOWN_ALBUMS = 12
+
+
+@click.command(epilog=exit_codes.HELP)
+@click.option("--resume", is_flag=True, help="Carry on with the unfinished run where it stopped.")
+@click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
+@click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
+@click.option("--stages", metavar="NAMES", help="What to do, with commas: cleanup, export. Default: both.")
+@click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
+@click.option("--force-clean", is_flag=True, help="With `--stages cleanup`: empty the folders once they are archived.")
+@click.option("--album", "selection", multiple=True, metavar="NAME|GLOB|ID", help="Only these albums. May be repeated.")
+@source_options
+@place_options
+@click.option("--check-config", is_flag=True, help="Check the configuration and exit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
+@click.option("-v", "--verbose", is_flag=True, help="More in the log file; name every album before starting.")
+@click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
+def run(
+    *,
+    resume: bool,
+    fresh: bool,
+    update: bool,
+    stages: str | None,
+    no_cleanup: bool,
+    force_clean: bool,
+    selection: tuple[str, ...],
+    source: str | None,
+    library: Path | None,
+    lib_root: Path | None,
+    config_file: Path | None,
+    check_config: bool,
+    dry_run: bool,
+    yes: bool,
+    verbose: bool,
+    as_json_lines: bool,
+) -> int:
+    """Export albums.
+
+    A fresh run puts the old outputs into a proved archive, empties their folders and exports. `--resume` carries on
+    with a run that was stopped, at the first photo that is not safely on disk.
+    """
+    if resume and (fresh or update or stages or selection or no_cleanup or force_clean):
+        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
+    overrides: dict[str, object] = {}
+    if update:
+        overrides["export.mode"] = "update"
+    if no_cleanup or update:
+        overrides["cleanup.enabled"] = False
+    if verbose:
+        overrides["logging.level"] = "DEBUG"
+    settings = settings_of(config_file, lib_root, source, library, overrides)
+    chosen = _stages(settings, stages, no_cleanup=no_cleanup or update)
+    if force_clean and chosen != ("cleanup",):
+        raise UsageError(
+            "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
+        )
+    if check_config:
+        click.echo(f"{settings.file}: the configuration is valid. Stages: {', '.join(chosen)}.")
+        return exit_codes.OK
+    request = RunRequest(
+        intent=Intent.RESUME if resume else Intent.FRESH,
+        settings=settings,
+        stages=chosen,
+        selection=selection or settings.export.albums,
+        fresh_over_unfinished=fresh,
+        force_clean=force_clean,
+        dry_run=dry_run,
+        source_given=source is not None or library is not None,
+    )
+    return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
+
+
+@click.command("retry-failed", epilog=exit_codes.HELP)
+@place_options
+@click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
+@click.option("-v", "--verbose", is_flag=True, help="More in the log file.")
+@click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
+def retry_failed(
+    *,
+    lib_root: Path | None,
+    config_file: Path | None,
+    dry_run: bool,
+    yes: bool,
+    verbose: bool,
+    as_json_lines: bool,
+) -> int:
+    """Fetch again what failed in the last run, and nothing else."""
+    overrides = {"logging.level": "DEBUG"} if verbose else {}
+    settings = settings_of(config_file, lib_root, overrides=overrides)
+    request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run)
+    return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
+
+
+def _stages(settings: Settings, wanted: str | None, *, no_cleanup: bool) -> tuple[str, ...]:
+    named = tuple(stage.name for stage in parse_stages(wanted if wanted is not None else settings.pipeline.stages))
+    if wanted is None and (no_cleanup or not settings.cleanup.enabled):
+        return tuple(name for name in named if name != "cleanup")
+    if no_cleanup and "cleanup" in named:
+        raise UsageError("--no-cleanup contradicts the stage cleanup.")
+    return named
+
+
+def carry_out(request: RunRequest, *, yes: bool, verbose: bool, as_json_lines: bool) -> int:
+    """Run the request with the terminal's questions and display; prints the report and returns the exit code."""
+    at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    asking = at_terminal and not yes and not request.dry_run
+    with choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines) as renderer:
+        session = RunSession(
+            request,
+            renderer=renderer,
+            confirm=(lambda plan: _confirmed(plan, ask=asking, verbose=verbose)) if asking or request.dry_run else None,
+            ask_unfinished=_ask_unfinished if asking else None,
+        )
+        outcome = anyio.run(session.carry_out)
+    return _conclude(outcome, as_json_lines=as_json_lines)
+
+
+def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
+    for line in summary(plan, verbose=verbose):
+        click.echo(line, err=True)
+    return not ask or click.confirm("Start?", default=True, err=True)
+
+
+def summary(plan: Plan, *, verbose: bool) -> list[str]:
+    """What is about to happen, in lines."""
+    paths = plan.settings.paths
+    lines = []
+    if plan.gives_up is not None:
+        lines.append(f"Run {plan.gives_up.id} is unfinished and is given up.")
+    if plan.source:
+        photos = sum(album.photo_count for album in plan.albums)
+        what = {
+            Intent.FRESH: "Export",
+            Intent.RESUME: f"Carry on with run {plan.run.id if plan.run else ''}:",
+            Intent.RETRY_FAILED: f"Fetch again what failed in run {plan.run.id if plan.run else ''}:",
+        }[plan.intent]
+        albums = "album" if len(plan.albums) == 1 else "albums"
+        lines.append(f"{what} {len(plan.albums)} {albums} with {photos} photos")
+        lines.append(f"  from     {shown(plan.source)}")
+        lines.append(f"  into     {paths.apple_photos_export}")
+        lines.append(f"  catalog  {paths.master_catalog}")
+        named = plan.albums if verbose else plan.albums[:_SHOWN_ALBUMS]
+        lines += [f"    {album.photo_count:>6}  {shown(album.path)}" for album in named]
+        if len(named) < len(plan.albums):
+            lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
+    if plan.cleanup:
+        lines.append(plan.cleanup)
+    return lines
+
+
+def _ask_unfinished(run: RunRow, remaining: int) -> str:
+    click.echo(f"Run {run.id} is unfinished: {remaining} albums still to do.", err=True)
+    answer: str = click.prompt(
+        "Carry on with it, begin afresh, or cancel?",
+        type=click.Choice(["resume", "fresh", "cancel"]),
+        default="resume",
+        err=True,
+    )
+    return answer
+
+
+def _conclude(outcome: RunOutcome, *, as_json_lines: bool) -> int:
+    report = outcome.report
+    if as_json_lines:
+        final: dict[str, Any] = {"event": "report", "said": outcome.said or None}
+        if report is not None:
+            final |= as_json(report)
+        click.echo(json.dumps({key: value for key, value in final.items() if value is not None}))
+    else:
+        if outcome.said:
+            click.echo(outcome.said, err=True)
+        if report is not None:
+            click.echo(as_text(report), nl=False)
+    if outcome.log_file is not None and not as_json_lines:
+        click.echo(f"Log: {outcome.log_file}", err=True)
+    if outcome.signal_code is not None:
+        return outcome.signal_code
+    return exit_codes.OK if report is None or accounted_for(report) else exit_codes.WITH_FAILURES
+
+
+def accounted_for(report: RunReport) -> bool:
+    """True when every album of the run is done."""
+    return all(album.row.status is AlbumStatus.DONE for album in report.albums)

@@ -1,0 +1,57 @@
+"""`skicyclerun status`. Imports neither a source nor the image stack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import click
+
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.errors import NoState, UsageError
+from skicyclerun.report import RunReport, as_json, as_text, build_report
+from skicyclerun.run_lock import current_holder
+from skicyclerun.settings import Settings
+from skicyclerun.state import runs
+from skicyclerun.state.store import Store
+
+
+@click.command(epilog=exit_codes.HELP)
+@place_options
+@click.option("--photos", "with_photos", is_flag=True, help="Name every photo, not only those not exported.")
+@click.option("--run", "run_id", type=int, metavar="N", help="Another run than the last.")
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def status(
+    *, lib_root: Path | None, config_file: Path | None, with_photos: bool, run_id: int | None, json_wanted: bool
+) -> int:
+    """Report on the last run, album by album: what is done, what failed and why, what is left."""
+    settings = settings_of(config_file, lib_root)
+    report = anyio.run(_report, settings, run_id, with_photos)
+    if json_wanted:
+        click.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
+    else:
+        click.echo(as_text(report), nl=False)
+    return exit_codes.OK
+
+
+async def _report(settings: Settings, run_id: int | None, with_photos: bool) -> RunReport:
+    state_db = settings.paths.state_db
+    async with await Store.open_to_read(state_db) as store:
+        if run_id is None:
+            run = await runs.latest(store)
+        else:
+            try:
+                run = await runs.get(store, run_id)
+            except LookupError:
+                known = ", ".join(str(each.id) for each in (await runs.listing(store))[-10:]) or "none"
+                raise UsageError(f"There is no run {run_id}. The last ones are: {known}.") from None
+        if run is None:
+            raise NoState(state_db)
+        holder = current_holder(state_db.parent / "run.lock") or ""
+        latest = await runs.latest(store)
+        running = holder if latest is not None and latest.id == run.id else ""
+        return await build_report(
+            store, run, settings.paths.apple_photos_export, with_photos=with_photos, running=running
+        )

@@ -1,0 +1,200 @@
+"""One run: makes the streams, starts the actors, supervises them in one task group, and settles the run's row.
+
+    config ──▶ archiver ──▶ exporter ──▶ cataloger
+                  └────────────┴─────────────┴──▶ progress (may drop events when its renderer lags)
+
+The end of the streams is the end of the run: the first sender closes when its one command is said, and each actor
+closes its own when its inbox has ended. An error that an actor does not expect cancels its siblings and comes out of
+`run_pipeline` alone, not in a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+import anyio.abc
+
+from skicyclerun.actors.album_export import RenderFunction
+from skicyclerun.actors.archiver import ArchiverParts, archiver
+from skicyclerun.actors.cataloger import CatalogerParts, cataloger
+from skicyclerun.actors.config import ConfigParts, configurator
+from skicyclerun.actors.exporter import ExporterParts, exporter
+from skicyclerun.actors.messages import (
+    CatalogerMessage,
+    ConfigureRun,
+    ExportEnding,
+    OutputsPutAway,
+    RunConfigured,
+)
+from skicyclerun.errors import SkicyclerunError
+from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished
+from skicyclerun.shutdown import Shutdown
+from skicyclerun.sources.base import Source
+from skicyclerun.state import albums, runs
+from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+_PROGRESS_BUFFER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParts:
+    """What a run works with. `source` None: no export, only the cleanup."""
+
+    store: Store
+    source: Source | None
+    render: RenderFunction
+    renderer: Renderer
+    shutdown: Shutdown
+
+
+async def run_pipeline(command: ConfigureRun, parts: PipelineParts) -> RunRow | None:
+    """Carry out one command to its end; returns the run's row as it then is, None for a cleanup without export.
+
+    Raises the SkicyclerunError that ended the run early; the run is then interrupted and can be resumed.
+    """
+    began = anyio.current_time()
+    supervisor = _Supervisor(parts)
+    failure = ""
+    try:
+        await supervisor.supervise(command)
+    except BaseExceptionGroup as group:
+        error = unwrapped(group)
+        failure = str(error) if isinstance(error, SkicyclerunError) else type(error).__name__
+        raise error from group
+    except anyio.get_cancelled_exc_class():
+        failure = "stopped at once"
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            settled = await _settle(parts.store, supervisor, failure)
+    if settled is not None:
+        parts.renderer.handle(await _finished(parts.store, settled, supervisor, anyio.current_time() - began))
+    return settled
+
+
+class _Supervisor:
+    """The task group of one run, and what came out of it."""
+
+    def __init__(self, parts: PipelineParts) -> None:
+        self._parts = parts
+        self.run_id: int | None = None
+        self.ending: ExportEnding | None = None
+        self.exported = 0
+
+    async def supervise(self, command: ConfigureRun) -> None:
+        parts = self._parts
+        to_config, config_inbox = anyio.create_memory_object_stream[ConfigureRun](1)
+        to_archiver, archiver_inbox = anyio.create_memory_object_stream[RunConfigured](0)
+        to_exporter, exporter_inbox = anyio.create_memory_object_stream[OutputsPutAway](0)
+        to_cataloger, cataloger_inbox = anyio.create_memory_object_stream[CatalogerMessage](8)
+        events, shown = anyio.create_memory_object_stream[ProgressEvent](_PROGRESS_BUFFER)
+
+        def progress(event: ProgressEvent) -> None:
+            try:
+                events.send_nowait(event)
+            except (anyio.WouldBlock, anyio.BrokenResourceError):
+                return  # Facts for display only.
+
+        paths = command.settings.paths
+        async with (
+            to_config,
+            config_inbox,
+            to_archiver,
+            archiver_inbox,
+            to_exporter,
+            exporter_inbox,
+            to_cataloger,
+            cataloger_inbox,
+            shown,
+            anyio.create_task_group() as outer,
+        ):
+            outer.start_soon(_show, shown, parts.renderer)
+            async with events, anyio.create_task_group() as actors:
+                actors.start_soon(configurator, config_inbox, to_archiver, ConfigParts(parts.store, parts.source))
+                actors.start_soon(
+                    archiver,
+                    archiver_inbox,
+                    to_exporter,
+                    ArchiverParts(parts.store, parts.source, progress, parts.shutdown, self._run_known),
+                )
+                if parts.source is not None:
+                    exporting = ExporterParts(parts.store, parts.source, parts.render, progress, parts.shutdown)
+                    actors.start_soon(exporter, exporter_inbox, to_cataloger, exporting)
+                else:
+                    actors.start_soon(_discard, exporter_inbox, to_cataloger)
+                cataloging = CatalogerParts(
+                    store=parts.store,
+                    export_folder=paths.apple_photos_export,
+                    master_catalog=paths.master_catalog,
+                    progress=progress,
+                    on_committed=self._count,
+                    on_end=self._ended,
+                )
+                actors.start_soon(cataloger, cataloger_inbox, cataloging)
+                await to_config.send(command)
+                await to_config.aclose()
+
+    def _run_known(self, run: RunRow | None) -> None:
+        self.run_id = run.id if run else None
+
+    def _count(self, photos: int) -> None:
+        self.exported += photos
+
+    def _ended(self, ending: ExportEnding) -> None:
+        self.ending = ending
+
+
+async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
+    async for event in inbox:
+        renderer.handle(event)
+
+
+async def _discard(
+    inbox: anyio.abc.ObjectReceiveStream[OutputsPutAway], outbox: anyio.abc.ObjectSendStream[CatalogerMessage]
+) -> None:
+    """Takes the exporter's place in a run without export, so that the streams end as they always do."""
+    async with inbox, outbox:
+        async for _ in inbox:
+            pass
+
+
+async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow | None:
+    """Finish the run if every album is done or failed and the catalog is written, else mark it interrupted."""
+    if supervisor.run_id is None:
+        return None
+    run = await runs.get(store, supervisor.run_id)
+    if run.status is not RunStatus.ACTIVE:
+        return run
+    complete = not failure and supervisor.ending is ExportEnding.COMPLETE
+    if complete and not await runs.remaining_albums(store, run):
+        return await runs.step(store, run, RunTrigger.FINISH)
+    reasons = {ExportEnding.DRAINED: "stopped by a signal", ExportEnding.OUT_OF_TIME: "the run's time was up"}
+    reason = failure or (reasons.get(supervisor.ending, "albums are pending") if supervisor.ending else "stopped")
+    return await runs.step(store, run, RunTrigger.INTERRUPT, reason)
+
+
+async def _finished(store: Store, run: RunRow, supervisor: _Supervisor, seconds: float) -> RunFinished:
+    rows = await albums.listing(store, run.id)
+    by_status = {status: sum(album.status is status for album in rows) for status in AlbumStatus}
+    return RunFinished(
+        done=by_status[AlbumStatus.DONE],
+        failed=by_status[AlbumStatus.FAILED],
+        pending=by_status[AlbumStatus.PENDING] + by_status[AlbumStatus.EXPORTING],
+        exported=supervisor.exported,
+        seconds=seconds,
+    )
+
+
+def unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error a person should hear of: the first of ours in the group, else the first of all."""
+    leaves = list(_leaves(group))
+    return next((leaf for leaf in leaves if isinstance(leaf, SkicyclerunError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

@@ -1,0 +1,314 @@
+"""The report on a run, album by album: built from rows, shown as text or as JSON."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from skicyclerun.state import albums, photos, runs
+from skicyclerun.state.albums import Accounting, AlbumRow
+from skicyclerun.state.archives import ArchiveRow
+from skicyclerun.state.archives import of_run as archive_of_run
+from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.photos import PhotoRow, PhotoStatus
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+#: So many photos that were not exported are named per album, unless all are asked for.
+NAMED_PER_ALBUM: Final = 20
+
+_NOT_EXPORTED: Final = (PhotoStatus.FAILED, PhotoStatus.MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumReport:
+    """An album, its counts, and the photos to be named."""
+
+    row: AlbumRow
+    counts: Accounting
+    photos: tuple[PhotoRow, ...]
+    """All of them if asked for, otherwise those that failed or are missing."""
+
+    @property
+    def expected(self) -> int:
+        """Photos planned, or what the source's listing said where nothing is planned yet."""
+        return self.row.album.photo_count if self.row.expected is None else self.row.expected
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run, its albums, and where things are."""
+
+    run: RunRow
+    albums: tuple[AlbumReport, ...]
+    archive: ArchiveRow | None
+    export_folder: Path
+    running: str
+    """Who works on it right now, empty if nobody does."""
+    with_photos: bool
+
+    def albums_with(self, *statuses: AlbumStatus) -> int:
+        return sum(album.row.status in statuses for album in self.albums)
+
+    @property
+    def totals(self) -> Accounting:
+        """Photos of all albums by status."""
+        every = [album.counts for album in self.albums]
+        return Accounting(
+            planned=sum(counts.planned for counts in every),
+            exported=sum(counts.exported for counts in every),
+            failed=sum(counts.failed for counts in every),
+            missing=sum(counts.missing for counts in every),
+            left_out=sum(counts.left_out for counts in every),
+            bytes=sum(counts.bytes for counts in every),
+        )
+
+
+async def build_report(
+    store: Store, run: RunRow, export_folder: Path, *, with_photos: bool = False, running: str = ""
+) -> RunReport:
+    """Read one run's report. Counts come from rows."""
+    counts = await albums.accounting_of_run(store, run.id)
+    reports = []
+    for row in await albums.listing(store, run.id):
+        accounted = counts[row.id]
+        listed: list[PhotoRow] = []
+        if with_photos or accounted.failed or accounted.missing:
+            listed = await photos.of_album(store, row.id)
+            if not with_photos:
+                listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
+        reports.append(AlbumReport(row, accounted, tuple(listed)))
+    return RunReport(run, tuple(reports), await archive_of_run(store, run.id), export_folder, running, with_photos)
+
+
+async def build_latest_report(store: Store, export_folder: Path) -> RunReport | None:
+    """The report on the newest run, None where there is none."""
+    run = await runs.latest(store)
+    return await build_report(store, run, export_folder) if run else None
+
+
+# ── as JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_json(report: RunReport) -> dict[str, Any]:
+    """The report for other programs. Keys are stable; seconds, bytes, ISO 8601 UTC."""
+    run, totals = report.run, report.totals
+    return {
+        "run": {
+            "id": run.id,
+            "status": run.status.value,
+            "running": bool(report.running),
+            "mode": run.mode,
+            "stages": list(run.stages),
+            "source": {"kind": run.source_kind.value, "location": run.source_location},
+            "selection": list(run.selection),
+            "started_at": run.started_at,
+            "ended_at": run.ended_at,
+            "reason": run.reason,
+        },
+        "export_folder": str(report.export_folder),
+        "totals": {"albums": len(report.albums), **_counts_json(totals, totals.expected)},
+        "albums": [_album_json(report, album) for album in report.albums],
+        "archive": _archive_json(report.archive),
+    }
+
+
+def _counts_json(counts: Accounting, expected: int) -> dict[str, int]:
+    return {
+        "expected": expected,
+        "exported": counts.exported,
+        "failed": counts.failed,
+        "missing": counts.missing,
+        "left_out": counts.left_out,
+        "pending": max(expected - counts.exported - counts.failed - counts.missing - counts.left_out, 0),
+        "bytes": counts.bytes,
+    }
+
+
+def _album_json(report: RunReport, album: AlbumReport) -> dict[str, Any]:
+    row = album.row
+    return {
+        "id": row.album.id,
+        "title": row.album.title,
+        "path": row.album.path,
+        "folder": row.folder,
+        "status": row.status.value,
+        **_counts_json(album.counts, album.expected),
+        "attempts": row.attempts,
+        "reason": row.reason,
+        "seconds": round(row.seconds, 3),
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "photos" if report.with_photos else "not_exported": [_photo_json(photo) for photo in album.photos],
+    }
+
+
+def _photo_json(photo: PhotoRow) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "id": photo.photo.id,
+        "component": photo.photo.component.value,
+        "original_filename": photo.photo.original_filename,
+        "file_name": photo.file_name,
+        "status": photo.status.value,
+        "attempts": photo.attempts,
+        "reason": photo.reason,
+        "size": photo.size,
+        "sha256": photo.sha256,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _archive_json(archive: ArchiveRow | None) -> dict[str, Any] | None:
+    if archive is None:
+        return None
+    return {
+        "status": archive.status.value,
+        "file": archive.file,
+        "size": archive.size,
+        "files": archive.files,
+        "proved_at": archive.proved_at,
+        "reason": archive.reason,
+    }
+
+
+# ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_RUN_WORDS: Final = {
+    RunStatus.ACTIVE: "unfinished",
+    RunStatus.INTERRUPTED: "interrupted",
+    RunStatus.FINISHED: "finished",
+    RunStatus.ABANDONED: "given up for a later one",
+}
+
+
+def as_text(report: RunReport) -> str:
+    """The report for people. Every name is made safe for a terminal."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    run = report.run
+    state = "running" if report.running else _RUN_WORDS[run.status]
+    if run.status is RunStatus.FINISHED and report.albums_with(AlbumStatus.FAILED):
+        state = "finished, with failures"
+    because = f" ({run.reason})" if run.reason and not report.running else ""
+    yield f"Run {run.id}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
+    yield f"Source: {run.source_kind.value}, {shown(run.source_location)}"
+    yield ""
+    yield from _table(report)
+    yield ""
+    yield from _summary(report)
+
+
+def _table(report: RunReport) -> Iterator[str]:
+    header = ("Album", "Status", "Expected", "Exported", "Failed", "Missing", "Tries", "Time", "Size")
+    rows = [_cells(album) for album in report.albums]
+    widths = [max([_width(header[column]), *(_width(row[column]) for row in rows)]) for column in range(len(header))]
+    yield _aligned(header, widths)
+    for album, row in zip(report.albums, rows, strict=True):
+        yield _aligned(row, widths)
+        if album.row.reason:
+            yield f"    {shown(album.row.reason)}"
+        yield from _photo_lines(report, album)
+
+
+def _cells(album: AlbumReport) -> tuple[str, ...]:
+    counts = album.counts
+    return (
+        shown(album.row.album.path),
+        album.row.status.value,
+        str(album.expected),
+        str(counts.exported),
+        str(counts.failed),
+        str(counts.missing),
+        str(album.row.attempts),
+        duration(album.row.seconds),
+        size(counts.bytes),
+    )
+
+
+def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
+    named = album.photos if report.with_photos else album.photos[:NAMED_PER_ALBUM]
+    for photo in named:
+        what = shown(photo.photo.original_filename)
+        why = f": {shown(photo.reason)}" if photo.reason else f" → {shown(photo.file_name)}"
+        yield f"    {photo.status.value:<8}  {what}{why}"
+    if len(named) < len(album.photos):
+        yield f"    … and {len(album.photos) - len(named)} more (`skicyclerun status --photos` names all)"
+
+
+def _summary(report: RunReport) -> Iterator[str]:
+    totals = report.totals
+    expected = sum(album.expected for album in report.albums)
+    done, failed = report.albums_with(AlbumStatus.DONE), report.albums_with(AlbumStatus.FAILED)
+    waiting = len(report.albums) - done - failed
+    parts = [f"{done} of {len(report.albums)} albums done"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"{waiting} pending"] if waiting else []
+    yield ", ".join(parts) + "."
+    parts = [f"{totals.exported} of {expected} photos exported ({size(totals.bytes)})"]
+    parts += [f"{totals.left_out} left out by a setting"] if totals.left_out else []
+    parts += [f"{totals.missing} without an original here"] if totals.missing else []
+    parts += [f"{totals.failed} failed"] if totals.failed else []
+    yield ", ".join(parts) + "."
+    archive = report.archive
+    if archive is not None and archive.file:
+        proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"
+        yield f"Archive: {archive.file}, {size(archive.size or 0)}, {archive.files} files, {proved}."
+    elif archive is not None and archive.reason:
+        yield f"Archive: {archive.status.value} ({shown(archive.reason)})."
+    yield f"Results: {shown(str(report.export_folder))}"
+    if report.running:
+        yield f"In progress: {report.running}."
+    elif report.run.unfinished:
+        yield "Next: `skicyclerun run --resume` carries on."
+    elif failed:
+        yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
+    padded = [
+        cell + " " * (width - _width(cell)) if column < 2 else " " * (width - _width(cell)) + cell
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: wide East Asian characters and emoji take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def shown(text: str) -> str:
+    """`text` safe for a terminal: control, format and surrogate characters become visible escapes."""
+    return "".join(
+        character if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else ascii(character)[1:-1]
+        for character in text
+    )
+
+
+def size(number: int) -> str:
+    """Bytes for people, decimal units as macOS and disk makers count."""
+    if number < 1000:
+        return f"{number} B"
+    value = float(number)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    raise AssertionError("unreachable: TB returns")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,352 @@
+"""A run from its request to its report: lock, state, source, summary and confirmation, pipeline, report.
+
+Everything that can be found wrong is found before the first thing is changed: settings, the lock, the state, the
+source, the albums asked for. Only then the person is asked, and only then the pipeline begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from skicyclerun.actors.config import options_of
+from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.errors import Cancelled, InternalFault, NoState, SkicyclerunError, UnfinishedRun, UsageError
+from skicyclerun.export_options import ExportOptions
+from skicyclerun.log_file import open_run_log
+from skicyclerun.models import Album, Component, ExportedFacts, Fetched
+from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
+from skicyclerun.progress.events import Notice, Renderer
+from skicyclerun.report import RunReport, build_report
+from skicyclerun.run_lock import RunLock
+from skicyclerun.settings import Settings, check_source_and_outputs
+from skicyclerun.shutdown import Shutdown, listen
+from skicyclerun.sources.album_selection import select_albums
+from skicyclerun.sources.base import Source
+from skicyclerun.sources.choose import make_source
+from skicyclerun.stages import check_stage_needs, parse_stages
+from skicyclerun.state import albums, runs
+from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to happen, for the summary and for --dry-run."""
+
+    intent: Intent
+    settings: Settings
+    stages: tuple[str, ...]
+    source: str
+    """Kind and place; empty where only the cleanup was asked for."""
+    albums: tuple[Album, ...]
+    """What would be exported by a fresh run; for the others the albums still to do."""
+    run: RunRow | None
+    """The run that is carried on with, None for a fresh one."""
+    gives_up: RunRow | None = None
+    """The unfinished run that a fresh one gives up."""
+    cleanup: str = ""
+    """What is archived and what is deleted, as a sentence; empty for nothing."""
+    notes: tuple[str, ...] = field(default=())
+
+
+#: Asked before anything is changed; False cancels.
+Confirm = Callable[[Plan], bool]
+#: Asked when a fresh run would give up an unfinished one: "resume", "fresh" or "cancel". None: nobody can be asked.
+AskUnfinished = Callable[[RunRow, int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What the person typed."""
+
+    intent: Intent
+    settings: Settings
+    stages: tuple[str, ...] = ("cleanup", "export")
+    selection: tuple[str, ...] = ()
+    fresh_over_unfinished: bool = False
+    force_clean: bool = False
+    dry_run: bool = False
+    source_given: bool = False
+    """--source or --library was typed; a resumed run then has to be of that source."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How it ended. `report` None: nothing was exported (`said` then tells why)."""
+
+    report: RunReport | None
+    said: str = ""
+    signal_code: int | None = None
+    log_file: Path | None = None
+
+
+class RunSession:
+    """Carries out one request. `confirm` and `ask_unfinished` block and are called in a worker thread."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        *,
+        renderer: Renderer,
+        confirm: Confirm | None = None,
+        ask_unfinished: AskUnfinished | None = None,
+        make: Callable[[str, Path | None, Settings, ExportOptions], Source] | None = None,
+    ) -> None:
+        self._request = request
+        self._settings = request.settings
+        self._renderer = renderer
+        self._confirm = confirm
+        self._ask_unfinished = ask_unfinished
+        self._make = make or source_for
+        self._shutdown = Shutdown()
+        self._source: Source | None = None
+
+    async def carry_out(self) -> RunOutcome:
+        """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on."""
+        outcome: RunOutcome | None = None
+        async with anyio.create_task_group() as watching:
+            await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
+            outcome = await self._in_order()
+            watching.cancel_scope.cancel()
+        if outcome is None:
+            outcome = RunOutcome(None, "Stopped at once. What was exported before is kept.")
+        if self._shutdown.exit_code is not None:
+            outcome = RunOutcome(outcome.report, outcome.said, self._shutdown.exit_code, outcome.log_file)
+        return outcome
+
+    async def _in_order(self) -> RunOutcome:
+        request, settings = self._request, self._settings
+        if request.dry_run:
+            return await self._dry_run()
+        stages = parse_stages(request.stages)
+        check_stage_needs(settings, stages)
+        started = datetime.now(UTC)
+        async with AsyncExitStack() as stack:
+            lock = RunLock(settings.lib_root, settings.paths.state_db.parent / "run.lock")
+            stack.enter_context(lock)
+            log_path = settings.log_file(started.strftime("%Y%m%d_%H%M%S"))
+            run_log = stack.enter_context(open_run_log(log_path, settings.logging.level))
+            if run_log.problem:
+                self._say(run_log.problem)
+            log.info("%s: %s", request.intent, " ".join(sys.argv[1:]))
+            try:
+                return await self._logged(stack, run_log.path)
+            except BaseExceptionGroup as group:
+                error = unwrapped(group)
+                log.critical("the run ended early", exc_info=group)
+                if isinstance(error, SkicyclerunError) or not isinstance(error, Exception):
+                    raise error from group
+                raise InternalFault(error, run_log.path or "") from group
+            except SkicyclerunError:
+                log.exception("the run ended early")
+                raise
+            except Exception as error:
+                log.critical("a fault in skicyclerun itself", exc_info=error)
+                raise InternalFault(error, run_log.path or "") from error
+
+    async def _logged(self, stack: AsyncExitStack, log_path: Path | None) -> RunOutcome:
+        request, settings = self._request, self._settings
+        if request.intent is not Intent.FRESH and not settings.paths.state_db.is_file():
+            raise NoState(settings.paths.state_db)
+        store = await stack.enter_async_context(await Store.open(settings.paths.state_db))
+        plan = await self._planned(store, stack)
+        if isinstance(plan, str):
+            return RunOutcome(None, plan, log_file=log_path)
+        source = self._source
+        if self._confirm is not None and not await anyio.to_thread.run_sync(
+            self._confirm, plan, abandon_on_cancel=True
+        ):
+            raise Cancelled("Cancelled. Nothing was touched.")
+        if self._shutdown.draining:
+            raise Cancelled("Stopped before anything was begun. Nothing was touched.")
+        command = ConfigureRun(
+            intent=plan.intent,
+            settings=settings,
+            stages=plan.stages,
+            selection=request.selection,
+            abandon_unfinished=plan.gives_up is not None,
+            force_clean=request.force_clean,
+        )
+        render = await anyio.to_thread.run_sync(_load_renderer) if source is not None else _never
+        parts = PipelineParts(store, source, render, self._renderer, self._shutdown)
+        run = await run_pipeline(command, parts)
+        report = await build_report(store, run, settings.paths.apple_photos_export) if run is not None else None
+        return RunOutcome(report, log_file=log_path)
+
+    async def _planned(self, store: Store, stack: AsyncExitStack) -> Plan | str:
+        """What will happen, with the source open; or a sentence where there is nothing to do."""
+        request = self._request
+        latest = await runs.latest(store)
+        if request.intent is Intent.FRESH:
+            return await self._planned_fresh(store, latest, stack)
+        if latest is None:
+            raise NoState(store.path)
+        self._check_same_source(latest)
+        if request.intent is Intent.RESUME:
+            if not latest.unfinished:
+                return f"Nothing to resume: run {latest.id} is {latest.status}."
+            return await self._planned_again(store, latest, Intent.RESUME, stack)
+        failed = await albums.listing(store, latest.id, AlbumStatus.FAILED)
+        if not failed:
+            hint = " It is unfinished: `skicyclerun run --resume` carries on." if latest.unfinished else ""
+            return f"Nothing to retry: no album of run {latest.id} failed.{hint}"
+        return await self._planned_again(store, latest, Intent.RETRY_FAILED, stack)
+
+    async def _planned_fresh(self, store: Store, latest: RunRow | None, stack: AsyncExitStack) -> Plan | str:
+        request = self._request
+        gives_up: RunRow | None = None
+        touches = "export" in request.stages or request.force_clean
+        if latest is not None and latest.unfinished and touches:
+            remaining = await runs.remaining_albums(store, latest)
+            if request.fresh_over_unfinished:
+                gives_up = latest
+            elif self._ask_unfinished is None:
+                raise UnfinishedRun(latest.id, remaining)
+            else:
+                answer = await anyio.to_thread.run_sync(self._ask_unfinished, latest, remaining, abandon_on_cancel=True)
+                if answer == "resume":
+                    return await self._planned_again(store, latest, Intent.RESUME, stack)
+                if answer != "fresh":
+                    raise Cancelled(f"Cancelled. Run {latest.id} can still be resumed. Nothing was touched.")
+                gives_up = latest
+        if "export" not in request.stages:
+            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up)
+        source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
+        listed = await source.albums()
+        if not listed:
+            return f"There are no albums in {source.location}. Nothing was touched."
+        selection = request.selection
+        chosen = select_albums(listed, selection) if selection else listed
+        return Plan(
+            Intent.FRESH,
+            self._settings,
+            request.stages,
+            f"{source.kind.value}, {source.location}",
+            tuple(chosen),
+            None,
+            gives_up,
+        )
+
+    async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
+        """The plan to carry on with a run: its own source, stages and options."""
+        source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
+        wanted = AlbumStatus.FAILED if intent is Intent.RETRY_FAILED else None
+        rows = await albums.listing(store, run.id, wanted)
+        waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
+        if wanted is None:
+            waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
+        notes = []
+        if ExportOptions.from_row(run.options) != options_of(self._settings):
+            notes.append(
+                f"Run {run.id} keeps the export settings it was begun with; the changed ones apply to the next run."
+            )
+            self._renderer.handle(Notice(notes[0], "warning"))
+        return Plan(
+            intent,
+            self._settings,
+            run.stages,
+            f"{source.kind.value}, {source.location}",
+            tuple(waiting),
+            run,
+            notes=tuple(notes),
+        )
+
+    def _check_same_source(self, run: RunRow) -> None:
+        if not self._request.source_given:
+            return
+        export = self._settings.export
+        other_kind = export.source not in ("auto", run.source_kind.value)
+        other_place = export.library is not None and export.library != Path(run.source_location)
+        if other_kind or other_place:
+            raise UsageError(
+                f"Run {run.id} exports from {run.source_location} ({run.source_kind}); it cannot carry on with another "
+                "source.",
+                next_step="Leave --source and --library out, or begin anew with `skicyclerun run --fresh`.",
+            )
+
+    async def _opened(
+        self, kind: str, library: Path | None, stack: AsyncExitStack, run: RunRow | None = None
+    ) -> Source:
+        options = ExportOptions.from_row(run.options) if run else options_of(self._settings)
+        if kind == "apple_photos":
+            library = None
+        source = self._make(kind, library, self._settings, options)
+        if library is not None:
+            check_source_and_outputs(self._settings, library)
+        stack.push_async_callback(source.close)
+        await source.open()
+        self._source = source
+        return source
+
+    async def _dry_run(self) -> RunOutcome:
+        """What a run would do. Nothing is made, locked or written."""
+        settings = self._settings
+        check_stage_needs(settings, parse_stages(self._request.stages))
+        async with AsyncExitStack() as stack:
+            try:
+                store = await stack.enter_async_context(await Store.open_to_read(settings.paths.state_db))
+            except NoState:
+                if self._request.intent is not Intent.FRESH:
+                    raise
+                store = None
+            if store is None:
+                plan: Plan | str = await self._planned_without_state(stack)
+            else:
+                plan = await self._planned(store, stack)
+            if isinstance(plan, str):
+                return RunOutcome(None, plan)
+            if self._confirm is not None:
+                self._confirm(plan)
+            return RunOutcome(None, "Dry run: nothing was touched.")
+
+    async def _planned_without_state(self, stack: AsyncExitStack) -> Plan | str:
+        request = self._request
+        if "export" not in request.stages:
+            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None)
+        source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
+        listed = await source.albums()
+        if not listed:
+            return f"There are no albums in {source.location}. Nothing was touched."
+        chosen = select_albums(listed, request.selection) if request.selection else listed
+        place = f"{source.kind.value}, {source.location}"
+        return Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None)
+
+    def _say(self, text: str) -> None:
+        self._renderer.handle(Notice(text, "warning"))
+
+
+def source_for(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> Source:
+    """The source the settings mean, not opened yet. Raises UsageError."""
+    return make_source(kind, library, missing=options.missing)
+
+
+def _load_renderer() -> Callable[..., ExportedFacts]:
+    """The image stack, imported only now: it takes a moment, and `status` has no use for it."""
+    from skicyclerun.images.render import RenderOptions, render_photo
+
+    def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:
+        return render_photo(
+            fetched,
+            component,
+            staged,
+            RenderOptions(format=options.format, quality=options.jpeg_quality, max_pixels=options.max_pixels),
+        )
+
+    return render
+
+
+def _never(*_: object) -> ExportedFacts:
+    raise AssertionError("nothing is rendered in a run without export")
