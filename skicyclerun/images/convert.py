@@ -1,0 +1,160 @@
+"""Pictures that are no JPEGs, decoded and made into one: first frame, upright, alpha on white, right colours.
+
+Pillow decodes everything but HEIF, which is pillow-heif's. The plug-in for what the bytes are is called directly: no
+other one sees the file, nothing is registered globally, and the limit on pixels is ours alone.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image, ImageFile, ImageOps
+
+from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.images.colour import for_jpeg
+from skicyclerun.images.sniff import Content
+from skicyclerun.images.staging import Original
+from skicyclerun.images.wording import said_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGEST_JPEG_SIDE: Final = 65_500
+"""Pixels; libjpeg's own limit (JPEG_MAX_DIMENSION), just below that of the format."""
+
+_PLUGINS: Final = {
+    Content.JPEG: ("JpegImagePlugin", "JpegImageFile"),
+    Content.AVIF: ("AvifImagePlugin", "AvifImageFile"),
+    Content.PNG: ("PngImagePlugin", "PngImageFile"),
+    Content.TIFF: ("TiffImagePlugin", "TiffImageFile"),
+    Content.GIF: ("GifImagePlugin", "GifImageFile"),
+    Content.WEBP: ("WebPImagePlugin", "WebPImageFile"),
+    Content.BMP: ("BmpImagePlugin", "BmpImageFile"),
+    Content.JPEG2000: ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    Content.PSD: ("PsdImagePlugin", "PsdImageFile"),
+}
+_heif_lock: Final = threading.Lock()
+
+
+@dataclass(slots=True)
+class Picture:
+    """A decoded picture, upright, in a mode a JPEG can hold (RGB or L)."""
+
+    image: Image.Image
+    icc: bytes | None
+    """The profile its colours are to be read with; fits the mode."""
+    exif: bytes | None
+    """As its container keeps it apart from the pixels; None where the file has to be asked."""
+    xmp: bytes | None
+    subsampled: bool
+    """Whether the original's colours were stored at half resolution (4:2:0) already."""
+
+
+def check_pixels(width: int, height: int, limit: int) -> None:
+    """Raises PhotoUnreadable for more pixels than `limit`, before any of them is decoded."""
+    if width <= 0 or height <= 0:
+        raise PhotoUnreadable(f"it says that it is {said_pixels(width, height)}")
+    if width * height > limit:
+        raise PhotoUnreadable(f"{said_pixels(width, height)} is more than the limit of {limit / 1e6:g} million")
+
+
+def quiet_pillow() -> None:
+    """Keep what Pillow and its plug-ins remark on odd files off the user's terminal.
+
+    Called for each picture: a filter is replaced by itself, and the test runner resets the filters for each test.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif|skicyclerun\.images\.")
+
+
+def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
+    """Read the header with the one plug-in for this content. Raises whatever the plug-in raises."""
+    import importlib
+
+    module, name = _PLUGINS[content]
+    plugin: Callable[[Any], ImageFile.ImageFile] = getattr(importlib.import_module(f"PIL.{module}"), name)
+    return plugin(stream)
+
+
+def decode(original: Original, content: Content, max_pixels: int) -> Picture:
+    """Decode all of it. Raises PhotoUnreadable with the reason (truncated, damaged, too large, no memory)."""
+    quiet_pillow()
+    try:
+        if content is Content.HEIF:
+            return _decode_heif(original, max_pixels)
+        return _decode_with_pillow(original, content, max_pixels)
+    except PhotoUnreadable:
+        raise
+    except MemoryError as error:
+        raise PhotoUnreadable("decoding it needs more memory than there is") from error
+    except Exception as error:
+        # Decoders raise nearly everything on damaged files; nothing but the original is touched in here.
+        raise PhotoUnreadable(f"the {content} is damaged or truncated ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:160]
+    return text or type(error).__name__
+
+
+def _decode_with_pillow(original: Original, content: Content, max_pixels: int) -> Picture:
+    original.stream.seek(0)
+    with open_with_pillow(original.stream, content) as image:
+        check_pixels(*image.size, max_pixels)
+        exif, xmp = (image.info.get("exif"), image.info.get("xmp")) if content is Content.AVIF else (None, None)
+        image.load()
+        # TIFF is turned upright by its plug-in while loading; the others are turned here. Either way the tag is gone.
+        upright = ImageOps.exif_transpose(image)
+        converted, icc = for_jpeg(upright, image.info.get("icc_profile"))
+        return Picture(converted, icc, exif, xmp, subsampled=False)
+
+
+def _decode_heif(original: Original, max_pixels: int) -> Picture:
+    """libheif applies the container's rotation and mirroring itself; EXIF's orientation does not count in HEIF."""
+    pillow_heif = _pillow_heif()
+    heif = pillow_heif.HeifFile(io.BytesIO(original.read(0, original.size)), convert_hdr_to_8bit=True)
+    width, height = heif.size
+    check_pixels(width, height, max_pixels)
+    image = heif.to_pillow()
+    info = image.info
+    converted, icc = for_jpeg(image, info.get("icc_profile"))
+    return Picture(converted, icc, info.get("exif"), info.get("xmp"), subsampled=info.get("chroma") == 420)
+
+
+def _pillow_heif() -> Any:
+    import pillow_heif
+
+    with _heif_lock:
+        # The workers keep all cores busy; more threads inside the decoder only get in each other's way.
+        pillow_heif.options.DECODE_THREADS = 1
+        pillow_heif.options.THUMBNAILS = False
+        pillow_heif.options.DEPTH_IMAGES = False
+        pillow_heif.options.AUX_IMAGES = False
+    return pillow_heif
+
+
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """As baseline JPEG. Colours keep their full resolution from quality 90 on, unless the original's had lost it.
+
+    Raises PhotoUnreadable if it is wider or higher than a JPEG can be.
+    """
+    image = picture.image
+    if max(image.size) > LARGEST_JPEG_SIDE:
+        raise PhotoUnreadable(f"{said_pixels(*image.size)}: a JPEG holds at most {LARGEST_JPEG_SIDE} in each direction")
+    image.info = {}  # or Pillow would carry comments and resolutions of other formats over
+    written = io.BytesIO()
+    full_colour = quality >= 90 and not picture.subsampled
+    try:
+        image.save(
+            written,
+            "JPEG",
+            quality=quality,
+            subsampling="4:4:4" if full_colour else "4:2:0",
+            icc_profile=picture.icc,
+        )
+    except MemoryError as error:
+        raise PhotoUnreadable("encoding it needs more memory than there is") from error
+    return written.getvalue()

@@ -1,0 +1,90 @@
+"""Whether a file decodes to its end: a quick look before a JPEG is passed through, and the whole of it for `verify`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.images.convert import check_pixels, decode, open_with_pillow, quiet_pillow
+from skicyclerun.images.jpeg_segments import JpegHeader, ScanWalker, check_end, read_header
+from skicyclerun.images.movies import check_movie
+from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
+from skicyclerun.images.staging import Original, open_original
+
+_FIRST_SCAN_BYTES: Final = 32 << 10
+_MOST_REDUCED_PIXELS: Final = 32_000_000
+_SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
+_REDUCTION: Final = 8
+
+
+def check_first_rows(original: Original, header: JpegHeader) -> None:
+    """Decode the beginning of a sequential JPEG at an eighth of its size: its tables are there and make sense.
+
+    A fraction of a millisecond. Progressive ones are left to the walk of their structure, for libjpeg would reserve
+    memory for the whole picture. Raises PhotoUnreadable.
+    """
+    frame = header.frame
+    if frame.marker not in _SEQUENTIAL or frame.precision != 8:
+        return
+    if frame.width * frame.height > _MOST_REDUCED_PIXELS * _REDUCTION * _REDUCTION:
+        return
+    start = original.read(0, header.size + _FIRST_SCAN_BYTES)
+    # With an end marker libjpeg takes the missing rows for grey, so that what it still objects to is real damage.
+    _decode_reduced(io.BytesIO(start.rstrip(b"\xff") + b"\xff\xd9"))
+
+
+def decode_fully(path: Path, *, max_pixels: int) -> None:
+    """Decode a picture to its last row; walk a movie's boxes. Raises PhotoUnreadable, OriginalMissing.
+
+    A JPEG's image data is decoded to the end and its pixels computed at an eighth of the size, which finds the same
+    damage in a quarter of the time. One with more than `max_pixels` is walked through, not decoded, if it is
+    progressive. RAW files are only recognised.
+    """
+    with open_original(path) as original:
+        content = sniff(original.stream)
+        match content:
+            case Content.JPEG:
+                _decode_jpeg(original, max_pixels)
+            case Content.MOVIE:
+                check_movie(original)
+            case Content.RAW:
+                pass
+            case None:
+                raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), path.name))
+            case _:
+                decode(original, content, max_pixels)
+
+
+def _decode_jpeg(original: Original, max_pixels: int) -> None:
+    header = read_header(original)
+    walker = ScanWalker(header.size)
+    for block in original.blocks(header.size):
+        walker.feed(block)
+        if walker.end is not None:
+            break
+    check_end(walker, header, original.size)
+    frame = header.frame
+    pixels = frame.width * frame.height
+    if frame.marker in _SEQUENTIAL:
+        check_pixels(frame.width, frame.height, max_pixels * _REDUCTION * _REDUCTION)
+    elif pixels > max_pixels:
+        return
+    if frame.precision != 8:
+        return
+    original.stream.seek(0)
+    _decode_reduced(original.stream)
+
+
+def _decode_reduced(stream: object) -> None:
+    quiet_pillow()
+    try:
+        with open_with_pillow(stream, Content.JPEG) as image:
+            image.draft(None, (1, 1))
+            image.load()
+    except MemoryError as error:
+        raise PhotoUnreadable("decoding it needs more memory than there is") from error
+    except Exception as error:
+        # Pillow raises nearly everything on damaged files; nothing but the original is touched in here.
+        raise PhotoUnreadable(f"the JPEG is damaged ({' '.join(str(error).split())[:160]})") from error

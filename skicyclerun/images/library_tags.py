@@ -1,0 +1,279 @@
+"""What the library knows, written into a photo's tags. Which fact goes where: docs/metadata.md.
+
+A value that the file has already is not written again, so that an unchanged photo stays byte for byte what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from skicyclerun.images.metadata import (
+    GPS_POINTER,
+    PhotoTags,
+    erase_where,
+    exif_date_of,
+    iptc_list,
+    lang_alt_of,
+    list_of,
+    location_of,
+    text_of,
+)
+from skicyclerun.images.tag_dates import SAME_MOMENT, exif_date, exif_offset, in_whole_minutes, iso_date
+from skicyclerun.images.tag_positions import (
+    SAME_HEADING,
+    SAME_METRES,
+    same_place,
+    to_fraction,
+    to_sexagesimal,
+    valid,
+)
+from skicyclerun.images.texts import clean, clean_line, clean_list, cut, from_tag
+from skicyclerun.models import LibraryMetadata, Location
+
+# Bytes of UTF-8. A segment holds 64 kB, and other tags want to live in it too.
+_MOST_EXIF_DESCRIPTION: Final = 16_000
+_MOST_XMP_DESCRIPTION: Final = 30_000
+_MOST_TITLE: Final = 2_000
+_MOST_LIST_ITEM: Final = 1_000
+_MOST_LIST: Final = 10_000
+# IPTC-IIM 4.2, data sets 2:05, 2:25, 2:120.
+_MOST_IPTC_TITLE: Final = 64
+_MOST_IPTC_KEYWORD: Final = 64
+_MOST_IPTC_CAPTION: Final = 2_000
+
+_RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
+
+# Kept when a position changes: when the satellites were heard has nothing to do with where.
+_GPS_TIMES: Final = ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID")
+
+
+def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) -> None:
+    """Bring the tags to what the library says, by the rules of LibraryMetadata. Within an `exiv2_session`."""
+    if known.date is not None:
+        _write_date(exiv2, tags, known.date)
+    if known.location is not None and valid(known.location):
+        _write_location(exiv2, tags, known.location)
+    elif known.location is None and known.location_known:
+        _remove_location(tags)
+    if known.title is not None and (title := cut(clean_line(known.title), _MOST_TITLE)):
+        _note_if_cut(tags, "title", clean_line(known.title), title)
+        _write_title(exiv2, tags, title)
+    if known.description is not None and (description := clean(known.description)):
+        _note_if_cut(tags, "description", description, cut(description, _MOST_XMP_DESCRIPTION))
+        _write_description(exiv2, tags, description)
+    if known.keywords and (keywords := _within_limits(tags, "keywords", clean_list(known.keywords))):
+        _write_keywords(exiv2, tags, keywords)
+    if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
+        if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
+            tags.xmp["Xmp.iptcExt.PersonInImage"] = exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag)
+            tags.xmp_changed = True
+    if known.rating is not None:
+        _write_rating(exiv2, tags, max(0, min(known.rating, 5)))
+
+
+def _note_if_cut(tags: PhotoTags, what: str, whole: str, kept: str) -> None:
+    if kept != whole:
+        tags.notes.append(f"the {what} was cut to {len(kept.encode()) // 1000} kB")
+
+
+def _within_limits(tags: PhotoTags, what: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    room = _MOST_LIST
+    for text in texts:
+        item = cut(text, _MOST_LIST_ITEM)
+        room -= len(item.encode())
+        if room < 0:
+            tags.notes.append(f"{len(kept)} of {len(texts)} {what} fitted into the file")
+            break
+        kept.append(item)
+    return tuple(dict.fromkeys(kept))
+
+
+# ── date ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
+    date = in_whole_minutes(date)
+    offset = exif_offset(date)
+    there = exif_date_of(tags.exif, "Original")
+    if there is not None and _same_wall_time(there, date):
+        if offset is not None and exif_offset(there) != offset:
+            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
+    else:
+        _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeOriginal", exif_date(date))
+        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
+        fraction = f"{date.microsecond // 1000:03}" if date.microsecond >= 1000 else None
+        _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeOriginal", fraction)
+        if exif_date_of(tags.exif, "Digitized") is None:
+            _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeDigitized", exif_date(date))
+            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeDigitized", offset)
+            _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
+    # Copies of the date that other programs wrote must not contradict it.
+    for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
+        if key in tags.xmp and not text_of(tags.xmp, key).startswith(iso_date(date)[:19]):
+            tags.xmp[key] = iso_date(date)
+            tags.xmp_changed = True
+    if "Iptc.Application2.DateCreated" in tags.iptc:
+        day = date.date().isoformat()
+        if text_of(tags.iptc, "Iptc.Application2.DateCreated") != day:
+            tags.iptc["Iptc.Application2.DateCreated"] = exiv2.DateValue(date.year, date.month, date.day)
+            erase_where(tags.iptc, lambda tag: tag.key() == "Iptc.Application2.TimeCreated")
+            tags.iptc_changed = True
+
+
+def _same_wall_time(one: datetime, other: datetime) -> bool:
+    one, other = one.replace(tzinfo=None), other.replace(tzinfo=None)
+    if other.microsecond == 0 and one.replace(microsecond=0) == other:
+        return True  # the library keeps whole seconds, the file's fraction stays
+    return abs(one - other) <= SAME_MOMENT or (
+        one.microsecond == 0 and timedelta(0) <= other - one < timedelta(seconds=1)
+    )
+
+
+def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> None:
+    """Set, or with None remove. A file without an Exif version gets the one that has these tags."""
+    if text is None:
+        if key in tags.exif:
+            del tags.exif[key]
+            tags.exif_changed = True
+        return
+    tags.exif[key] = exiv2.AsciiValue(text)
+    tags.exif_changed = True
+    if "Exif.Photo.ExifVersion" not in tags.exif:
+        tags.exif["Exif.Photo.ExifVersion"] = "48 50 51 50"  # "0232"
+
+
+# ── position ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
+    there = location_of(tags.exif)
+    if there is None or not same_place(there, location):
+        # What belonged to the other place (altitude, direction, precision, destination) goes with it.
+        erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" and tag.tagName() not in _GPS_TIMES)
+        _remove_xmp_position(tags)
+        _put_position(exiv2, tags, "Latitude", location.latitude, "N", "S")
+        _put_position(exiv2, tags, "Longitude", location.longitude, "E", "W")
+        there = Location(location.latitude, location.longitude)
+    altitude = location.altitude
+    if altitude is not None and math.isfinite(altitude) and not _near(there.altitude, altitude, SAME_METRES):
+        tags.exif["Exif.GPSInfo.GPSAltitudeRef"] = "1" if altitude < 0 else "0"
+        tags.exif["Exif.GPSInfo.GPSAltitude"] = exiv2.URationalValue([to_fraction(altitude, 1000)])
+        tags.exif_changed = True
+    heading = location.heading
+    if (
+        heading is not None
+        and math.isfinite(heading)
+        and heading >= 0
+        and not _near(there.heading, heading, SAME_HEADING)
+    ):
+        tags.exif["Exif.GPSInfo.GPSImgDirectionRef"] = exiv2.AsciiValue("T")
+        tags.exif["Exif.GPSInfo.GPSImgDirection"] = exiv2.URationalValue([to_fraction(heading % 360, 1000)])
+        tags.exif_changed = True
+
+
+def _near(one: float | None, other: float, tolerance: float) -> bool:
+    return one is not None and abs(one - other) <= tolerance
+
+
+def _put_position(exiv2: Any, tags: PhotoTags, axis: str, degrees: float, positive: str, negative: str) -> None:
+    if "Exif.GPSInfo.GPSVersionID" not in tags.exif:
+        tags.exif["Exif.GPSInfo.GPSVersionID"] = "2 3 0 0"
+    tags.exif[f"Exif.GPSInfo.GPS{axis}Ref"] = exiv2.AsciiValue(negative if degrees < 0 else positive)
+    tags.exif[f"Exif.GPSInfo.GPS{axis}"] = exiv2.URationalValue(to_sexagesimal(degrees))
+    tags.exif_changed = True
+
+
+def _remove_location(tags: PhotoTags) -> None:
+    if erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" or tag.key() == GPS_POINTER):
+        tags.exif_changed = True
+    _remove_xmp_position(tags)
+
+
+def _remove_xmp_position(tags: PhotoTags) -> None:
+    """`exif:GPS…` at the top and inside structures such as `Iptc4xmpExt:LocationCreated`."""
+    if erase_where(tags.xmp, lambda tag: "exif.GPS" in tag.key() or "exif:GPS" in tag.key()):
+        tags.xmp_changed = True
+
+
+# ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
+    _put_lang_alt(exiv2, tags, "Xmp.dc.title", title)
+    _put_iptc(exiv2, tags, "Iptc.Application2.ObjectName", (cut(title, _MOST_IPTC_TITLE),))
+
+
+def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
+    _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
+    _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
+    short = cut(description, _MOST_EXIF_DESCRIPTION)
+    if text_of(tags.exif, "Exif.Image.ImageDescription") != short:
+        tags.exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(short)
+        tags.exif_changed = True
+
+
+def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> None:
+    if list_of(tags.xmp, "Xmp.dc.subject") != keywords:
+        tags.xmp["Xmp.dc.subject"] = exiv2.XmpArrayValue(list(keywords), exiv2.TypeId.xmpBag)
+        tags.xmp_changed = True
+    _put_iptc(
+        exiv2,
+        tags,
+        "Iptc.Application2.Keywords",
+        tuple(dict.fromkeys(cut(keyword, _MOST_IPTC_KEYWORD) for keyword in keywords)),
+    )
+
+
+def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
+    if lang_alt_of(tags.xmp, key) != text:
+        tags.xmp[key] = exiv2.LangAltValue({"x-default": text})
+        tags.xmp_changed = True
+
+
+def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
+    if iptc_list(tags.iptc, key) == texts:
+        return
+    _make_iptc_utf8(exiv2, tags)
+    erase_where(tags.iptc, lambda tag: tag.key() == key)
+    for text in texts:
+        tags.iptc.add(exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
+    tags.iptc_changed = True
+
+
+_UTF8_DECLARED: Final = "\x1b%G"
+
+
+def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
+    """Declare UTF-8, and bring the texts that are there to it: a declaration holds for all of them."""
+    if (
+        "Iptc.Envelope.CharacterSet" in tags.iptc
+        and tags.iptc["Iptc.Envelope.CharacterSet"].toString() == _UTF8_DECLARED
+    ):
+        return
+    for tag in tags.iptc:
+        if tag.typeId() == exiv2.TypeId.string and not (text := tag.toString()).isascii():
+            tag.setValue(exiv2.StringValue(from_tag(text)))
+    tags.iptc["Iptc.Envelope.CharacterSet"] = exiv2.StringValue(_UTF8_DECLARED)
+
+
+# ── rating ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_rating(exiv2: Any, tags: PhotoTags, rating: int) -> None:
+    in_xmp, in_exif = text_of(tags.xmp, "Xmp.xmp.Rating"), text_of(tags.exif, "Exif.Image.Rating")
+    if rating == 0 and not in_xmp and not in_exif:
+        return  # not rated, here as there
+    if in_xmp != str(rating):
+        tags.xmp["Xmp.xmp.Rating"] = str(rating)
+        tags.xmp_changed = True
+    if in_exif != str(rating):
+        tags.exif["Exif.Image.Rating"] = exiv2.UShortValue(rating)
+        tags.exif_changed = True
+    if "Exif.Image.RatingPercent" in tags.exif and text_of(tags.exif, "Exif.Image.RatingPercent") != str(
+        _RATING_PERCENT[rating]
+    ):
+        tags.exif["Exif.Image.RatingPercent"] = exiv2.UShortValue(_RATING_PERCENT[rating])
+        tags.exif_changed = True

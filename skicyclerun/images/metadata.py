@@ -1,0 +1,448 @@
+"""EXIF, IPTC and XMP of one photo: read from a header or a file, read out as facts, written back as JPEG segments.
+
+What the library knows is written into them by `library_tags`. Only the kinds that were changed are encoded anew; the
+others stay as they were, byte for byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from skicyclerun.images import jpeg_segments
+from skicyclerun.images.tag_dates import parse_date, parse_iso_date
+from skicyclerun.images.tag_positions import from_sexagesimal, valid
+from skicyclerun.images.texts import cut, from_tag
+from skicyclerun.models import Location
+
+# The smallest thing exiv2 takes for a JPEG: one grey pixel. Its metadata segments are taken, the rest is thrown away.
+_MINIMAL_FRAME: Final = bytes.fromhex("ffc0000b080001000101011100ffda0008010100003f00d2cf20ffd9")
+
+# Of a header's metadata no more than this is given to exiv2; real files stay far below (EXIF has 64 kB).
+_MOST_METADATA_BYTES: Final = 16 << 20
+
+# What describes a picture rather than how a TIFF or RAW file stores it (TIFF 6.0, Exif 3.0 table 4, DNG 1.6).
+_KEPT_OF_IFD0: Final = frozenset(
+    "ImageDescription Make Model Orientation XResolution YResolution ResolutionUnit Software DateTime Artist "
+    "HostComputer Copyright Rating RatingPercent XPTitle XPComment XPAuthor XPKeywords XPSubject ImageUniqueID "
+    "UniqueCameraModel CameraSerialNumber DateTimeOriginal ExposureTime FNumber ExposureProgram ISOSpeedRatings "
+    "FocalLength".split()
+)
+_STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
+
+GPS_POINTER: Final = "Exif.Image.GPSTag"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSegments:
+    """What replaces the metadata of a header; None leaves that kind as it is."""
+
+    exif: tuple[bytes, ...] | None = None
+    xmp: tuple[bytes, ...] | None = None
+    iptc: tuple[bytes, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagFacts:
+    """What the tags say. Texts are clean, lists without repetitions."""
+
+    date: datetime | None = None
+    location: Location | None = None
+    title: str | None = None
+    description: str | None = None
+    keywords: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    orientation: int = 1
+    rating: int | None = None
+
+
+@dataclass(slots=True)
+class PhotoTags:
+    """The tags of one photo, in exiv2's hands; to be touched within an `exiv2_session` only."""
+
+    image: Any
+    exif: Any
+    iptc: Any
+    xmp: Any
+    exif_changed: bool = False
+    iptc_changed: bool = False
+    xmp_changed: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What the report should say about them: what could not be read, what was shortened."""
+
+    @property
+    def changed(self) -> bool:
+        return self.exif_changed or self.iptc_changed or self.xmp_changed
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _minimal_jpeg(segments: Iterable[bytes]) -> bytes:
+    return b"".join((b"\xff\xd8", *segments, _MINIMAL_FRAME))
+
+
+def _open(exiv2: Any, data: bytes | str) -> PhotoTags:
+    image = exiv2.ImageFactory.open(data)
+    image.readMetadata()
+    return PhotoTags(image, image.exifData(), image.iptcData(), image.xmpData())
+
+
+def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> PhotoTags:
+    """From a JPEG's header. What cannot be read is left out and noted; the result can always be written to."""
+    kinds = (
+        ("EXIF", jpeg_segments.APP1, jpeg_segments.EXIF),
+        ("XMP", jpeg_segments.APP1, jpeg_segments.XMP),
+        ("IPTC", jpeg_segments.APP13, jpeg_segments.IPTC),
+    )
+    found = {
+        name: [segment.data for segment in segments if segment.holds(marker, identifier)]
+        for name, marker, identifier in kinds
+    }
+    everything = [data for datas in found.values() for data in datas]
+    unreadable: list[str] = []
+    if sum(map(len, everything)) > _MOST_METADATA_BYTES:
+        tags, unreadable = _open(exiv2, _minimal_jpeg(())), [name for name, datas in found.items() if datas]
+    else:
+        try:
+            tags = _open(exiv2, _minimal_jpeg(everything))
+        except exiv2.Exiv2Error:
+            readable = []
+            for name, datas in found.items():
+                try:
+                    _open(exiv2, _minimal_jpeg(datas))
+                    readable += datas
+                except exiv2.Exiv2Error:
+                    unreadable.append(name)
+            tags = _open(exiv2, _minimal_jpeg(readable))
+    if found["EXIF"] and tags.exif.empty() and len(found["EXIF"][0]) > 24 and "EXIF" not in unreadable:
+        unreadable.append("EXIF")
+    if found["XMP"] and tags.xmp.empty() and b"rdf:Description" in found["XMP"][0] and "XMP" not in unreadable:
+        unreadable.append("XMP")
+    _note_unreadable(tags, unreadable)
+    return tags
+
+
+def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTags:
+    """From the blocks a container (HEIF, AVIF) keeps apart from its pixels; ready to be written to a JPEG."""
+    tags = _open(exiv2, _minimal_jpeg(()))
+    unreadable = []
+    if exif:
+        try:
+            block = _open(exiv2, exif[6:] if exif.startswith(b"Exif\x00\x00") else exif)
+            tags.image.setExifData(block.exif)
+        except (exiv2.Exiv2Error, ValueError):
+            unreadable.append("EXIF")
+    if xmp and xmp.strip(b"\x00 \r\n"):
+        try:
+            start = max(xmp.find(b"<"), 0)
+            block = _open(exiv2, xmp[start:].rstrip(b"\x00"))
+            tags.image.setXmpData(block.xmp)
+        except (exiv2.Exiv2Error, ValueError):
+            unreadable.append("XMP")
+    _note_unreadable(tags, unreadable)
+    return _all_new(tags)
+
+
+def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
+    """From a PNG, TIFF, WebP or RAW file; ready to be written to a JPEG. Nothing readable gives empty tags."""
+    tags = _open(exiv2, _minimal_jpeg(()))
+    try:
+        source = _open(exiv2, str(path))
+    except (exiv2.Exiv2Error, ValueError):
+        return _all_new(tags)
+    tags.image.setExifData(source.exif)
+    tags.image.setIptcData(source.iptc)
+    tags.image.setXmpData(source.xmp)
+    return _all_new(tags)
+
+
+def no_tags(exiv2: Any) -> PhotoTags:
+    """Empty ones, ready to be written to a JPEG."""
+    return _all_new(_open(exiv2, _minimal_jpeg(())))
+
+
+def _all_new(tags: PhotoTags) -> PhotoTags:
+    image = tags.image
+    fresh = PhotoTags(image, image.exifData(), image.iptcData(), image.xmpData(), notes=tags.notes)
+    fresh.exif_changed = not fresh.exif.empty()
+    fresh.iptc_changed = not fresh.iptc.empty()
+    fresh.xmp_changed = not fresh.xmp.empty()
+    return fresh
+
+
+def _note_unreadable(tags: PhotoTags, kinds: list[str]) -> None:
+    if kinds:
+        tags.notes.append(f"the original's {' and '.join(kinds)} could not be read")
+
+
+# ── changing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def erase_where(data: Any, unwanted: Callable[[Any], bool]) -> bool:
+    """Remove every tag `unwanted` says so of; whether there was any."""
+    erased = False
+    at = data.begin()
+    while at != data.end():
+        if unwanted(at):
+            at = data.erase(at)
+            erased = True
+        else:
+            next(at)
+    return erased
+
+
+def _describes_storage(tag: Any) -> bool:
+    group = tag.groupName()
+    if group == "Image":
+        return tag.tagName() not in _KEPT_OF_IFD0 and tag.tagName() not in ("ExifTag", "GPSTag")
+    return bool(group.startswith(_STORAGE_GROUPS))
+
+
+def fit_to_pixels(exiv2: Any, tags: PhotoTags, width: int, height: int, orientation: int = 1) -> None:
+    """Make tags that came from another file true of the JPEG they go into: size, orientation, no old thumbnail."""
+    erase_where(tags.exif, _describes_storage)
+    if not tags.exif.empty():
+        if orientation != 1 or "Exif.Image.Orientation" in tags.exif:
+            tags.exif["Exif.Image.Orientation"] = exiv2.UShortValue(orientation)
+        tags.exif["Exif.Photo.PixelXDimension"] = exiv2.ULongValue(width)
+        tags.exif["Exif.Photo.PixelYDimension"] = exiv2.ULongValue(height)
+        tags.exif_changed = True
+    stale = ("Xmp.tiff.ImageWidth", "Xmp.tiff.ImageLength", "Xmp.exif.PixelXDimension", "Xmp.exif.PixelYDimension")
+    erase_where(
+        tags.xmp,
+        lambda tag: tag.key() in stale or tag.key().startswith(("Xmp.tiff.Orientation", "Xmp.xmp.Thumbnails")),
+    )
+
+
+# ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def text_of(data: Any, key: str) -> str:
+    """The tag's text, clean; empty if there is none. `key` must be one that exiv2 knows."""
+    return from_tag(data[key].toString()) if key in data else ""
+
+
+def list_of(xmp: Any, key: str) -> tuple[str, ...]:
+    """An XMP bag or sequence as texts."""
+    if key not in xmp:
+        return ()
+    value = xmp[key].value()
+    items = list(value) if hasattr(value, "xmpArrayType") else [xmp[key].toString()]
+    return tuple(dict.fromkeys(text for item in items if (text := from_tag(str(item)))))
+
+
+def lang_alt_of(xmp: Any, key: str) -> str:
+    """An XMP text in its default language, or in the first there is."""
+    if key not in xmp:
+        return ""
+    value = xmp[key].value()
+    try:
+        languages = {str(language): str(text) for language, text in dict(value).items()}
+    except (TypeError, ValueError):
+        return from_tag(xmp[key].toString())
+    return from_tag(languages.get("x-default") or next(iter(languages.values()), ""))
+
+
+def iptc_list(iptc: Any, key: str) -> tuple[str, ...]:
+    """Every value of a repeatable IPTC data set."""
+    return tuple(dict.fromkeys(text for tag in iptc if tag.key() == key and (text := from_tag(tag.toString()))))
+
+
+def date_of(tags: PhotoTags) -> datetime | None:
+    """When it was taken: DateTimeOriginal, else DateTimeDigitized, else what XMP says."""
+    for kind in ("Original", "Digitized"):
+        found = exif_date_of(tags.exif, kind)
+        if found is not None:
+            return found
+    for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated", "Xmp.xmp.CreateDate"):
+        found = parse_iso_date(text_of(tags.xmp, key))
+        if found is not None:
+            return found
+    return None
+
+
+_DATE_KEYS: Final = {
+    "Original": ("Exif.Photo.DateTimeOriginal", "Exif.Photo.OffsetTimeOriginal", "Exif.Photo.SubSecTimeOriginal"),
+    "Digitized": ("Exif.Photo.DateTimeDigitized", "Exif.Photo.OffsetTimeDigitized", "Exif.Photo.SubSecTimeDigitized"),
+}
+
+
+def exif_date_of(exif: Any, kind: str) -> datetime | None:
+    """`kind` is `Original` or `Digitized`."""
+    date, offset, fraction = (text_of(exif, key) for key in _DATE_KEYS[kind])
+    return parse_date(date, offset, fraction)
+
+
+def location_of(exif: Any) -> Location | None:
+    """The position EXIF gives; None if there is none or it is not on this planet."""
+    if "Exif.GPSInfo.GPSLatitude" not in exif or "Exif.GPSInfo.GPSLongitude" not in exif:
+        return None
+    latitude = from_sexagesimal(
+        rationals(exif, "Exif.GPSInfo.GPSLatitude"), text_of(exif, "Exif.GPSInfo.GPSLatitudeRef")
+    )
+    longitude = from_sexagesimal(
+        rationals(exif, "Exif.GPSInfo.GPSLongitude"), text_of(exif, "Exif.GPSInfo.GPSLongitudeRef")
+    )
+    if latitude is None or longitude is None:
+        return None
+    altitude = _ratio(exif, "Exif.GPSInfo.GPSAltitude")
+    if altitude is not None and text_of(exif, "Exif.GPSInfo.GPSAltitudeRef") in ("1", "3"):
+        altitude = -altitude
+    location = Location(latitude, longitude, altitude, _ratio(exif, "Exif.GPSInfo.GPSImgDirection"))
+    return location if valid(location) else None
+
+
+def rationals(exif: Any, key: str) -> list[tuple[int, int]]:
+    """The fractions of a tag; empty if it holds none."""
+    try:
+        return [(int(numerator), int(denominator)) for numerator, denominator in exif[key].value()]
+    except (TypeError, ValueError):
+        return []
+
+
+def _ratio(exif: Any, key: str) -> float | None:
+    fractions = rationals(exif, key) if key in exif else []
+    return fractions[0][0] / fractions[0][1] if fractions and fractions[0][1] else None
+
+
+def rating_of(tags: PhotoTags) -> int | None:
+    """XMP's word, else EXIF's; None if there is none or it is no number from -1 to 5."""
+    for text in (text_of(tags.xmp, "Xmp.xmp.Rating"), text_of(tags.exif, "Exif.Image.Rating")):
+        try:
+            rating = round(float(text))
+        except (ValueError, OverflowError):
+            continue
+        if -1 <= rating <= 5:
+            return rating
+    return None
+
+
+def orientation_of(exif: Any) -> int:
+    """1 to 8; 1 where nothing sensible is said."""
+    text = text_of(exif, "Exif.Image.Orientation")
+    return int(text) if text in ("1", "2", "3", "4", "5", "6", "7", "8") else 1
+
+
+def facts_of(tags: PhotoTags) -> TagFacts:
+    """What the tags say now. XMP goes before IPTC, IPTC before EXIF."""
+    return TagFacts(
+        date=date_of(tags),
+        location=location_of(tags.exif),
+        title=lang_alt_of(tags.xmp, "Xmp.dc.title") or text_of(tags.iptc, "Iptc.Application2.ObjectName") or None,
+        description=lang_alt_of(tags.xmp, "Xmp.dc.description")
+        or text_of(tags.iptc, "Iptc.Application2.Caption")
+        or text_of(tags.exif, "Exif.Image.ImageDescription")
+        or None,
+        keywords=list_of(tags.xmp, "Xmp.dc.subject") or iptc_list(tags.iptc, "Iptc.Application2.Keywords"),
+        persons=list_of(tags.xmp, "Xmp.iptcExt.PersonInImage"),
+        orientation=orientation_of(tags.exif),
+        rating=rating_of(tags),
+    )
+
+
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode(exiv2: Any, tags: PhotoTags) -> NewSegments:
+    """The changed kinds as JPEG segments. What does not fit into one (64 kB) is shortened step by step, and noted."""
+    return NewSegments(
+        exif=_encode_exif(exiv2, tags) if tags.exif_changed else None,
+        xmp=_encode_xmp(exiv2, tags) if tags.xmp_changed else None,
+        iptc=_encode_iptc(exiv2, tags) if tags.iptc_changed else None,
+    )
+
+
+def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> tuple[bytes, ...]:
+    """The metadata segments exiv2 makes of what `put` sets."""
+    image = exiv2.ImageFactory.open(_minimal_jpeg(()))
+    image.readMetadata()
+    if byte_order is not None:
+        image.setByteOrder(byte_order)
+    put(image)
+    image.writeMetadata()
+    stream = image.io()
+    stream.open()
+    data = bytes(stream.data())
+    segments = []
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in (jpeg_segments.APP0, jpeg_segments.APP1, 0xED):
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if data[at + 1] != jpeg_segments.APP0:
+            segments.append(data[at:end])
+        at = end
+    return tuple(segments)
+
+
+def _first_that_fits(
+    exiv2: Any, tags: PhotoTags, kind: str, write: Callable[[], tuple[bytes, ...]], steps: list[Callable[[], None]]
+) -> tuple[bytes, ...] | None:
+    """Write; while exiv2 says it is too large, do the next step and write again. None: nothing helps, keep the old."""
+    for step in (None, *steps):
+        if step is not None:
+            step()
+        try:
+            segments = write()
+        except exiv2.Exiv2Error:
+            continue
+        if step is not None:
+            tags.notes.append(f"{kind} was shortened to fit into the file")
+        return segments
+    tags.notes.append(f"{kind} did not fit into the file and was left as it was")
+    return None
+
+
+def _encode_exif(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    exif = tags.exif
+
+    def shorten_description() -> None:
+        if "Exif.Image.ImageDescription" in exif:
+            text = cut(text_of(exif, "Exif.Image.ImageDescription"), 2000)
+            exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(text)
+
+    return _first_that_fits(
+        exiv2,
+        tags,
+        "EXIF",
+        lambda: _written(exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder()),
+        [
+            shorten_description,
+            lambda: void(erase_where(exif, lambda tag: tag.groupName() == "Thumbnail")),
+            lambda: void(erase_where(exif, lambda tag: tag.size() > 16_000)),
+        ],
+    )
+
+
+def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    xmp = tags.xmp
+
+    def shorten_description() -> None:
+        if "Xmp.dc.description" in xmp:
+            text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
+            xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": text})
+
+    return _first_that_fits(
+        exiv2,
+        tags,
+        "XMP",
+        lambda: _written(exiv2, lambda image: image.setXmpData(xmp)),
+        [
+            shorten_description,
+            lambda: void(erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails"))),
+            lambda: void(erase_where(xmp, lambda tag: tag.size() > 16_000)),
+        ],
+    )
+
+
+def _encode_iptc(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    return _first_that_fits(
+        exiv2, tags, "IPTC", lambda: _written(exiv2, lambda image: image.setIptcData(tags.iptc)), []
+    )
+
+
+def void(_: object) -> None:
+    """Takes a result nobody needs."""

@@ -1,0 +1,129 @@
+"""RAW files: the camera's own full-size JPEG where there is one, else developed with rawpy (an optional extra)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.images.convert import Picture, check_pixels
+from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
+
+_FULL_SIZE_SHARE: Final = 0.95
+"""Cameras trim some pixels off the edges of the JPEGs they embed; a preview below this share of the sensor is none."""
+
+_MOST_PREVIEW_BYTES: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A JPEG embedded in a RAW file. Pixels as stored."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+def embedded_jpeg(path: Path) -> Preview | None:
+    """The largest JPEG in the file; None if there is none or exiv2 cannot read the file."""
+    try:
+        with exiv2_session() as exiv2:
+            image = exiv2.ImageFactory.open(str(path))
+            image.readMetadata()
+            manager = exiv2.PreviewManager(image)
+            jpegs = [
+                found
+                for found in manager.getPreviewProperties()
+                if found.mimeType_ == "image/jpeg" and found.size_ <= _MOST_PREVIEW_BYTES
+            ]
+            if not jpegs:
+                return None
+            largest = max(jpegs, key=lambda found: found.width_ * found.height_)
+            preview = manager.getPreviewImage(largest)
+            return Preview(bytes(preview.data()), preview.width(), preview.height())
+    except TagsUnreadable:
+        return None
+
+
+def sensor_size(path: Path) -> tuple[int, int] | None:
+    """Width and height the RAW file says its picture has, from rawpy, else from its tags; None if neither knows."""
+    rawpy = _rawpy()
+    if rawpy is not None:
+        try:
+            with rawpy.imread(str(path)) as raw:
+                return int(raw.sizes.width), int(raw.sizes.height)
+        except Exception:
+            # LibRaw does not know the camera, or the file is damaged: the tags may still say.
+            return _size_in_tags(path)
+    return _size_in_tags(path)
+
+
+def _size_in_tags(path: Path) -> tuple[int, int] | None:
+    try:
+        with exiv2_session() as exiv2:
+            image = exiv2.ImageFactory.open(str(path))
+            image.readMetadata()
+            sizes = [(image.pixelWidth(), image.pixelHeight())]
+            widths = {tag.key(): tag.toInt64() for tag in image.exifData() if tag.tagName() in _WIDTHS}
+            heights = {tag.key(): tag.toInt64() for tag in image.exifData() if tag.tagName() in _WIDTHS.values()}
+            for key, width in widths.items():
+                group, _, name = key.rpartition(".")
+                sizes.append((width, heights.get(f"{group}.{_WIDTHS[name]}", 0)))
+            best = max(sizes, key=lambda size: size[0] * size[1])
+            return best if best[0] > 0 and best[1] > 0 else None
+    except TagsUnreadable:
+        return None
+
+
+_WIDTHS: Final = {"ImageWidth": "ImageLength", "PixelXDimension": "PixelYDimension"}
+
+
+def is_full_size(preview: Preview, sensor: tuple[int, int] | None) -> bool:
+    """Whether the embedded JPEG shows the whole sensor; orientation does not matter."""
+    if sensor is None:
+        return False
+    return max(preview.width, preview.height) >= _FULL_SIZE_SHARE * max(sensor) and min(
+        preview.width, preview.height
+    ) >= _FULL_SIZE_SHARE * min(sensor)
+
+
+def develop(path: Path, max_pixels: int) -> Picture:
+    """From sensor data to sRGB, upright, with the camera's white balance.
+
+    Raises PhotoUnreadable: rawpy is not installed (naming the extra), the camera is not known, the file is damaged.
+    """
+    rawpy = _rawpy()
+    if rawpy is None:
+        raise PhotoUnreadable(
+            "the RAW file holds no full-size JPEG, and developing it needs rawpy",
+            next_step='Install it with `pip install "skicyclerun[raw]"`, then `skicyclerun retry-failed`.',
+        )
+    from PIL import Image
+
+    try:
+        with rawpy.imread(str(path)) as raw:
+            check_pixels(raw.sizes.width, raw.sizes.height, max_pixels)
+            pixels = raw.postprocess(use_camera_wb=True, output_bps=8)
+        return Picture(Image.fromarray(pixels), None, None, None, subsampled=False)
+    except PhotoUnreadable:
+        raise
+    except MemoryError as error:
+        raise PhotoUnreadable("developing it needs more memory than there is") from error
+    except Exception as error:
+        # rawpy has an exception for each of LibRaw's codes, and none of them says more than its text.
+        raise PhotoUnreadable(f"the RAW file cannot be developed ({_said(error)})") from error
+
+
+def _said(error: Exception) -> str:
+    first = error.args[0] if error.args else type(error).__name__
+    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)[:160]
+
+
+def _rawpy() -> Any:
+    """The module, None where the extra is not installed."""
+    try:
+        import rawpy
+    except ImportError:
+        return None
+    return rawpy

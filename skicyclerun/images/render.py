@@ -1,0 +1,326 @@
+"""One photo, from the source's file to the file that is exported: the entry point of this package.
+
+Everything blocks, so that it can be called from worker threads; several at once are fine.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.images import raw
+from skicyclerun.images.convert import Picture, decode, encode_jpeg
+from skicyclerun.images.decode_check import check_first_rows
+from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
+from skicyclerun.images.jpeg_segments import (
+    JpegHeader,
+    ScanWalker,
+    check_end,
+    read_header,
+    replace_metadata,
+)
+from skicyclerun.images.library_tags import write_library_metadata
+from skicyclerun.images.metadata import (
+    NewSegments,
+    PhotoTags,
+    TagFacts,
+    encode,
+    facts_of,
+    fit_to_pixels,
+    no_tags,
+    orientation_of,
+    tags_of_blobs,
+    tags_of_file,
+    tags_of_segments,
+)
+from skicyclerun.images.movies import check_movie
+from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
+from skicyclerun.images.staging import Original, StagedFile, open_original
+from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
+from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata
+
+DEFAULT_MAX_PIXELS = 300_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What the configuration says about pictures."""
+
+    format: Literal["jpeg", "original"] = "jpeg"
+    """`original` copies every file unchanged, whatever it is."""
+    quality: int = 95
+    """Of JPEGs that are encoded here, 1 to 100; a JPEG original is never encoded again."""
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    """A picture with more is not decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What was written, before its time is set."""
+
+    facts: TagFacts
+    width: int | None
+    height: int | None
+    notes: tuple[str, ...] = ()
+    converted_from: str = ""
+
+
+def render_photo(fetched: Fetched, component: Component, destination: Path, options: RenderOptions) -> ExportedFacts:
+    """Write `destination`, a staging file whose folder exists, and say what it is.
+
+    The same input gives the same bytes. The file's time is the photo's date, by the library, else by the file, else
+    that of the original. Nothing is synced. Raises PhotoUnreadable with the reason, OriginalMissing if the original
+    is gone, PhotoTransient if it changes while it is read; OSError (a full disk) passes through. After an error there
+    is no `destination`.
+    """
+    with open_original(fetched.path) as original, StagedFile(destination) as staged:
+        content = sniff(original.stream)
+        if content is None:
+            raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), fetched.path.name))
+        if component is not Component.STILL:
+            written = _copy_movie(original, content, staged)
+        elif content is Content.MOVIE:
+            raise PhotoUnreadable("it is a movie, not a picture")
+        elif options.format == "original":
+            written = _copy_original(original, content, staged)
+        elif content is Content.JPEG:
+            written = _pass_jpeg_through(original, fetched.metadata, staged)
+        elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
+            written = _render_raw(original, content, fetched.metadata, staged, options)
+        else:
+            picture = decode(original, content, options.max_pixels)
+            written = _write_picture(original, picture, fetched.metadata, staged, options.quality, content)
+        facts = written.facts
+        if component is not Component.STILL or options.format == "original":
+            facts = _with_library(facts, fetched.metadata)
+        date = fetched.metadata.date if fetched.metadata and fetched.metadata.date else facts.date
+        mtime_ns = since_epoch_ns(date) if date is not None else None
+        kept_ns = staged.finish(original.mtime_ns if mtime_ns is None else mtime_ns)
+    return ExportedFacts(
+        size=staged.size,
+        sha256=staged.sha256,
+        width=written.width,
+        height=written.height,
+        date_taken=iso_date(facts.date) if facts.date else None,
+        date_taken_utc=iso_date_utc(facts.date) if facts.date else None,
+        location=facts.location,
+        title=facts.title,
+        description=facts.description,
+        keywords=facts.keywords,
+        persons=facts.persons,
+        rendering=fetched.rendering,
+        note="; ".join(note for note in (fetched.note, *written.notes) if note),
+        mtime_ns=kept_ns,
+        extra={"converted_from": written.converted_from} if written.converted_from else {},
+    )
+
+
+def read_facts(path: Path) -> ExportedFacts:
+    """What an exported file says of itself, from its header alone; `sha256` is empty, size and time are the file's.
+
+    For JPEGs; of other files only size, time and a movie's date are known. Raises PhotoUnreadable, OriginalMissing.
+    """
+    with open_original(path) as original:
+        content = sniff(original.stream)
+        facts, width, height = TagFacts(), None, None
+        if content is Content.JPEG:
+            header = read_header(original)
+            with exiv2_session() as exiv2:
+                facts = facts_of(tags_of_segments(exiv2, header.segments))
+            width, height = _as_displayed(header.frame.width, header.frame.height, facts.orientation)
+        elif content is Content.MOVIE:
+            facts = TagFacts(date=check_movie(original))
+        elif content is None:
+            raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), path.name))
+        return ExportedFacts(
+            size=original.size,
+            sha256="",
+            width=width,
+            height=height,
+            date_taken=iso_date(facts.date) if facts.date else None,
+            date_taken_utc=iso_date_utc(facts.date) if facts.date else None,
+            location=facts.location,
+            title=facts.title,
+            description=facts.description,
+            keywords=facts.keywords,
+            persons=facts.persons,
+            mtime_ns=original.mtime_ns,
+        )
+
+
+# ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged: StagedFile) -> _Written:
+    """A new header before the untouched scans, in one pass over the file."""
+    header = read_header(original)
+    check_first_rows(original, header)
+    segments, facts, notes = _tagged(header, known)
+    if segments is None:
+        staged.write(original.read(0, header.size))
+    else:
+        staged.write(replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc))
+    walker = ScanWalker(header.size)
+    for block in original.blocks(header.size):
+        walker.feed(block)
+        staged.write(block)
+    check_end(walker, header, original.size)
+    return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
+
+
+def _tagged(header: JpegHeader, known: LibraryMetadata | None) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
+    """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
+    with exiv2_session() as exiv2:
+        tags = tags_of_segments(exiv2, header.segments)
+        try:
+            return _apply_and_encode(exiv2, tags, known)
+        except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
+            fresh = no_tags(exiv2)
+            fresh.notes = [*tags.notes, "the original's metadata could not be changed and was replaced"]
+            return _apply_and_encode(exiv2, fresh, known)
+
+
+def _apply_and_encode(
+    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None
+) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
+    if known is not None:
+        write_library_metadata(exiv2, tags, known)
+    segments = encode(exiv2, tags) if tags.changed else None
+    return segments, facts_of(tags), tuple(tags.notes)
+
+
+def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+# ── everything else that becomes a JPEG ───────────────────────────────────────────────────────────────────────────
+
+
+def _write_picture(
+    original: Original,
+    picture: Picture,
+    known: LibraryMetadata | None,
+    staged: StagedFile,
+    quality: int,
+    content: Content,
+    notes: tuple[str, ...] = (),
+) -> _Written:
+    """Encode, and put the original's metadata with the library's on top into the header."""
+    encoded = encode_jpeg(picture, quality)
+    jpeg = Original(original.path, io.BytesIO(encoded), len(encoded), original.mtime_ns)
+    return _write_with_tags(original, jpeg, picture, known, staged, content, notes)
+
+
+def _write_with_tags(
+    original: Original,
+    jpeg: Original,
+    picture: Picture | None,
+    known: LibraryMetadata | None,
+    staged: StagedFile,
+    content: Content,
+    notes: tuple[str, ...],
+) -> _Written:
+    """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
+    header = read_header(jpeg)
+    frame = header.frame
+    with exiv2_session() as exiv2:
+        if picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
+            tags = tags_of_blobs(exiv2, picture.exif, picture.xmp)
+        else:
+            tags = tags_of_file(exiv2, original.path)
+        try:
+            orientation = orientation_of(tags.exif) if picture is None else 1
+            fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
+            segments, facts, said = _apply_and_encode(exiv2, tags, known)
+        except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
+            fresh = no_tags(exiv2)
+            fresh.notes = [*tags.notes, "the original's metadata could not be carried over"]
+            segments, facts, said = _apply_and_encode(exiv2, fresh, known)
+    segments = segments or NewSegments()
+    staged.write(
+        replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
+        if segments != NewSegments()
+        else jpeg.read(0, header.size)
+    )
+    for block in jpeg.blocks(header.size):
+        staged.write(block)
+    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
+    return _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+
+
+def _render_raw(
+    original: Original,
+    content: Content,
+    known: LibraryMetadata | None,
+    staged: StagedFile,
+    options: RenderOptions,
+) -> _Written:
+    preview = raw.embedded_jpeg(original.path)
+    if preview is not None and raw.is_full_size(preview, raw.sensor_size(original.path)):
+        jpeg = Original(original.path, io.BytesIO(preview.data), len(preview.data), original.mtime_ns)
+        try:
+            header = read_header(jpeg)
+            walker = ScanWalker(header.size)
+            walker.feed(memoryview(preview.data)[header.size :])
+            check_end(walker, header, jpeg.size)
+            check_first_rows(jpeg, header)
+        except PhotoUnreadable:
+            pass  # a damaged preview; the sensor data may be whole
+        else:
+            return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
+    if content is Content.TIFF:
+        picture = decode(original, content, options.max_pixels)
+        return _write_picture(original, picture, known, staged, options.quality, content)
+    picture = raw.develop(original.path, options.max_pixels)
+    return _write_picture(original, picture, known, staged, options.quality, Content.RAW, ("RAW developed",))
+
+
+# ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Written:
+    if content is not Content.MOVIE:
+        raise PhotoUnreadable(f"it should be a movie, and is a {content} picture")
+    taken = check_movie(original)
+    for block in original.blocks():
+        staged.write(block)
+    return _Written(TagFacts(date=taken), None, None)
+
+
+def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
+    """Byte for byte; a JPEG is checked on the way like one that is passed through."""
+    if content is Content.JPEG:
+        return _pass_jpeg_through(original, None, staged)
+    for block in original.blocks():
+        staged.write(block)
+    try:
+        with exiv2_session() as exiv2:
+            tags = tags_of_file(exiv2, original.path)
+            facts = facts_of(tags)
+            width, height = tags.image.pixelWidth(), tags.image.pixelHeight()
+    except TagsUnreadable:
+        facts, width, height = TagFacts(), 0, 0
+    if not width or not height:
+        return _Written(facts, None, None)
+    return _Written(facts, *_as_displayed(width, height, facts.orientation))
+
+
+def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
+    """For files whose bytes are left alone the catalog is the only place that can keep what the library knows."""
+    if known is None:
+        return facts
+    date: datetime | None = in_whole_minutes(known.date) if known.date is not None else facts.date
+    return TagFacts(
+        date=date,
+        location=known.location if known.location_known or known.location is not None else facts.location,
+        title=known.title or facts.title,
+        description=known.description or facts.description,
+        keywords=known.keywords or facts.keywords,
+        persons=known.persons or facts.persons,
+        orientation=facts.orientation,
+        rating=facts.rating if known.rating is None else known.rating,
+    )
