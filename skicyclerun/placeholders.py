@@ -7,7 +7,8 @@ The language, whole:
 - `${NAME:default}` is the default where NAME is unset. The default may hold placeholders of its own; it ends at its
   first unpaired `}`.
 - `{key}` is the resolved value of another key, to any depth. A cycle is an error that names the whole chain.
-- `{{` and `}}` are a literal `{` and `}` (outside a default, in which `}` always closes).
+- `{{` and `}}` are a literal `{` and `}` (outside a default, in which `}` always closes), `$${key}` is a dollar sign
+  before the value of `key`. Any other `$` is itself.
 - Late-bound names (`{timestamp}`) stay in place until `fill_in`.
 
 The value of an environment variable is taken literally: nothing in it is expanded again. That, a limit on the length
@@ -34,7 +35,8 @@ MAX_TOTAL: Final = 4_000_000
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SPECIAL: Final = re.compile(r"[{}]|\$\{")
+_SPECIAL: Final = re.compile(r"\$\$\{(?!\{)|\$\{|[{}]")
+_IN_TEMPLATE: Final = re.compile(r"\{\{|\}\}|(?:\$(\$))?\{([^{}]*)\}")
 _BRACES: Final = "a literal brace is written twice, {{ or }}"
 
 
@@ -72,7 +74,10 @@ def _parse(text: str, key: str, file: Path | None) -> tuple[_Piece, ...]:
         start = found.start()
         if start > position:
             pieces.append(text[position:start])
-        if text.startswith("${", start) and not text.startswith("${{", start):
+        if found[0] == "$${":
+            pieces.append("$")
+            position = start + 2  # at the {, which begins a key
+        elif text.startswith("${", start) and not text.startswith("${{", start):
             name = _VARIABLE.match(text, start + 2)
             if name is None:
                 raise _malformed("there is no variable name in the ${…}", text, start, key, file)
@@ -130,7 +135,14 @@ class Resolved:
     @property
     def template(self) -> str:
         """For `fill_in`: late-bound names in braces, literal braces doubled."""
-        return "".join(f"{{{piece.name}}}" if isinstance(piece, _Late) else escape(piece) for piece in self.pieces)
+        parts: list[str] = []
+        for piece in self.pieces:
+            if isinstance(piece, _Late):
+                dollar = "$" if parts and parts[-1].endswith("$") else ""
+                parts.append(f"{dollar}{{{piece.name}}}")
+            else:
+                parts.append(escape(piece))
+        return "".join(parts)
 
     @property
     def text(self) -> str:
@@ -148,9 +160,9 @@ def fill_in(template: str, **values: str) -> str:
 
     def replace(found: re.Match[str]) -> str:
         part = found[0]
-        return part[0] if part in ("{{", "}}") else values[part[1:-1]]
+        return part[0] if part in ("{{", "}}") else (found[1] or "") + values[found[2]]
 
-    return re.sub(r"\{\{|\}\}|\{[^{}]*\}", replace, template)
+    return _IN_TEMPLATE.sub(replace, template)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

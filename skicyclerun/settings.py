@@ -35,7 +35,7 @@ from skicyclerun.settings_models import (
 )
 from skicyclerun.settings_safety import lies_in, unsafe_paths, unsafe_source
 from skicyclerun.shipped_files import shipped_file
-from skicyclerun.stages import FILE_KEYS, STAGE_BY_NAME
+from skicyclerun.stages import FILE_KEYS, STAGE_BY_NAME, STAGES
 
 __all__ = ["Settings", "check_source_and_outputs", "default_config_text", "load_settings"]
 
@@ -116,8 +116,12 @@ def _absolute(text: str, environ: Mapping[str, str], base: Path, *, written: Cal
 
 
 def check_source_and_outputs(settings: Settings, library: Path) -> None:
-    """Refuse a source that the run would write into or a cleanup would empty. Raises ConfigError or ConfigErrors."""
-    written = {f"paths.{key}": path for key, path in settings.paths.resolved().items()}
+    """Refuse a source that the run would write into or a cleanup would empty. Raises ConfigError or ConfigErrors.
+
+    What later stages make (`watermarked_final`) may be a source: nothing here writes there.
+    """
+    ours = {*EMPTIED_KEYS, *(key for stage in STAGES if stage.provided for key in stage.makes_paths)}
+    written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
     written["logging.file"] = settings.log_folder
     emptied = [f"paths.{key}" for key in EMPTIED_KEYS]
     _raise(unsafe_source(library, written, emptied, settings.file))
