@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from skicyclerun.atomic_files import make_directories
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: What openat says of a component that is a link, or no directory.
 NOT_A_FOLDER: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
@@ -27,11 +29,16 @@ class Beneath:
     The last sub-folder is kept open, because files come folder by folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
+    def __init__(self, folder: Path, *, may_be_missing: bool = False) -> None:
+        """Raises OSError. A folder that may be missing is made by the first `folder(…, create=True)`."""
         self.path = folder
-        self._root = os.open(folder, _DIRECTORY)
+        self._root = -1
         self._held: tuple[Parts, int] | None = None
+        try:
+            self._root = os.open(folder, _DIRECTORY)
+        except FileNotFoundError:
+            if not may_be_missing:
+                raise
 
     def __enter__(self) -> Beneath:
         return self
@@ -59,6 +66,11 @@ class Beneath:
         `create` makes what is missing on the way, with `mode` less the umask.
         """
         wanted = tuple(parts)
+        if self._root < 0:
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+            make_directories(self.path)
+            self._root = os.open(self.path, _DIRECTORY)
         if not wanted:
             return self._root
         if self._held is not None and self._held[0] == wanted:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from zlib_ng import zlib_ng
 
+from skicyclerun.archive.background_sync import BackgroundSync
 from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.hashing import HashingThread
 from skicyclerun.archive.manifest import (
@@ -118,8 +119,8 @@ def write_archive(
         raise storage_error(error, partial) from error
     try:
         try:
-            with HashingThread() as hashing:
-                writer = _Writer(plan, descriptor, partial, hashing, progress, stop)
+            with HashingThread() as hashing, BackgroundSync(descriptor) as sync:
+                writer = _Writer(plan, descriptor, partial, hashing, sync, progress, stop)
                 manifest, size = writer.write(timestamp, archive_id, catalog or {}, created or datetime.now(UTC))
         finally:
             os.close(descriptor)
@@ -157,6 +158,7 @@ class _Writer:
         descriptor: int,
         partial: Path,
         hashing: HashingThread,
+        sync: BackgroundSync,
         progress: Progress | None,
         stop: Stop | None,
     ) -> None:
@@ -164,6 +166,7 @@ class _Writer:
         self._descriptor = descriptor
         self._partial = partial
         self._hashing = hashing
+        self._sync = sync
         self._progress = progress
         self._stop = stop
         self._done = 0
@@ -370,6 +373,7 @@ class _Writer:
             while view:
                 written = os.pwrite(self._descriptor, view, offset)
                 view, offset = view[written:], offset + written
+                self._sync.wrote(written)
         except OSError as error:
             raise storage_error(error, self._partial) from error
 

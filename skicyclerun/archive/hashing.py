@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 BLOCK: Final = 1 << 20
-_BUFFERS: Final = 8
+_BUFFERS: Final = 4
 #: Below this, handing a block over costs more than hashing it.
 _INLINE: Final = 32 * 1024
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -171,10 +171,10 @@ def check_space(
     export_bytes = max(0, export_estimate - freed_bytes)
     archive_at, export_at = _nearest(archive_directory), _nearest(export_directory)
     if os.stat(archive_at).st_dev == os.stat(export_at).st_dev:
-        _require(archive_at, {"archive": archive_bytes, "export": export_bytes})
+        require_space(archive_at, {"archive": archive_bytes, "export": export_bytes})
     else:
-        _require(archive_at, {"archive": archive_bytes})
-        _require(export_at, {"export": export_bytes})
+        require_space(archive_at, {"archive": archive_bytes})
+        require_space(export_at, {"export": export_bytes})
     return archive_bytes
 
 
@@ -186,7 +186,8 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def _require(path: Path, needs: dict[str, int]) -> None:
+def require_space(path: Path, needs: Mapping[str, int]) -> None:
+    """Raises DiskFull, saying how much is missing, when the disk of `path` has not so many bytes for each need."""
     needed = sum(needs.values())
     if not needed:
         return

@@ -1,0 +1,74 @@
+"""Which archives may go: `archive prune`.
+
+An archive is kept when any rule keeps it: it is younger than the retention, it is one of the newest N, or it is the
+newest whole one. Files that are not ours, were never proved, or are damaged are left alone and named: a person decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from skicyclerun.archive.listing import ListedArchive, list_archives
+from skicyclerun.archive.prove import verify_archive
+from skicyclerun.atomic_files import sync_directory
+from skicyclerun.errors import StorageError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What pruning removes and what it keeps."""
+
+    directory: Path
+    remove: tuple[ListedArchive, ...]
+    """Oldest first."""
+    keep: tuple[ListedArchive, ...]
+    left_alone: tuple[ListedArchive, ...]
+    """Not ours, never proved, or damaged: never removed."""
+
+    @property
+    def freed_bytes(self) -> int:
+        return sum(archive.size for archive in self.remove)
+
+
+def plan_prune(
+    archive_directory: Path, *, retention_days: int | None, keep_last: int | None, now: datetime
+) -> PrunePlan:
+    """Decide, without touching anything.
+
+    `retention_days` 0 or None: age alone keeps nothing. `keep_last` None: counted as 1. With neither of them set
+    nothing is removed. `now` is aware. Raises UsageError for numbers below what they can be.
+    """
+    if (retention_days is not None and retention_days < 0) or (keep_last is not None and keep_last < 1):
+        raise UsageError("--days must be 0 or more, --keep-last 1 or more: the newest archive is always kept.")
+    newest_first: list[ListedArchive] = []
+    left_alone: list[ListedArchive] = []
+    for archive in reversed(list_archives(archive_directory)):
+        whole = archive.proved is not None and verify_archive(archive.path, quick=True).ok
+        (newest_first if whole else left_alone).append(archive)
+    keep: list[ListedArchive] = []
+    remove: list[ListedArchive] = []
+    ruled = bool(retention_days) or keep_last is not None
+    for number, archive in enumerate(newest_first):
+        young = bool(retention_days) and now - archive.created_at < timedelta(days=retention_days or 0)
+        (keep if not ruled or young or number < (keep_last or 1) else remove).append(archive)
+    return PrunePlan(archive_directory, tuple(reversed(remove)), tuple(reversed(keep)), tuple(reversed(left_alone)))
+
+
+def prune_archives(plan: PrunePlan) -> Sequence[Path]:
+    """Remove what the plan says, oldest first; returns what was removed. Raises StorageError at the first failure."""
+    removed: list[Path] = []
+    try:
+        for archive in plan.remove:
+            archive.path.unlink(missing_ok=True)
+            removed.append(archive.path)
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename} cannot be removed ({error.strerror}). {len(removed)} archives were removed before it."
+        ) from error
+    finally:
+        if removed:
+            sync_directory(plan.directory)
+    return removed
