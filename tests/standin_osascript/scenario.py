@@ -37,7 +37,10 @@ def error(number: int, text: str = "Photos got an error: AppleEvent timed out.",
 
 
 class Scenario:
-    """A library, what goes wrong with it, and what was asked of it. Written by `environment()`."""
+    """A library, what goes wrong with it, and what was asked of it.
+
+    Written by `environment()`, and again by whatever is added afterwards.
+    """
 
     def __init__(self, folder: Path) -> None:
         """`folder` is made; the scenario, its state and the files that exports copy lie in it."""
@@ -64,6 +67,7 @@ class Scenario:
             stem = (filename or f"IMG_{self._number:04d}.JPG").rpartition(".")[0].replace("/", ":")
             files = [{"name": f"{stem}.jpeg", "from": str(self.jpeg())}]
         self.items[item_id] = {"filename": filename, "files": list(files), **facts}
+        self._write_again()
         return item_id
 
     def add_album(self, title: str | None, items: Iterable[str] = (), folders: Sequence[str] = ()) -> str:
@@ -71,6 +75,7 @@ class Scenario:
         self._number += 1
         album_id = f"{self._number:08X}-0000-4000-8000-000000000000/L0/040"
         self.albums.append({"id": album_id, "title": title, "folders": list(folders), "items": list(items)})
+        self._write_again()
         return album_id
 
     def add_fault(self, verb: str = "export-item", about: str | None = None, **behaviour: Any) -> None:
@@ -79,6 +84,11 @@ class Scenario:
         if about is not None:
             fault["about"] = about
         self.faults.append(fault)
+        self._write_again()
+
+    def _write_again(self) -> None:
+        if self.path.exists():
+            self.write()
 
     def write(self) -> Path:
         """The scenario's file, as it now is."""
