@@ -22,7 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -49,8 +50,12 @@ _NOT_NEEDED: Final = (
     "_process_shared_library_info",
 )
 
+#: Indexes of PhotosDB over all photos that nothing here looks into.
+_LARGE: Final = ("_db_signatures", "_dbalbums_album", "_dbalbums_uuid", "_dbfaces_pk", "_dbkeywords_keyword")
+
 _COPY_ATTEMPTS: Final = 6
-_BLOCK: Final = 4 << 20
+_BLOCK: Final = 8 << 20
+_NO_COPY_FILE_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 _WAL_HEADER: Final = 32
 
 
@@ -120,7 +125,8 @@ class PhotosDatabase:
 
     def __init__(self, photosdb: Any, directory: Path) -> None:
         self._photosdb = photosdb
-        self._directory = directory
+        # Also when the process ends without `close`; the copy of a large library takes gigabytes.
+        self._remove = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.place: dict[str, tuple[float | None, float | None]] = {}
         """Altitude in metres and heading in degrees by photo, where Photos knows one of them."""
         self.inferred_offset: dict[str, int] = {}
@@ -134,6 +140,17 @@ class PhotosDatabase:
     def asset(self, uuid: str) -> Asset | None:
         """The photo of that id, None if the library has none."""
         return cast("Asset | None", self._photosdb.get_photo(uuid))
+
+    def keep_only(self, uuids: Iterable[str]) -> None:
+        """Forget all other photos, and what is large and never asked for: most of a library is in no album."""
+        photos: dict[str, dict[str, object]] = self._photosdb._dbphotos
+        kept = {uuid: photos[uuid] for uuid in uuids if uuid in photos}
+        for facts in kept.values():
+            facts["reverse_geolocation"] = None
+        self._photosdb._dbphotos = kept
+        vars(self._photosdb).pop("_album_info", None)  # its albums remember their photos
+        for name in _LARGE:
+            getattr(self._photosdb, name, {}).clear()
 
     def read_places(self) -> None:
         """Fill `place` and `inferred_offset`; columns that this Photos version does not have are left out."""
@@ -164,7 +181,7 @@ class PhotosDatabase:
     def close(self) -> None:
         """Close osxphotos' connections and remove the copy. Safe to call twice."""
         _release(self._photosdb)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove()
 
 
 def altitude_and_heading(
@@ -381,7 +398,16 @@ def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
 
 
 def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
-    with open(source, "rb") as reader, open(target, "wb") as writer:
+    """Copy a file block by block, inside the kernel where it can (shared blocks on Btrfs, XFS and NFS)."""
+    with open(source, "rb", buffering=0) as reader, open(target, "wb") as writer:
+        if sys.platform == "linux":
+            try:
+                while os.copy_file_range(reader.fileno(), writer.fileno(), _BLOCK):
+                    check()
+            except OSError as error:
+                if error.errno not in _NO_COPY_FILE_RANGE:
+                    raise
+        # From where the kernel stopped: at the start if it could not, at the end if it could.
         while block := reader.read(_BLOCK):
             check()
             writer.write(block)

@@ -176,6 +176,7 @@ def _look(library: Path, database: PhotosDatabase) -> _Opened:
             f"its album {title!r} cannot be understood ({type(error).__name__}: {error})",
             next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
         ) from error
+    database.keep_only({uuid for shown in members.values() for uuid in shown})
     return _Opened(database, os.path.realpath(library), tuple(albums), members)
 
 
