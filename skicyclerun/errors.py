@@ -129,9 +129,9 @@ class UnfinishedRun(UsageError):
     def __init__(self, run_id: int, remaining_albums: int) -> None:
         self.run_id = run_id
         self.remaining_albums = remaining_albums
+        to_do = f"{remaining_albums} album{'s' if remaining_albums != 1 else ''} still to do"
         super().__init__(
-            f"Run {run_id} is unfinished: {remaining_albums} album{'s' if remaining_albums != 1 else ''} still to do. "
-            "Nothing was touched.",
+            f"Run {run_id} is unfinished{': ' + to_do if remaining_albums else ''}. Nothing was touched.",
             next_step="`skicyclerun run --resume` carries on with it; "
             "`skicyclerun run --fresh` gives it up and starts anew.",
         )

@@ -45,8 +45,8 @@ FAULT_POINTS: tuple[str, ...] = (
     "clean.first_moved",
     "clean.moved",
     "clean.recreated",
-    "clean.committed",
     "clean.removed",
+    "clean.committed",
 )
 
 _KILL = os.environ.get("SKICYCLERUN_FAULT", "")

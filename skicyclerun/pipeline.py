@@ -32,6 +32,7 @@ from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished
 from skicyclerun.shutdown import Shutdown
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
+from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -48,10 +49,20 @@ class PipelineParts:
     render: RenderFunction
     renderer: Renderer
     shutdown: Shutdown
+    export_estimate: int = 0
+    """Bytes the export is expected to write; 0 if nobody knows."""
 
 
-async def run_pipeline(command: ConfigureRun, parts: PipelineParts) -> RunRow | None:
-    """Carry out one command to its end; returns the run's row as it then is, None for a cleanup without export.
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """`run` is None for a cleanup without export, `archive` where no cleanup was asked for or it was stopped."""
+
+    run: RunRow | None
+    archive: ArchiveRow | None
+
+
+async def run_pipeline(command: ConfigureRun, parts: PipelineParts) -> PipelineResult:
+    """Carry out one command to its end; returns the run's row as it then is, and what became of the old outputs.
 
     Raises the SkicyclerunError that ended the run early; the run is then interrupted and can be resumed.
     """
@@ -72,7 +83,7 @@ async def run_pipeline(command: ConfigureRun, parts: PipelineParts) -> RunRow | 
             settled = await _settle(parts.store, supervisor, failure)
     if settled is not None:
         parts.renderer.handle(await _finished(parts.store, settled, supervisor, anyio.current_time() - began))
-    return settled
+    return PipelineResult(settled, supervisor.archive)
 
 
 class _Supervisor:
@@ -83,6 +94,10 @@ class _Supervisor:
         self.run_id: int | None = None
         self.ending: ExportEnding | None = None
         self.exported = 0
+        self.archive: ArchiveRow | None = None
+
+    def _archived(self, archive: ArchiveRow) -> None:
+        self.archive = archive
 
     async def supervise(self, command: ConfigureRun) -> None:
         parts = self._parts
@@ -118,7 +133,14 @@ class _Supervisor:
                     archiver,
                     archiver_inbox,
                     to_exporter,
-                    ArchiverParts(parts.store, parts.source, progress, parts.shutdown, self._run_known),
+                    ArchiverParts(
+                        store=parts.store,
+                        export_estimate=parts.export_estimate,
+                        progress=progress,
+                        shutdown=parts.shutdown,
+                        on_run=self._run_known,
+                        on_archive=self._archived,
+                    ),
                 )
                 if parts.source is not None:
                     exporting = ExporterParts(parts.store, parts.source, parts.render, progress, parts.shutdown)

@@ -18,6 +18,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from skicyclerun.actors.archiver import cleanup_in_words
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
 from skicyclerun.errors import Cancelled, InternalFault, NoState, SkicyclerunError, UnfinishedRun, UsageError
@@ -26,7 +27,7 @@ from skicyclerun.log_file import open_run_log
 from skicyclerun.models import Album, Component, ExportedFacts, Fetched
 from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.report import RunReport, build_report
+from skicyclerun.report import RunReport, build_report, size
 from skicyclerun.run_lock import RunLock
 from skicyclerun.settings import Settings, check_source_and_outputs
 from skicyclerun.shutdown import Shutdown, listen
@@ -35,6 +36,7 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.stages import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs
+from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -181,9 +183,12 @@ class RunSession:
             force_clean=request.force_clean,
         )
         render = await anyio.to_thread.run_sync(_load_renderer) if source is not None else _never
-        parts = PipelineParts(store, source, render, self._renderer, self._shutdown)
-        run = await run_pipeline(command, parts)
-        report = await build_report(store, run, settings.paths.apple_photos_export) if run is not None else None
+        estimate = await _export_estimate(store, plan)
+        parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
+        result = await run_pipeline(command, parts)
+        if result.run is None:
+            return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
+        report = await build_report(store, result.run, settings.paths.apple_photos_export)
         return RunOutcome(report, log_file=log_path)
 
     async def _planned(self, store: Store, stack: AsyncExitStack) -> Plan | str:
@@ -222,23 +227,24 @@ class RunSession:
                 if answer != "fresh":
                     raise Cancelled(f"Cancelled. Run {latest.id} can still be resumed. Nothing was touched.")
                 gives_up = latest
+        return await self._planned_anew(gives_up, stack)
+
+    async def _planned_anew(self, gives_up: RunRow | None, stack: AsyncExitStack) -> Plan | str:
+        """The plan of a fresh run, or of a cleanup alone."""
+        request = self._request
+        cleanup = await anyio.to_thread.run_sync(
+            partial(cleanup_in_words, self._settings, request.stages, force_clean=request.force_clean),
+            abandon_on_cancel=True,
+        )
         if "export" not in request.stages:
-            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up)
+            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up, cleanup)
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
             return f"There are no albums in {source.location}. Nothing was touched."
-        selection = request.selection
-        chosen = select_albums(listed, selection) if selection else listed
-        return Plan(
-            Intent.FRESH,
-            self._settings,
-            request.stages,
-            f"{source.kind.value}, {source.location}",
-            tuple(chosen),
-            None,
-            gives_up,
-        )
+        chosen = select_albums(listed, request.selection) if request.selection else listed
+        place = f"{source.kind.value}, {source.location}"
+        return Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup)
 
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
@@ -303,7 +309,7 @@ class RunSession:
                     raise
                 store = None
             if store is None:
-                plan: Plan | str = await self._planned_without_state(stack)
+                plan: Plan | str = await self._planned_anew(None, stack)
             else:
                 plan = await self._planned(store, stack)
             if isinstance(plan, str):
@@ -312,18 +318,6 @@ class RunSession:
                 self._confirm(plan)
             return RunOutcome(None, "Dry run: nothing was touched.")
 
-    async def _planned_without_state(self, stack: AsyncExitStack) -> Plan | str:
-        request = self._request
-        if "export" not in request.stages:
-            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None)
-        source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
-        listed = await source.albums()
-        if not listed:
-            return f"There are no albums in {source.location}. Nothing was touched."
-        chosen = select_albums(listed, request.selection) if request.selection else listed
-        place = f"{source.kind.value}, {source.location}"
-        return Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None)
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
 
@@ -331,6 +325,25 @@ class RunSession:
 def source_for(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> Source:
     """The source the settings mean, not opened yet. Raises UsageError."""
     return make_source(kind, library, missing=options.missing)
+
+
+async def _export_estimate(store: Store, plan: Plan) -> int:
+    """Bytes a fresh run will write, judged by what earlier photos took; 0 where nothing is known."""
+    if plan.intent is not Intent.FRESH:
+        return 0
+    row = await store.one("mean_exported_size")
+    mean = row["size"] if row is not None else None
+    return int(mean * sum(album.photo_count for album in plan.albums)) if mean else 0
+
+
+def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
+    if archive is None:
+        return "Nothing was archived."
+    if not archive.file:
+        return "Nothing to archive: there are no old outputs."
+    emptied = "The folders are empty now." if archive.clean else "The folders were left as they are."
+    place = settings.paths.archive / archive.file
+    return f"Archived {archive.files} files in {place} ({size(archive.size or 0)}), proved. {emptied}"
 
 
 def _load_renderer() -> Callable[..., ExportedFacts]:

@@ -1,29 +1,64 @@
-"""The archiver: puts the old outputs away before a fresh export."""
+"""The archiver: puts the old outputs away before a fresh export, as a journalled job that any stop may cut.
+
+The order of writes. Each state is committed before the step it names begins, so that a restart knows what to do:
+
+    pending    ── space checked ──▶ archiving ── ZIP written and synced ──▶ proving
+    proving    ── every member read back, renamed, folder synced ──▶ archived
+    archived   ── to be cleaned? ──▶ cleaning ── folders moved aside, made anew, the old ones removed ──▶ done
+
+Before `archived` nothing in the folders is touched; a stop throws the partial ZIP away and begins again. In `cleaning`
+only what the proved ZIP holds is removed, and a restart carries on with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.lowlevel import current_token
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.messages import OutputsPutAway, RunConfigured
-from skicyclerun.progress.events import ProgressEvent
+from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
+from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
+from skicyclerun.archive.create import write_archive
+from skicyclerun.archive.plan import ArchivedFolder, check_space, plan_archive
+from skicyclerun.archive.prove import ProvedArchive, prove_archive
+from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
+from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
+from skicyclerun.fault_points import fault_point
+from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, Notice, ProgressEvent
+from skicyclerun.settings import Settings
 from skicyclerun.shutdown import Shutdown
-from skicyclerun.sources.base import Source
+from skicyclerun.state import archives
+from skicyclerun.state.archives import ArchiveRow
+from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiverParts:
-    """What the archiver works with. `on_run` hears which run it is about to prepare."""
+    """What the archiver works with. `on_run` hears which run it prepares, `on_archive` what became of the outputs."""
 
     store: Store
-    source: Source | None
+    export_estimate: int
+    """Bytes the export after it is expected to write."""
     progress: Callable[[ProgressEvent], None]
     shutdown: Shutdown
     on_run: Callable[[RunRow | None], None]
+    on_archive: Callable[[ArchiveRow], None]
 
 
 async def archiver(
@@ -31,8 +66,257 @@ async def archiver(
     outbox: MemoryObjectSendStream[OutputsPutAway],
     parts: ArchiverParts,
 ) -> None:
-    """The actor."""
+    """The actor. Passes the run on once the old outputs are away; not at all when it is stopped before that.
+
+    Raises ArchiveError or StorageError where they cannot be put away: the export must not begin then.
+    """
     async with inbox, outbox:
         async for configured in inbox:
             parts.on_run(configured.run)
-            await outbox.send(OutputsPutAway(configured))
+            work = _Archiving(configured, parts)
+            try:
+                await work.recover_abandoned()
+                await work.put_away()
+            except ArchiveStopped:
+                log.info("stopped while archiving; the folders are untouched")
+                continue
+            if not parts.shutdown.draining:
+                await outbox.send(OutputsPutAway(configured))
+
+
+def archived_folders(settings: Settings) -> list[ArchivedFolder]:
+    """The folders of old outputs, under the names they have inside an archive."""
+    paths = settings.paths
+    return [
+        ArchivedFolder("albums", paths.apple_photos_export),
+        ArchivedFolder("lora_processed", paths.lora_processed),
+        ArchivedFolder("metadata", paths.metadata_dir),
+    ]
+
+
+def archive_id(job: ArchiveRow) -> str:
+    """What the ZIP of a job carries inside, by which a restart knows it again."""
+    return f"{job.timestamp}-{job.id}"
+
+
+class _Archiving:
+    def __init__(self, configured: RunConfigured, parts: ArchiverParts) -> None:
+        settings = configured.command.settings
+        self._configured = configured
+        self._parts = parts
+        self._store = parts.store
+        self._folders = archived_folders(settings)
+        self._archive_folder = settings.paths.archive
+        self._export_folder = settings.paths.apple_photos_export
+        self._allowed = settings.cleanup.archive_old_outputs
+
+    async def recover_abandoned(self) -> None:
+        """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt."""
+        run = self._configured.run
+        for job in await archives.unfinished(self._store):
+            if run is not None and job.run_id == run.id:
+                continue
+            recovered = await self._recovered(job)
+            if recovered.status is ArchiveStatus.ARCHIVED:
+                await self._clean_or_keep(recovered)
+            elif recovered.status is ArchiveStatus.PENDING:
+                await archives.step(self._store, recovered, ArchiveTrigger.FAIL, reason="given up for a later run")
+
+    async def put_away(self) -> None:
+        """Archive the old outputs, and clean if this run does. Nothing if it has been done, or is not asked for."""
+        job = await self._job()
+        if job is None:
+            return
+        job = await self._recovered(job)
+        try:
+            if job.status is ArchiveStatus.PENDING:
+                job = await self._archived(job)
+            if job.status is ArchiveStatus.ARCHIVED:
+                job = await self._clean_or_keep(job)
+        except SkicyclerunError as error:
+            with anyio.CancelScope(shield=True):
+                await self._failed(job, error)
+            raise
+        self._parts.on_archive(job)
+
+    async def _job(self) -> ArchiveRow | None:
+        run, command = self._configured.run, self._configured.command
+        stages = run.stages if run is not None else command.stages
+        if "cleanup" not in stages or command.intent is Intent.RETRY_FAILED:
+            return None
+        if run is not None and (job := await archives.of_run(self._store, run.id)) is not None:
+            if job.status is ArchiveStatus.FAILED:
+                return await archives.step(self._store, job, ArchiveTrigger.RETRY)
+            return job if job.status is not ArchiveStatus.DONE else None
+        if run is not None and run.planned:
+            return None
+        if not self._allowed:
+            text = "Nothing is archived and nothing is emptied: cleanup.archive_old_outputs is false."
+            self._parts.progress(Notice(text, "warning"))
+            return None
+        clean = command.force_clean or "export" in stages
+        timestamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
+        return await archives.create(self._store, run_id=run.id if run else None, clean=clean, timestamp=timestamp)
+
+    async def _recovered(self, job: ArchiveRow) -> ArchiveRow:
+        """The job as a stop left it, brought to a state from which to go on: pending, archived, or ended."""
+        if job.status in (ArchiveStatus.ARCHIVING, ArchiveStatus.PROVING):
+            found = await anyio.to_thread.run_sync(find_archive, self._archive_folder, archive_id(job))
+            if found is not None and job.status is ArchiveStatus.PROVING:
+                # It had its final name; only the commit is missing.
+                job = await self._commit_proved(job, open_proved(found))
+            else:
+                job = await archives.step(self._store, job, ArchiveTrigger.INTERRUPT)
+        if job.status is ArchiveStatus.CLEANING:
+            return await self._cleaned(job)
+        if not job.ended:
+            await anyio.to_thread.run_sync(remove_partials, self._archive_folder)
+        return job
+
+    async def _archived(self, job: ArchiveRow) -> ArchiveRow:
+        """pending → archived, or done where there is nothing."""
+        plan = await anyio.to_thread.run_sync(plan_archive, self._folders)
+        if plan.is_empty:
+            self._parts.progress(Notice("Nothing to archive: there are no old outputs."))
+            return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
+        freed = plan.content_bytes if job.clean else 0
+        await anyio.to_thread.run_sync(
+            partial(
+                check_space,
+                plan,
+                self._archive_folder,
+                self._export_folder,
+                self._parts.export_estimate,
+                freed_bytes=freed,
+            )
+        )
+        catalog = {
+            f"albums/{row['folder']}/{row['file_name']}": row["sha256"]
+            for row in await self._store.all("present_hashes")
+        }
+        job = await archives.step(self._store, job, ArchiveTrigger.START)
+        try:
+            written = await self._in_thread(
+                partial(
+                    write_archive,
+                    plan,
+                    self._archive_folder,
+                    timestamp=job.timestamp,
+                    archive_id=archive_id(job),
+                    catalog=catalog,
+                    progress=self._reporting("writing"),
+                    stop=self._stopping,
+                )
+            )
+            job = await archives.step(self._store, job, ArchiveTrigger.WRITTEN)
+            proved = await self._in_thread(
+                partial(
+                    prove_archive,
+                    written.partial,
+                    written,
+                    progress=self._reporting("proving"),
+                    stop=self._stopping,
+                )
+            )
+            fault_point("archive.proved")
+            name = await anyio.to_thread.run_sync(publish_archive, proved)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(remove_partials, self._archive_folder)
+                if isinstance(error, ArchiveStopped) or not isinstance(error, SkicyclerunError):
+                    await archives.step(self._store, await archives.get(self._store, job.id), ArchiveTrigger.INTERRUPT)
+            raise
+        return await self._commit_proved(job, ProvedArchive(name, proved.manifest, proved.size, proved.proved))
+
+    async def _commit_proved(self, job: ArchiveRow, proved: ProvedArchive) -> ArchiveRow:
+        job = await archives.step(
+            self._store,
+            job,
+            ArchiveTrigger.PROVED,
+            file=proved.path.name,
+            size=proved.size,
+            files=proved.manifest.files,
+            proved=True,
+        )
+        fault_point("archive.committed")
+        log.info("archived %d files in %s, proved", proved.manifest.files, proved.path)
+        return job
+
+    async def _clean_or_keep(self, job: ArchiveRow) -> ArchiveRow:
+        if not job.clean:
+            return await archives.step(self._store, job, ArchiveTrigger.KEEP)
+        return await self._cleaned(await archives.step(self._store, job, ArchiveTrigger.CLEAN))
+
+    async def _cleaned(self, job: ArchiveRow) -> ArchiveRow:
+        """cleaning → done. Should the archive be gone by now, what was moved aside goes back and the job fails."""
+        path = self._archive_folder / job.file
+        self._parts.progress(ArchiveProgress("cleaning", 0, job.size or 0))
+        try:
+            proved = await anyio.to_thread.run_sync(open_proved, path)
+        except ArchiveNotProved:
+            await anyio.to_thread.run_sync(put_back, self._folders)
+            raise
+        report = await self._in_thread(partial(clean_folders, self._folders, proved.manifest))
+        job = await archives.step(self._store, job, ArchiveTrigger.CLEANED)
+        fault_point("clean.committed")
+        self._say_kept(report)
+        return job
+
+    def _say_kept(self, report: CleanReport) -> None:
+        log.info("cleaned: %d files removed, %d kept", report.removed_files, len(report.kept))
+        if report.kept:
+            self._parts.progress(
+                Notice(
+                    f"{len(report.kept)} files changed after they were archived and were left where they are: "
+                    + ", ".join(path.name for path in report.kept[:3]),
+                    "warning",
+                )
+            )
+        for path in (*report.kept, *report.stuck):
+            log.warning("not removed, it is not in the archive as it is now: %s", path)
+
+    async def _failed(self, job: ArchiveRow, error: SkicyclerunError) -> None:
+        current = await archives.get(self._store, job.id)
+        if not current.ended and not isinstance(error, ArchiveStopped):
+            await archives.step(self._store, current, ArchiveTrigger.FAIL, reason=str(error))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await anyio.to_thread.run_sync(work)
+
+    def _stopping(self) -> bool:
+        return self._parts.shutdown.draining
+
+    def _reporting(self, phase: ArchivePhase) -> Callable[[int, int], None]:
+        """Progress out of a worker thread, at most once per percent."""
+        shown = -1
+        # The proof reads on threads of its own, which the event loop does not know.
+        token = current_token()
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            percent = done * 100 // total if total else 100
+            if percent != shown:
+                shown = percent
+                anyio.from_thread.run_sync(self._parts.progress, ArchiveProgress(phase, done, total), token=token)
+
+        return report
+
+
+def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> str:
+    """What the cleanup of a fresh run will archive and delete, as a sentence; walks the folders. Empty for no cleanup.
+
+    Raises ArchiveError for what could not be archived.
+    """
+    if "cleanup" not in stages:
+        return ""
+    if not settings.cleanup.archive_old_outputs:
+        return "Nothing is archived and nothing is emptied (cleanup.archive_old_outputs is false)."
+    plan = plan_archive(archived_folders(settings))
+    if plan.is_empty:
+        return "Nothing to archive: there are no old outputs."
+    names = ", ".join(folder.name_in_zip for folder in plan.folders)
+    what = f"{plan.files} files ({plan.content_bytes / 1e6:,.1f} MB) of {names}"
+    place: Path = settings.paths.archive
+    if force_clean or "export" in stages:
+        return f"Archive {what} in {place}, prove the archive, then empty these folders."
+    return f"Archive {what} in {place} and prove the archive; nothing is deleted."

@@ -51,7 +51,8 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         failed = await albums.listing(parts.store, run.id, AlbumStatus.FAILED)
         await albums.retry_failed(parts.store, run.id)
         return RunConfigured(command, run, tuple(album.id for album in failed))
-    if latest is not None and latest.unfinished:
+    touches = parts.source is not None or command.force_clean
+    if latest is not None and latest.unfinished and touches:
         if not command.abandon_unfinished:
             raise UnfinishedRun(latest.id, await runs.remaining_albums(parts.store, latest))
         await runs.step(parts.store, latest, RunTrigger.ABANDON, "given up for a fresh run")

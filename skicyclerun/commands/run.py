@@ -175,7 +175,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
 
 
 def _ask_unfinished(run: RunRow, remaining: int) -> str:
-    click.echo(f"Run {run.id} is unfinished: {remaining} albums still to do.", err=True)
+    click.echo(f"Run {run.id} is unfinished{f': {remaining} albums still to do' if remaining else ''}.", err=True)
     answer: str = click.prompt(
         "Carry on with it, begin afresh, or cancel?",
         type=click.Choice(["resume", "fresh", "cancel"]),

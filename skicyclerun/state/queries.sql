@@ -152,6 +152,13 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1
 ORDER BY albums.run_id, albums.position, photos.position
 
+-- name: present_hashes
+SELECT albums.folder, photos.file_name, photos.sha256
+FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
+
+-- name: mean_exported_size
+SELECT AVG(size) AS size FROM photos WHERE status = 'exported'
+
 -- name: none_present
 UPDATE photos SET present = 0 WHERE present = 1
 
