@@ -34,10 +34,9 @@ _OPTIONAL_KEYS: Final = frozenset(
         "facts",
     }
 )
-_OPTIONAL_WITHIN: Final[Mapping[str, frozenset[str]]] = {
-    "gps": frozenset({"altitude", "heading"}),
-    "source": frozenset({"component", "fingerprint"}),
-}
+_OPTIONAL_IN_GPS: Final = frozenset({"altitude", "heading"})
+_OPTIONAL_IN_SOURCE: Final = frozenset({"component", "fingerprint"})
+_RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -126,18 +125,16 @@ def merged_entry(existing: object, record: CatalogRecord) -> dict[str, Any]:
     exported_anew = any(
         isinstance(existing.get(key), str) and existing[key] != fresh[key] for key in ("sha256", "export_timestamp")
     )
-    merged: dict[str, Any] = {
-        key: value
-        for key, value in existing.items()
-        if not (exported_anew and key in _OPTIONAL_KEYS and key not in fresh)
-    }
+    merged = _without(existing, _OPTIONAL_KEYS - fresh.keys() if exported_anew else frozenset())
     for key, value in fresh.items():
         was = merged.get(key)
         if key == "pipeline":
             merged[key] = _merged_pipeline(was, record.export_timestamp)
-        elif key in _OPTIONAL_WITHIN and isinstance(was, dict):
-            dropped = _OPTIONAL_WITHIN[key] - value.keys() if exported_anew else frozenset()
-            merged[key] = {inner: kept for inner, kept in was.items() if inner not in dropped} | value
+        elif key == "source" and isinstance(was, dict):
+            # Identity: what we did not write there is never true.
+            merged[key] = _without(was, _OPTIONAL_IN_SOURCE - value.keys()) | value
+        elif key == "gps" and isinstance(was, dict):
+            merged[key] = _without(was, _OPTIONAL_IN_GPS - value.keys() if exported_anew else frozenset()) | value
         else:
             merged[key] = value
     return merged
@@ -173,7 +170,6 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     try:
         kind = SourceKind(source.get("kind", ""))
         component = Component(source.get("component", Component.STILL))
-        rendering = Rendering(entry.get("rendering", Rendering.ORIGINAL))
     except ValueError:
         return None
     file_name = path.rpartition("/")[2]
@@ -202,7 +198,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
             description=_text(entry.get("description")),
             keywords=_texts(entry.get("keywords")),
             persons=_texts(entry.get("persons")),
-            rendering=rendering,
+            rendering=_RENDERINGS.get(_text(entry.get("rendering")), Rendering.ORIGINAL),
             note=_text(entry.get("note")) or "",
             extra={key: value for key, value in _dict(entry.get("facts")).items() if isinstance(value, str)},
         ),
@@ -254,6 +250,10 @@ def _location_from(gps: object) -> Location | None:
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
         return None
     return Location(latitude, longitude, _number(values.get("altitude")), _number(values.get("heading")))
+
+
+def _without(values: dict[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in dropped}
 
 
 def _dict(value: object) -> dict[str, Any]:

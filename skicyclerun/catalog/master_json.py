@@ -64,7 +64,7 @@ def read_catalog(path: Path) -> CatalogReading:
     """Read `master.json`; it is not touched. Raises StorageError where it is there and may not be read."""
     with _storage_errors(path, "read"):
         found = _read(path)
-    return CatalogReading(found.entries, found.problem, found.identity is not None or bool(found.problem))
+    return CatalogReading(found.entries, found.problem or None, found.identity is not None or bool(found.problem))
 
 
 def update_catalog(
@@ -116,10 +116,11 @@ def _read(path: Path) -> _Found:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             return _Found(ObjectText(), None, problem="it is not a regular file")
         raise
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        return _Found(ObjectText(), None, problem="it is not a regular file")
     with open(descriptor, "rb") as stream:
-        facts = os.fstat(stream.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            return _Found(ObjectText(), None, problem="it is not a regular file")
         text = stream.read()
     identity = _identity(facts)
     try:
