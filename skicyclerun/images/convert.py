@@ -6,11 +6,15 @@ other one sees the file, nothing is registered globally, and the limit on pixels
 
 from __future__ import annotations
 
+import importlib
 import io
+import os
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from PIL import Image, ImageFile, ImageOps
 
@@ -19,9 +23,6 @@ from skicyclerun.images.colour import for_jpeg
 from skicyclerun.images.sniff import Content
 from skicyclerun.images.staging import Original
 from skicyclerun.images.wording import said_pixels
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LARGEST_JPEG_SIDE: Final = 65_500
 """Pixels; libjpeg's own limit (JPEG_MAX_DIMENSION), just below that of the format."""
@@ -38,6 +39,7 @@ _PLUGINS: Final = {
     Content.PSD: ("PsdImagePlugin", "PsdImageFile"),
 }
 _heif_lock: Final = threading.Lock()
+_heifs_in_hand = 0
 
 
 @dataclass(slots=True)
@@ -72,8 +74,6 @@ def quiet_pillow() -> None:
 
 def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
     """Read the header with the one plug-in for this content. Raises whatever the plug-in raises."""
-    import importlib
-
     module, name = _PLUGINS[content]
     plugin: Callable[[Any], ImageFile.ImageFile] = getattr(importlib.import_module(f"PIL.{module}"), name)
     return plugin(stream)
@@ -114,26 +114,36 @@ def _decode_with_pillow(original: Original, content: Content, max_pixels: int) -
 
 def _decode_heif(original: Original, max_pixels: int) -> Picture:
     """libheif applies the container's rotation and mirroring itself; EXIF's orientation does not count in HEIF."""
-    pillow_heif = _pillow_heif()
-    heif = pillow_heif.HeifFile(io.BytesIO(original.read(0, original.size)), convert_hdr_to_8bit=True)
-    width, height = heif.size
-    check_pixels(width, height, max_pixels)
-    image = heif.to_pillow()
+    data = original.read(0, original.size)
+    with _share_of_cores() as pillow_heif:
+        heif = pillow_heif.HeifFile(data, convert_hdr_to_8bit=True)
+        width, height = heif.size
+        check_pixels(width, height, max_pixels)
+        image = heif.to_pillow()
     info = image.info
     converted, icc = for_jpeg(image, info.get("icc_profile"))
     return Picture(converted, icc, info.get("exif"), info.get("xmp"), subsampled=info.get("chroma") == 420)
 
 
-def _pillow_heif() -> Any:
+@contextmanager
+def _share_of_cores() -> Iterator[Any]:
+    """pillow-heif, with the decoder's threads set so that all pictures in hand together use all cores.
+
+    A single picture decodes on all of them; with as many pictures as cores, more threads would only be in the way.
+    """
+    global _heifs_in_hand
     import pillow_heif
 
     with _heif_lock:
-        # The workers keep all cores busy; more threads inside the decoder only get in each other's way.
-        pillow_heif.options.DECODE_THREADS = 1
-        pillow_heif.options.THUMBNAILS = False
-        pillow_heif.options.DEPTH_IMAGES = False
-        pillow_heif.options.AUX_IMAGES = False
-    return pillow_heif
+        _heifs_in_hand += 1
+        options = pillow_heif.options
+        options.DECODE_THREADS = max(1, (os.cpu_count() or 1) // _heifs_in_hand)
+        options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    try:
+        yield pillow_heif
+    finally:
+        with _heif_lock:
+            _heifs_in_hand -= 1
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:

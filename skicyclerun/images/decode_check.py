@@ -13,26 +13,24 @@ from skicyclerun.images.movies import check_movie
 from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, open_original
 
-_FIRST_SCAN_BYTES: Final = 32 << 10
-_MOST_REDUCED_PIXELS: Final = 32_000_000
+_FIRST_SCAN_BYTES: Final = 16 << 10
+_FIRST_ROWS: Final = 32
+_DECODABLE: Final = frozenset((0xC0, 0xC1, 0xC2))
 _SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
 _REDUCTION: Final = 8
 
 
 def check_first_rows(original: Original, header: JpegHeader) -> None:
-    """Decode the beginning of a sequential JPEG at an eighth of its size: its tables are there and make sense.
+    """Decode the beginning of a JPEG as if it ended there: its tables are there and libjpeg can read them.
 
-    A fraction of a millisecond. Progressive ones are left to the walk of their structure, for libjpeg would reserve
-    memory for the whole picture. Raises PhotoUnreadable.
+    A fraction of a millisecond, and memory for some rows only, whatever size the header claims. Raises PhotoUnreadable.
     """
     frame = header.frame
-    if frame.marker not in _SEQUENTIAL or frame.precision != 8:
+    if frame.marker not in _DECODABLE or frame.precision != 8:
         return
-    if frame.width * frame.height > _MOST_REDUCED_PIXELS * _REDUCTION * _REDUCTION:
-        return
-    start = original.read(0, header.size + _FIRST_SCAN_BYTES)
-    # With an end marker libjpeg takes the missing rows for grey, so that what it still objects to is real damage.
-    _decode_reduced(io.BytesIO(start.rstrip(b"\xff") + b"\xff\xd9"))
+    # With an end marker libjpeg takes what is missing for grey, so that what it still objects to is real damage.
+    scan = original.read(header.size, _FIRST_SCAN_BYTES).rstrip(b"\xff")
+    _decode_reduced(io.BytesIO(b"".join((header.with_height(_FIRST_ROWS), scan, b"\xff\xd9"))))
 
 
 def decode_fully(path: Path, *, max_pixels: int) -> None:

@@ -24,6 +24,7 @@ APP0: Final = 0xE0
 APP1: Final = 0xE1
 APP2: Final = 0xE2
 APP13: Final = 0xED
+APP14: Final = 0xEE
 
 EXIF: Final = b"Exif\x00"
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
@@ -34,6 +35,7 @@ ICC: Final = b"ICC_PROFILE\x00"
 _MAX_HEADER_BYTES: Final = 64 << 20
 _FIRST_READ: Final = 128 << 10
 
+_APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
 _STANDALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES: Final = frozenset((*range(0xC0, 0xD0),)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
@@ -95,6 +97,17 @@ class JpegHeader:
     frame: Frame
     size: int
     """Bytes from the start of the file to the first SOS marker."""
+
+    def with_height(self, rows: int) -> bytes:
+        """What a decoder needs of it, for a picture that is only so many rows high."""
+        pieces = [b"\xff\xd8"]
+        for segment in self.segments:
+            if segment.marker in _FRAMES:
+                height = min(rows, self.frame.height).to_bytes(2, "big")
+                pieces.append(b"".join((segment.data[:5], height, segment.data[7:])))
+            elif segment.marker not in _APPLICATION or segment.marker == APP14:
+                pieces.append(segment.data)
+        return b"".join(pieces)
 
 
 def read_header(original: Original) -> JpegHeader:
