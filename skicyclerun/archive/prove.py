@@ -187,8 +187,13 @@ class _Reading:
 
     def run(self) -> tuple[str, ...]:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="archive-proving") as pool:
-            for future in [pool.submit(self._work) for _ in range(_WORKERS)]:
-                future.result()
+            try:
+                for future in [pool.submit(self._work) for _ in range(_WORKERS)]:
+                    future.result()
+            except BaseException:
+                # Ctrl-C while waiting: leaving the pool waits for the threads, so they must hear of it.
+                self._stopped = True
+                raise
         if self._stopped:
             raise ArchiveStopped("Reading the archive back was stopped.")
         problems = [self._problems[index] for index in sorted(self._problems)]

@@ -90,7 +90,9 @@ def _choose(manifest: Manifest, entries: list[ZipEntry], albums: Sequence[str]) 
     for album in dict.fromkeys(_folded(album) for album in albums):
         if album not in by_album:
             wanted = next(name for name in albums if _folded(name) == album)
-            raise NoAlbumMatches(wanted, get_close_matches(album, by_album, n=3, cutoff=0.4))
+            error = NoAlbumMatches(wanted, get_close_matches(album, by_album, n=3, cutoff=0.4))
+            error.next_step = f"The archive holds: {', '.join(sorted(by_album)[:20]) or 'no albums'}."
+            raise error
         chosen.extend(by_album[album])
     return chosen
 
