@@ -180,7 +180,7 @@ class _Loader:
             cleanup=cleanup,
             logging=logging,
             carried=self.carried,
-            warnings=tuple(self.warnings),
+            warnings=tuple(self.warnings[:MAX_PROBLEMS]),
         )
         _raise(self.problems)
         _raise(self._unsafe(settings))

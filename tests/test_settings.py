@@ -17,9 +17,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from skicyclerun import settings_safety
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, PlaceholderCycle, SkicyclerunError
 from skicyclerun.settings import Settings, check_source_and_outputs, default_config_text, load_settings
 from skicyclerun.settings_models import EMPTIED_KEYS, SECTIONS, Paths, PathTexts, default_config
+from skicyclerun.settings_safety import lies_in, same_place
 from skicyclerun.shipped_files import SHIPPED_FILES, shipped_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -500,6 +502,25 @@ def test_a_symbolic_link_hides_no_danger(root: Path) -> None:
     (root / "metadata").mkdir(parents=True)
     (root / "safe").symlink_to(root / "metadata")
     assert refused(root, {"paths": {"archive": "{lib_root}/safe/zips"}}).key == "paths.archive"
+
+
+def test_a_symbolic_link_to_what_is_not_there_yet_hides_no_danger(root: Path) -> None:
+    root.mkdir()
+    (root / "safe").symlink_to(root / "metadata")
+    assert refused(root, {"paths": {"archive": "{lib_root}/safe/zips"}}).key == "paths.archive"
+
+
+def test_two_spellings_of_one_folder_are_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that ignores case gives `Albums` and `albums` one identity; on macOS that is assumed."""
+    assert not lies_in(Path("/x/Albums/zips"), Path("/x/albums"))
+    with monkeypatch.context() as patch:
+        patch.setattr(settings_safety, "_identity", lambda path: (1, hash(path.casefold())))
+        assert lies_in(Path("/x/Albums/zips"), Path("/x/albums"))
+        assert same_place(Path("/x/Albums"), Path("/x/albums"))
+        assert not lies_in(Path("/x/albums2"), Path("/x/albums"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert lies_in(Path("/x/Zoe\u0308/zips"), Path("/X/zo\u00cb"))
+    assert not lies_in(Path("/x/albums2"), Path("/x/albums"))
 
 
 def test_neither_source_nor_outputs_lie_in_each_other(root: Path) -> None:
