@@ -26,7 +26,8 @@ class RunLog:
         """The file, None where it could not be opened."""
         self.problem = problem
         """Why there is no file: a sentence for the person; empty where there is one."""
-        self._handler: logging.Handler | None = handler
+        self._handler = handler
+        self._open = True
         root, own = logging.getLogger(), logging.getLogger(_OWN)
         self._before = (root.handlers[:], root.level, own.level)
         root.handlers[:] = [handler]
@@ -43,8 +44,9 @@ class RunLog:
 
     def close(self) -> None:
         """Close the file and leave `logging` as it was. Safe to call twice."""
-        if self._handler is None:
+        if not self._open:
             return
+        self._open = False
         root, own = logging.getLogger(), logging.getLogger(_OWN)
         for name in _TALKATIVE:
             logging.getLogger(name).removeFilter(_take_its_handlers)
@@ -53,7 +55,6 @@ class RunLog:
         root.setLevel(root_level)
         own.setLevel(own_level)
         self._handler.close()
-        self._handler = None
 
     def __enter__(self) -> Self:
         return self
