@@ -75,7 +75,7 @@ def app(scenario: Scenario, log: list[str], monkeypatch: pytest.MonkeyPatch) -> 
             "retry_pause": 0.0,
             "grace": 0.2,
         }
-        return PhotosApp(script=SCRIPT, log=log.append, **{**defaults, **settings})
+        return PhotosApp(script=SCRIPT, **{"log": log.append, **defaults, **settings})
 
     return make
 
@@ -243,7 +243,7 @@ async def test_a_photo_comes_with_what_photos_knows(scenario: Scenario, app: Mak
         keywords=["ski, alpine", "NFD " + NFD, "ski, alpine"],
     )
     fetched = await app().fetch(photo(item, "IMG_0001.HEIC"), attempt)
-    assert fetched.path == attempt / "IMG_0001.jpeg"
+    assert (fetched.path.parent.parent, fetched.path.name) == (attempt, "IMG_0001.jpeg")
     assert fetched.path.read_bytes() == scenario.jpeg().read_bytes()
     assert fetched.metadata == LibraryMetadata(
         date=datetime(2024, 7, 1, 10),
@@ -380,9 +380,19 @@ async def test_a_live_movie_is_not_to_be_had_from_photos(scenario: Scenario, app
         await app().fetch(photo(scenario.add_item(), component=Component.LIVE_MOVIE), attempt)
 
 
-async def test_an_attempt_never_uses_a_directory_that_is_there(scenario: Scenario, app: Make, attempt: Path) -> None:
+async def test_an_attempt_never_uses_what_lies_in_its_directory_already(
+    scenario: Scenario, app: Make, attempt: Path
+) -> None:
     os.makedirs(attempt)
-    with pytest.raises(NotWritable):
+    shutil.copyfile(scenario.jpeg(), attempt / "older.jpeg")
+    with pytest.raises(PhotoTransient, match="exported nothing"):
+        await app().fetch(photo(scenario.add_item(files=[])), attempt)
+
+
+async def test_a_directory_that_cannot_be_made_is_said(scenario: Scenario, app: Make, attempt: Path) -> None:
+    os.makedirs(attempt.parent)
+    shutil.copyfile(scenario.jpeg(), attempt)
+    with pytest.raises(NotWritable, match="cannot be made"):
         await app().fetch(photo(scenario.add_item()), attempt)
     assert scenario.notes() == []
 
@@ -571,7 +581,7 @@ async def test_a_listing_that_hangs_stops_the_run(scenario: Scenario, app: Make)
 async def test_the_events_own_time_is_shorter_than_ours(scenario: Scenario, app: Make, attempt: Path) -> None:
     item = scenario.add_item()
     await app(photo_timeout=120).fetch(photo(item), attempt)
-    assert scenario.calls("export-item")[0]["argv"][1:4] == ["export-item", "--timeout", "108"]
+    assert scenario.calls("export-item")[0]["argv"][1:4] == ["export-item", "--timeout", "98"]
 
 
 async def test_a_file_that_comes_after_the_reply_timed_out_is_still_taken(
@@ -601,8 +611,33 @@ async def test_a_file_that_comes_much_later_never_reaches_the_next_attempt(
     trigger.touch()
     await until(lambda: trigger.with_name("now.done").exists())
     again = await source.fetch(photo(item), attempt.with_name("attempt_2"))
-    assert (attempt / "IMG_0001.jpeg").read_bytes() == stale.read_bytes()
+    assert [file.path.read_bytes() for name in os.listdir(attempt) for file in look_into(attempt / name)] == [
+        stale.read_bytes()
+    ]
     assert again.path.read_bytes() == scenario.jpeg().read_bytes()
+
+
+async def test_a_late_file_is_not_taken_either_where_an_attempt_bears_the_name_of_an_earlier_one(
+    scenario: Scenario, app: Make, attempt: Path
+) -> None:
+    trigger = scenario.folder / "now"
+    stale = scenario.jpeg("stale.jpg", jpeg_bytes())
+    item = scenario.add_item("IMG_0001.JPG", files=[])
+    scenario.add_fault(error=error(-1712), files=[{"name": "IMG_0001.jpeg", "from": str(stale), "when": str(trigger)}])
+    with pytest.raises(PhotoTransient):
+        await app(photo_timeout=1).fetch(photo(item), attempt)
+    shutil.rmtree(attempt)
+    scenario.add_fault(log=["now"])
+    source = app(log=lambda line: trigger.touch(), settle_patience=10)
+
+    async def late() -> None:
+        await until(lambda: trigger.with_name("now.done").exists())
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(late)
+        await source.fetch(photo(item), attempt)
+        pytest.fail("the late file was taken")
 
 
 async def test_a_late_file_whose_directory_is_gone_makes_no_new_one(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -22,8 +22,10 @@ from skicyclerun.errors import OriginalMissing, PhotoGone, SourceError
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
 from tests.shared_libraries import TEST_LIBRARY, copy_library, edit_database, needs_libraries, tree_state
+from tests.standin_osascript.scenario import SCRIPT, Scenario
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class SourceContract:
             seen: list[tuple[bytes, Fetched]] = []
             for _ in range(2):
                 fetched = await source.fetch(photo, attempt)
-                seen.append((fetched.path.read_bytes(), fetched))
+                # A source that writes may choose another folder within the attempt each time.
+                seen.append((fetched.path.read_bytes(), replace(fetched, path=Path(fetched.path.name))))
                 shutil.rmtree(attempt, ignore_errors=True)
         assert seen[0] == seen[1]
 
@@ -325,4 +328,53 @@ class TestPhotosLibrary(SourceContract):
             make_missing=lambda: PhotosLibrary(tmp_path / "No.photoslibrary"),
             watched=library,
             absent=frozenset({"DSC03584.dng", "IMG_2000.JPG"}),
+        )
+
+
+# ── the source that asks Photos.app, here a stand-in ──────────────────────────────────────────────────────────────
+
+
+class TestPhotosApp(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sample:
+        scenario = Scenario(tmp_path / "standin")
+        movie = scenario.jpeg("clip.mov", live_movie_bytes())
+        still, clip, plain = (
+            scenario.add_item("IMG_2.HEIC", location=[46.5, 11.3], keywords=["a, b"], date="2024-07-01T10:00:00"),
+            scenario.add_item("clip.MOV", files=[{"name": "clip.mov", "from": str(movie)}]),
+            scenario.add_item("100% {x} #1;$(touch pwned).jpg", title="line\nbreak"),
+        )
+        scenario.add_album("Alps", [still, clip])
+        scenario.add_album("Alps", [plain])
+        scenario.add_album("Empty")
+        scenario.add_album("Fru\u0308h, stu\u0308ck", [plain, still], folders=["2024", "Coast/Harbour"])
+        for name, value in scenario.environment().items():
+            monkeypatch.setenv(name, value)
+
+        def make(osascript: str = "osascript") -> PhotosApp:
+            return PhotosApp(
+                osascript=osascript,
+                script=SCRIPT,
+                photo_timeout=60,
+                list_timeout=60,
+                log=lambda line: None,
+                settle_interval=0.01,
+                retry_pause=0,
+            )
+
+        def remove(photo: Photo) -> None:
+            del scenario.items[photo.id]
+            scenario.write()
+
+        return Sample(
+            make=make,
+            kind=SourceKind.APPLE_PHOTOS,
+            albums=(
+                ((), "Alps", 2),
+                ((), "Alps", 1),
+                ((), "Empty", 0),
+                (("2024", "Coast/Harbour"), "Früh, stück", 2),
+            ),
+            make_missing=lambda: make(str(tmp_path / "no osascript")),
+            remove=remove,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path, PurePath
@@ -86,7 +87,8 @@ class PhotosApp:
     ) -> None:
         """Times are seconds.
 
-        `photo_timeout` bounds one `fetch`, `list_timeout` every other call (the first one launches Photos and may
+        `photo_timeout` bounds one `fetch` (osascript gets nine tenths of it, so that a caller with the same bound hears
+        of a time-out before it strikes itself), `list_timeout` every other call (the first one launches Photos and may
         wait for macOS to ask for permission). `log` gets what the script says while it works. A file counts once it
         stood still for `settle_interval`; `settle_patience` is how long to wait for it after Photos has answered.
         """
@@ -132,8 +134,9 @@ class PhotosApp:
         return [_photo(item_id, names.get(item_id, "") if name is None else name) for item_id, name in items]
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
-        """Export one item into `attempt_directory`, which is made here. Raises PhotoError, SourceStopped, StorageError.
+        """Export one item below `attempt_directory`, which is made here, within `photo_timeout`.
 
+        Raises PhotoError, SourceStopped, StorageError.
         PhotoTransient is worth another attempt in another directory: after a time-out Photos may still be writing
         into this one.
         """
@@ -142,21 +145,20 @@ class PhotosApp:
         if photo.component is Component.LIVE_MOVIE:
             raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
         directory = await anyio.to_thread.run_sync(_made, attempt_directory)
-        deadline = anyio.current_time() + self._photo_timeout
+        end = anyio.current_time() + self._photo_timeout
+        limit = 0.9 * self._photo_timeout
         outcome = await self._osascript.run(
-            "export-item",
-            *self._event_limit(self._photo_timeout),
-            photo.id,
-            str(directory),
-            seconds=self._photo_timeout,
+            "export-item", *_event_limit(limit), photo.id, str(directory), seconds=limit
         )
         facts: ItemFacts | None = None
-        patience = self._settle_patience
+        patience = end - anyio.current_time()
         if outcome.ok:
             facts = self._facts(photo, outcome, "export-item")
+            patience = min(patience, self._settle_patience)
         elif outcome.trouble is Trouble.NO_REPLY and not outcome.timed_out:
-            # The reply did not come, but the export goes on: what is left of the time may be enough for it.
-            patience = max(0.0, deadline - anyio.current_time())
+            # The reply did not come, but the export goes on: what is left of the time may be enough for it. The last
+            # bit of it is for asking what Photos knows.
+            patience *= 0.7
         else:
             _give_up_photo(photo, outcome)
         try:
@@ -170,7 +172,7 @@ class PhotosApp:
                 raise
             raise PhotoTransient(f"{error}; {_no_answer(outcome)}") from error
         if facts is None:
-            facts = await self._facts_alone(photo)
+            facts = await self._facts_alone(photo, end - anyio.current_time())
         in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.form is Form.JPEG else None
         edited = file.path.stem.startswith("FullSizeRender")
         return Fetched(
@@ -201,7 +203,7 @@ class PhotosApp:
         """The records of a listing. A connection that failed is tried once more; then SourceError or SourceStopped."""
         for last in (False, True):
             outcome = await self._osascript.run(
-                verb, *self._event_limit(self._list_timeout), *words, seconds=self._list_timeout
+                verb, *_event_limit(self._list_timeout), *words, seconds=self._list_timeout
             )
             if outcome.ok:
                 try:
@@ -217,10 +219,6 @@ class PhotosApp:
             await anyio.sleep(self._retry_pause)
         raise AssertionError("the second attempt returns or raises")
 
-    def _event_limit(self, seconds: float) -> tuple[str, str]:
-        """How long one event may take: a little less than we wait, so that Photos' own -1712 comes first."""
-        return "--timeout", str(max(1, int(seconds - min(15.0, seconds / 10))))
-
     def _facts(self, photo: Photo, outcome: Outcome, verb: str) -> ItemFacts:
         try:
             records = records_of(outcome.output, verb)
@@ -235,10 +233,9 @@ class PhotosApp:
             raise self._not_understood(verb)
         return facts
 
-    async def _facts_alone(self, photo: Photo) -> ItemFacts:
-        outcome = await self._osascript.run(
-            "item-facts", *self._event_limit(self._photo_timeout), photo.id, seconds=self._photo_timeout
-        )
+    async def _facts_alone(self, photo: Photo, seconds: float) -> ItemFacts:
+        seconds = max(1.0, seconds)
+        outcome = await self._osascript.run("item-facts", *_event_limit(seconds), photo.id, seconds=seconds)
         if not outcome.ok:
             _give_up_photo(photo, outcome)
         return self._facts(photo, outcome, "item-facts")
@@ -312,9 +309,18 @@ def _no_answer(outcome: Outcome) -> str:
     return f"Photos' answer timed out: {outcome.explanation}"
 
 
+def _event_limit(seconds: float) -> tuple[str, str]:
+    """How long one event may take: a little less than we wait, so that Photos' own -1712 comes first."""
+    return "--timeout", str(max(1, int(seconds - min(10.0, seconds / 10))))
+
+
 def _made(directory: Path) -> Path:
-    """The directory of an attempt, absolute and new. Raises StorageError."""
-    path = Path(os.path.abspath(directory))
+    """A new directory, absolute, in that of the attempt. Raises StorageError.
+
+    Its name is used once and never again, also where a later run calls its attempts as this one did: Photos may come
+    back to it after minutes.
+    """
+    path = Path(os.path.abspath(directory)) / secrets.token_hex(8)
     try:
         path.mkdir(parents=True)
     except OSError as error:
