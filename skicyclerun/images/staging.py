@@ -72,10 +72,11 @@ def open_original(path: Path) -> Iterator[Original]:
         if error.errno in _GONE:
             raise OriginalMissing("its original is no longer where the library had it") from error
         raise PhotoUnreadable(f"the original cannot be opened: {os.strerror(error.errno or errno.EIO)}") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise PhotoUnreadable("it is not a file but a folder, a pipe or a device")
     with open(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise PhotoUnreadable("it is not a file but a folder, a pipe or a device")
         yield Original(path, stream, found.st_size, found.st_mtime_ns)
 
 

@@ -1,0 +1,338 @@
+"""What the library knows is in the file, where other programs look for it; what the camera wrote stays."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from skicyclerun.images.render import read_facts
+from skicyclerun.images.tag_dates import parse_date, parse_iso_date
+from skicyclerun.models import LibraryMetadata, Location
+from tests.images_samples import KNOWN, encoded, exif_with, exiftool, needs_exiftool, quadrants, render, scans_of
+from tests.shared_libraries import LIBRARIES, needs_libraries
+
+LEAVE_POSITION = LibraryMetadata(location_known=False)
+APPLE_JPEG = "*/originals/7/71E3E212-00EB-430D-8A63-5E294B268554.jpeg"
+
+
+@pytest.fixture
+def jpeg(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jpg"
+    path.write_bytes(encoded(quadrants(), "JPEG", quality=90, exif=exif_with()))
+    return path
+
+
+@pytest.fixture
+def located(jpeg: Path, tmp_path: Path) -> Path:
+    """A JPEG with a position, an altitude and a direction in it."""
+    path = tmp_path / "located.jpg"
+    render(jpeg, path, LibraryMetadata(location=Location(46.5, 7.25, 1200, 90)))
+    return path
+
+
+@needs_exiftool
+def test_every_fact_is_where_other_programs_look_for_it(jpeg: Path, tmp_path: Path) -> None:
+    render(jpeg, tmp_path / "out.jpg", KNOWN)
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags["ExifIFD:DateTimeOriginal"] == "2021:07:27 10:05:21"
+    assert tags["ExifIFD:OffsetTimeOriginal"] == "+02:00"
+    assert str(tags["ExifIFD:SubSecTimeOriginal"]) == "250"
+    assert tags["ExifIFD:CreateDate"] == "2021:07:27 10:05:21"
+    assert tags["GPS:GPSLatitude"] == pytest.approx(46.5581, abs=1e-7)
+    assert tags["GPS:GPSLongitude"] == pytest.approx(7.8352, abs=1e-7)
+    assert (tags["GPS:GPSLatitudeRef"], tags["GPS:GPSLongitudeRef"]) == ("N", "W")
+    assert (tags["GPS:GPSAltitude"], tags["GPS:GPSAltitudeRef"]) == (1200.5, 0)
+    assert (tags["GPS:GPSImgDirection"], tags["GPS:GPSImgDirectionRef"]) == (271.25, "T")
+    assert tags["XMP-dc:Title"] == tags["IPTC:ObjectName"] == "Über den Pass"
+    assert tags["XMP-dc:Description"] == tags["IPTC:Caption-Abstract"] == "Erste Zeile\nzweite Zeile 🚲"
+    assert tags["IFD0:ImageDescription"] == "Erste Zeile\nzweite Zeile 🚲"
+    assert tags["XMP-dc:Subject"] == tags["IPTC:Keywords"] == ["Alpen, Süd", "pass"]
+    assert tags["XMP-iptcExt:PersonInImage"] == ["Ann Example", "Ben Ü."]
+    assert tags["XMP-xmp:Rating"] == tags["IFD0:Rating"] == 4
+    assert (tags["IFD0:Make"], tags["IFD0:Model"]) == ("Maker", "Model 7")
+    assert "ExifTool:Warning" not in tags
+
+
+def test_facts_are_what_was_written(jpeg: Path, tmp_path: Path) -> None:
+    facts = render(jpeg, tmp_path / "out.jpg", KNOWN)
+    assert facts.date_taken == "2021-07-27T10:05:21.250+02:00"
+    assert facts.date_taken_utc == "2021-07-27T08:05:21.250Z"
+    assert facts.location is not None
+    assert (facts.location.altitude, facts.location.heading) == (1200.5, 271.25)
+    assert (facts.location.latitude, facts.location.longitude) == pytest.approx((46.5581, -7.8352), abs=1e-7)
+    assert (facts.title, facts.description) == (KNOWN.title, KNOWN.description)
+    assert (facts.keywords, facts.persons) == (KNOWN.keywords, KNOWN.persons)
+
+
+@needs_libraries
+@needs_exiftool
+def test_camera_tags_and_maker_notes_are_kept(tmp_path: Path) -> None:
+    source = next(LIBRARIES.glob(APPLE_JPEG))
+    render(source, tmp_path / "out.jpg", KNOWN)
+    before, after = exiftool(source), exiftool(tmp_path / "out.jpg")
+    kept = {name: value for name, value in before.items() if name.split(":")[0] in ("Apple", "ExifIFD", "IFD0", "IFD1")}
+    changed = {name for name, value in kept.items() if after.get(name) != value}
+    assert len(kept) > 50
+    assert changed <= {"ExifIFD:DateTimeOriginal", "ExifIFD:SubSecTimeOriginal", "IFD1:ThumbnailOffset"}
+
+
+@needs_libraries
+@needs_exiftool
+def test_a_heics_tags_and_maker_notes_arrive_in_the_jpeg(tmp_path: Path) -> None:
+    source = next(LIBRARIES.glob("*/originals/5/5F9BCC2D-D1DF-46D8-8F70-C142B25D3DC3.heic"))
+    render(source, tmp_path / "out.jpg", LEAVE_POSITION)
+    before, after = exiftool(source), exiftool(tmp_path / "out.jpg")
+    for name, value in before.items():
+        if name.split(":")[0] in ("Apple", "ExifIFD", "GPS") and "ExifImage" not in name:
+            assert after.get(name) == value, name
+    assert (after["ExifIFD:ExifImageWidth"], after["ExifIFD:ExifImageHeight"]) == (2320, 3088)
+    assert after.get("IFD0:Orientation", 1) == 1
+
+
+def test_values_that_are_there_already_leave_the_file_as_it_is(jpeg: Path, tmp_path: Path) -> None:
+    same = LibraryMetadata(date=datetime(2019, 1, 2, 3, 4, 5), location=None)
+    render(jpeg, tmp_path / "out.jpg", same)
+    assert (tmp_path / "out.jpg").read_bytes() == jpeg.read_bytes()
+
+
+@needs_libraries
+def test_a_real_photo_with_its_own_facts_stays_byte_identical(tmp_path: Path) -> None:
+    source = next(LIBRARIES.glob(APPLE_JPEG))
+    own = read_facts(source)
+    date = datetime(2020, 2, 4, 19, 7, 38, 703_999)
+    render(source, tmp_path / "out.jpg", LibraryMetadata(date=date, location=own.location))
+    assert (tmp_path / "out.jpg").read_bytes() == source.read_bytes()
+
+
+# ── positions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_position_removed_in_the_library_is_removed_from_the_file(located: Path, tmp_path: Path) -> None:
+    facts = render(located, tmp_path / "out.jpg", LibraryMetadata(location=None))
+    assert facts.location is None
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert not image.getexif().get_ifd(0x8825)
+        assert 0x8825 not in image.getexif()
+
+
+@needs_exiftool
+def test_a_position_in_xmp_is_removed_too(jpeg: Path, tmp_path: Path) -> None:
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        'exif:GPSLatitude="46,30.0N" exif:GPSLongitude="7,15.0E" exif:GPSAltitude="1200/1" dc:source="kept">'
+        '<Iptc4xmpExt:LocationCreated><rdf:Bag><rdf:li rdf:parseType="Resource">'
+        "<exif:GPSLatitude>46,30.0N</exif:GPSLatitude><Iptc4xmpExt:City>Adelboden</Iptc4xmpExt:City>"
+        "</rdf:li></rdf:Bag></Iptc4xmpExt:LocationCreated></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    source = tmp_path / "xmp.jpg"
+    source.write_bytes(encoded(quadrants(), "JPEG", xmp=xmp.encode()))
+    render(source, tmp_path / "out.jpg", LibraryMetadata(location=None))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert not [name for name in tags if "GPS" in name]
+    assert tags["XMP-dc:Source"] == "kept"
+
+
+def test_a_position_the_library_says_nothing_of_stays(located: Path, tmp_path: Path) -> None:
+    facts = render(located, tmp_path / "out.jpg", LEAVE_POSITION)
+    assert facts.location == Location(46.5, 7.25, 1200.0, 90.0)
+    assert (tmp_path / "out.jpg").read_bytes() == located.read_bytes()
+
+
+def test_a_position_moved_in_the_library_takes_no_altitude_of_the_old_place_along(
+    located: Path, tmp_path: Path
+) -> None:
+    facts = render(located, tmp_path / "out.jpg", LibraryMetadata(location=Location(-33.9, 18.4)))
+    assert facts.location is not None
+    assert (facts.location.altitude, facts.location.heading) == (None, None)
+    assert facts.location.latitude == pytest.approx(-33.9, abs=1e-7)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    latitude=st.floats(-90, 90),
+    longitude=st.floats(-180, 180),
+    altitude=st.none() | st.floats(-11_000, 60_000),
+    heading=st.none() | st.floats(0, 359.99),
+)
+def test_any_position_comes_back_within_a_centimetre(
+    tmp_path: Path, latitude: float, longitude: float, altitude: float | None, heading: float | None
+) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(encoded(quadrants((16, 16)), "JPEG"))
+    location = Location(latitude, longitude, altitude, heading)
+    facts = render(source, tmp_path / "out.jpg", LibraryMetadata(location=location))
+    assert facts.location is not None
+    assert facts.location.latitude == pytest.approx(latitude, abs=1e-7)
+    assert facts.location.longitude == pytest.approx(longitude, abs=1e-7)
+    assert facts.location.altitude == (None if altitude is None else pytest.approx(altitude, abs=0.001))
+    assert facts.location.heading == (None if heading is None else pytest.approx(heading, abs=0.001))
+
+
+@pytest.mark.parametrize("latitude", [float("nan"), float("inf"), 91.0, -180.0])
+def test_a_position_off_this_planet_is_left_alone(located: Path, tmp_path: Path, latitude: float) -> None:
+    facts = render(located, tmp_path / "out.jpg", LibraryMetadata(location=Location(latitude, 0)))
+    assert facts.location == Location(46.5, 7.25, 1200.0, 90.0)
+
+
+# ── dates ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    date=st.datetimes(min_value=datetime(1840, 1, 1), max_value=datetime(2200, 1, 1)),
+    offset=st.none() | st.integers(-12 * 3600, 14 * 3600),
+)
+def test_any_date_comes_back_to_the_millisecond(tmp_path: Path, date: datetime, offset: int | None) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(encoded(quadrants((16, 16)), "JPEG"))
+    aware = date if offset is None else date.replace(tzinfo=timezone(timedelta(seconds=offset)))
+    facts = render(source, tmp_path / "out.jpg", LibraryMetadata(date=aware))
+    assert facts.date_taken is not None
+    again = datetime.fromisoformat(facts.date_taken)
+    assert timedelta(0) <= aware - again < timedelta(milliseconds=1)
+    assert (facts.date_taken_utc is None) == (offset is None)
+    with Image.open(tmp_path / "out.jpg") as image:
+        exif = image.getexif().get_ifd(0x8769)
+        assert exif[0x9003] == again.strftime("%Y:%m:%d %H:%M:%S")
+        assert (0x9011 in exif) == (offset is not None)
+
+
+def test_a_naive_date_removes_the_offset_of_the_date_it_replaces(jpeg: Path, tmp_path: Path) -> None:
+    render(jpeg, tmp_path / "one.jpg", KNOWN)
+    facts = render(tmp_path / "one.jpg", tmp_path / "two.jpg", LibraryMetadata(date=datetime(2022, 1, 1, 12)))
+    assert (facts.date_taken, facts.date_taken_utc) == ("2022-01-01T12:00:00", None)
+
+
+def test_odd_dates_in_files_are_read_or_left() -> None:
+    assert parse_date("0000:00:00 00:00:00") is None
+    assert parse_date("    :  :     :  :  ") is None
+    assert parse_date("2020:02:30 10:00:00") is None
+    assert parse_date("2020:02:04 10:00:60") == datetime(2020, 2, 4, 10, 0, 59)
+    assert parse_date("2020-02-04T10:00:05", "Z", "5 ") == datetime(2020, 2, 4, 10, 0, 5, 500_000, UTC)
+    assert parse_iso_date("2020-02-04T10:00:05.25+02:00") == datetime(
+        2020, 2, 4, 10, 0, 5, 250_000, timezone(timedelta(hours=2))
+    )
+
+
+# ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+any_text = st.text(st.characters(), max_size=60)  # surrogates, NUL and other control characters included
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    title=any_text,
+    description=any_text,
+    keywords=st.lists(any_text, max_size=4),
+    persons=st.lists(any_text, max_size=3),
+)
+def test_any_text_from_a_library_comes_back_clean(
+    tmp_path: Path, title: str, description: str, keywords: list[str], persons: list[str]
+) -> None:
+    source, out = tmp_path / "in.jpg", tmp_path / "out.jpg"
+    source.write_bytes(encoded(quadrants((16, 16)), "JPEG"))
+    known = LibraryMetadata(title=title, description=description, keywords=tuple(keywords), persons=tuple(persons))
+    facts = render(source, out, known)
+    for text in (facts.title or "", facts.description or "", *facts.keywords, *facts.persons):
+        text.encode("utf-8")
+        assert "\x00" not in text
+    assert len(facts.keywords) <= len(set(keywords))
+    plain = [text for text in dict.fromkeys(keywords) if text.strip() == text and text.isprintable() and text]
+    assert set(plain) <= set(facts.keywords)
+    render(out, tmp_path / "again.jpg", known)
+    assert (tmp_path / "again.jpg").read_bytes() == out.read_bytes()
+
+
+def test_texts_of_100_kilobytes_are_cut_and_said_so(jpeg: Path, tmp_path: Path) -> None:
+    known = LibraryMetadata(
+        title="t\u00e4" * 5_000,
+        description="d\u00e4\u65e5" * 30_000,
+        keywords=tuple(f"{number} " + "k" * 300 for number in range(500)),
+        persons=("p" * 100_000,),
+    )
+    facts = render(jpeg, tmp_path / "out.jpg", known)
+    assert "the description was cut" in facts.note
+    assert "keywords fitted" in facts.note
+    assert facts.description is not None
+    assert known.description is not None
+    assert known.description.startswith(facts.description)
+    assert len(facts.description) > 10_000
+    with Image.open(tmp_path / "out.jpg") as image:
+        image.load()
+    assert scans_of((tmp_path / "out.jpg").read_bytes()) == scans_of(jpeg.read_bytes())
+
+
+@needs_exiftool
+def test_old_iptc_texts_are_brought_to_utf8_when_others_are_added(tmp_path: Path) -> None:
+    iptc = b"\x1c\x02\x69\x00\x07\x43\x61\x66\xe9\x20\x31\x32"  # a headline in Latin-1, "Café 12"
+    resource = b"8BIM\x04\x04\x00\x00" + struct.pack(">I", len(iptc)) + iptc
+    segment = b"Photoshop 3.0\x00" + resource
+    plain = encoded(quadrants(), "JPEG")
+    source = tmp_path / "iptc.jpg"
+    source.write_bytes(plain[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + plain[2:])
+    render(source, tmp_path / "out.jpg", LibraryMetadata(keywords=("Zürich",)))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags["IPTC:Headline"] == "Café 12"
+    assert tags["IPTC:Keywords"] == "Zürich"
+
+
+def test_absent_texts_leave_what_the_file_has(jpeg: Path, tmp_path: Path) -> None:
+    render(jpeg, tmp_path / "one.jpg", KNOWN)
+    bare = replace(KNOWN, title=None, description=None, keywords=(), persons=(), rating=None)
+    facts = render(tmp_path / "one.jpg", tmp_path / "two.jpg", bare)
+    assert (facts.title, facts.keywords, facts.persons) == (KNOWN.title, KNOWN.keywords, KNOWN.persons)
+
+
+# ── damage ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _with_exif(exif: bytes) -> bytes:
+    plain = encoded(quadrants(), "JPEG")
+    segment = b"Exif\x00\x00" + exif
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+
+
+CYCLIC = b"II*\x00\x08\x00\x00\x00" + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 8, 8)
+OVERSIZED = b"II*\x00\x08\x00\x00\x00" + struct.pack("<HHHIII", 1, 0x010E, 2, 0xFFFFFFF0, 8, 0)
+MANY = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 0xFFFF) + struct.pack("<HHII", 0x927C, 7, 60_000, 8) * 5_000
+GARBAGE = b"II*\x00" + bytes(range(200))
+
+
+@pytest.mark.parametrize("exif", [CYCLIC, OVERSIZED, MANY, GARBAGE, b"", b"XX"], ids=lambda exif: str(len(exif)))
+def test_damaged_exif_is_replaced_and_the_picture_kept(tmp_path: Path, exif: bytes) -> None:
+    source, out = tmp_path / "in.jpg", tmp_path / "out.jpg"
+    source.write_bytes(_with_exif(exif))
+    facts = render(source, out, KNOWN)
+    assert facts.date_taken == "2021-07-27T10:05:21.250+02:00"
+    assert scans_of(out.read_bytes()) == scans_of(source.read_bytes())
+    with Image.open(out) as image:
+        assert image.getexif().get_ifd(0x8769)[0x9003] == "2021:07:27 10:05:21"
+
+
+def test_exif_nobody_can_read_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "in.jpg").write_bytes(_with_exif(GARBAGE))
+    assert "EXIF could not be read" in render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN).note
+
+
+def test_xmp_nobody_can_read_is_replaced_and_noted(tmp_path: Path) -> None:
+    broken = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF><rdf:Description no end"
+    (tmp_path / "in.jpg").write_bytes(encoded(quadrants(), "JPEG", xmp=broken))
+    facts = render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN)
+    assert facts.title == KNOWN.title
+    assert "XMP could not be read" in facts.note
+
+
+def test_nothing_is_written_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for exif in (CYCLIC, OVERSIZED, MANY, GARBAGE):
+        (tmp_path / "in.jpg").write_bytes(_with_exif(exif))
+        render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN)
+    assert capfd.readouterr() == ("", "")
