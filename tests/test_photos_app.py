@@ -628,16 +628,10 @@ async def test_a_late_file_is_not_taken_either_where_an_attempt_bears_the_name_o
         await app(photo_timeout=1).fetch(photo(item), attempt)
     shutil.rmtree(attempt)
     scenario.add_fault(log=["now"])
-    source = app(log=lambda line: trigger.touch(), settle_patience=10)
-
-    async def late() -> None:
-        await until(lambda: trigger.with_name("now.done").exists())
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(late)
+    source = app(log=lambda line: trigger.touch(), settle_patience=1)
+    with pytest.raises(PhotoTransient, match="exported nothing"):
         await source.fetch(photo(item), attempt)
-        pytest.fail("the late file was taken")
+    await until(lambda: trigger.with_name("now.done").exists())
 
 
 async def test_a_late_file_whose_directory_is_gone_makes_no_new_one(
