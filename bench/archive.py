@@ -1,6 +1,6 @@
 """Archiving measured against what it replaces, in one run on one tree of JPEGs.
 
-    python -m bench.archive SCRATCH_DIRECTORY [--size-mb 2000] [--files 700] [--json]
+    python -m bench.archive SCRATCH_DIRECTORY [--size-mb 2000] [--files 700] [--pictures DIR] [--json]
 
 Ours (write, sync, prove, publish) · `zip -0 -r` followed by `unzip -t` · a copy of the tree followed by
 `shutil.make_archive`, which is what the old design did. The tree is made on the fly and removed at the end, so are all
@@ -38,18 +38,26 @@ class Measured:
     detail: str = ""
 
 
-def make_tree(root: Path, size_mb: int, files: int) -> None:
-    """Albums of real JPEGs (a few are encoded, the rest differ from them in a comment), and a little text."""
-    pictures = [_picture(size_mb * 1_000_000 // files, seed) for seed in range(4)]
-    for number in range(files):
+def make_tree(root: Path, size_mb: int, files: int, templates: Path | None) -> None:
+    """Albums of real JPEGs (some are given or encoded, the rest differ from them in a comment), and a little text."""
+    if templates is None:
+        pictures = [_picture(size_mb * 1_000_000 // files, seed) for seed in range(4)]
+    else:
+        found = sorted(path for path in templates.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+        found.sort(key=lambda path: path.stat().st_size, reverse=True)
+        pictures = [path.read_bytes() for path in found[:20]]
+    number, left = 0, size_mb * 1_000_000
+    while left > 0:
         album = root / "albums" / f"Album {number % 10:02d}"
         album.mkdir(parents=True, exist_ok=True)
         picture = pictures[number % len(pictures)]
         comment = b"\xff\xfe\x00\x12" + f"{number:016d}".encode()
         (album / f"IMG_{number:05d}.jpg").write_bytes(picture[:2] + comment + picture[2:])
+        left -= len(picture)
+        number += 1
     metadata = root / "metadata"
     metadata.mkdir()
-    entries = {f"/photos/{number}": {"file_name": f"IMG_{number:05d}.jpg"} for number in range(files)}
+    entries = {f"/photos/{each}": {"file_name": f"IMG_{each:05d}.jpg"} for each in range(number)}
     (metadata / "master.json").write_text(json.dumps(entries, indent=1))
 
 
@@ -166,6 +174,7 @@ def main() -> None:
     parser.add_argument("scratch", type=Path, help="directory on the disk to be measured; a folder in it is used")
     parser.add_argument("--size-mb", type=int, default=2000, help="megabytes of pictures")
     parser.add_argument("--files", type=int, default=700, help="number of pictures")
+    parser.add_argument("--pictures", type=Path, help="folder of JPEGs to fill the tree with, rather than made ones")
     parser.add_argument("--repeat", type=int, default=1, help="rounds of the first two ways; the median counts")
     parser.add_argument("--json", action="store_true", help="print JSON")
     if sys.argv[1:2] == ["--run"]:
@@ -177,7 +186,7 @@ def main() -> None:
         tree = scratch / "tree"
         # In a process of its own: a child's peak memory begins with its parent's, and numpy is large.
         maker = multiprocessing.get_context("spawn").Process(
-            target=make_tree, args=(tree, arguments.size_mb, arguments.files)
+            target=make_tree, args=(tree, arguments.size_mb, arguments.files, arguments.pictures)
         )
         maker.start()
         maker.join()

@@ -46,6 +46,12 @@ def drop_from_cache(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
+def read_ahead(descriptor: int, offset: int, length: int) -> None:
+    """Ask the kernel to have these bytes ready: threads that read in turns defeat its own guess."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+
 class ArchiveFile:
     """Raises ArchiveError for a file that is no archive written here, OSError when it cannot be read."""
 

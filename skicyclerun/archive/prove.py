@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader, drop_from_cache
+from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader, drop_from_cache, read_ahead
 from skicyclerun.archive.create import Progress, Stop, WrittenArchive, storage_error
 from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.seal import Seal, envelope, parse_seal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _WORKERS: Final = min(4, os.cpu_count() or 1)
 _SHOWN: Final = 20
+_AHEAD: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ class _Reading:
         self._done = 0
         self._problems: dict[int, str] = {}
         self._stopped = False
+        self._asked_to = 0
         self._next: Iterator[tuple[int, Member | None]] = enumerate((*manifest.members, None))
         self.envelopes = [b""] * len(entries)
 
@@ -206,8 +208,9 @@ class _Reading:
         while not self._stopped:
             with self._lock:
                 index, member = next(self._next, (-1, None))
-            if index < 0:
-                return
+                if index < 0:
+                    return
+                self._read_ahead(self._entries[index].offset)
             try:
                 self._read(index, member, buffer)
             except ArchiveStopped:
@@ -229,6 +232,12 @@ class _Reading:
         self.envelopes[index] = envelope(self._entries[index], reader.compressed_sha256)
         if member is not None and member.sha256 and hasher.hexdigest() != member.sha256:
             raise ArchiveError("its content is not what was archived (SHA-256 differs)")
+
+    def _read_ahead(self, offset: int) -> None:
+        if offset + _AHEAD > self._asked_to:
+            start = max(offset, self._asked_to)
+            self._asked_to = offset + 2 * _AHEAD
+            read_ahead(self._archive.descriptor, start, self._asked_to - start)
 
     def _advance(self, count: int) -> None:
         with self._lock:
