@@ -314,6 +314,8 @@ def _load(library: Path, directory: Path, check: Callable[..., None]) -> PhotosD
         _release(photosdb)
         if isinstance(error, SkicyclerunError | Abandoned | MemoryError) or not isinstance(error, Exception):
             raise
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            raise _damaged(library, error) from error
         # Whatever osxphotos trips over (it has no common base for what it raises) is a schema it does not know.
         raise LibraryError(
             library,
@@ -422,13 +424,17 @@ def _check_sqlite(library: Path, copied: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise LibraryError(
-            library,
-            f"its database is damaged ({error})",
-            next_step="Photos can repair it: hold Option and Command while opening Photos.",
-        ) from error
+        raise _damaged(library, error) from error
     if not {"Z_METADATA", "ZGENERICALBUM"} <= names:
         raise LibraryError(library, "its database/Photos.sqlite is not a database of Photos")
+
+
+def _damaged(library: Path, error: sqlite3.Error) -> LibraryError:
+    return LibraryError(
+        library,
+        f"its database is damaged ({error})",
+        next_step="Photos can repair it: hold Option and Command while opening Photos.",
+    )
 
 
 def _model_version(copied: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import stat
@@ -28,6 +29,7 @@ from skicyclerun.errors import (
     OriginalMissing,
     PhotoGone,
     PhotoUnreadable,
+    SkicyclerunError,
     SourceError,
     SourceStopped,
 )
@@ -45,6 +47,10 @@ from skicyclerun.sources.photos_database import Asset, LibraryLoader, PhotosData
 
 Missing = Literal["fail", "skip", "preview"]
 
+log = logging.getLogger(__name__)
+
+_NO_ORIGINAL: Final = "has no original here (iCloud)"
+_NO_REFERRED: Final = "has no original here (the library refers to a file outside it, which is not there)"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_PERSON: Final = "_UNKNOWN_"
 """osxphotos' name for a face that nobody has named."""
@@ -128,17 +134,37 @@ class PhotosLibrary:
             asset = opened.database.asset(uuid)
             if asset is None:
                 continue
-            fingerprint = _fingerprint(asset, metadata_of(asset, opened.database))
+            try:
+                fingerprint = _fingerprint(asset, metadata_of(asset, opened.database))
+            except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
+                log.debug("%s: no fingerprint: %r", uuid, error)
+                fingerprint = ""
             main = Component.VIDEO if asset.ismovie else Component.STILL
             photos.append(Photo(uuid, asset.original_filename, main, fingerprint))
             if asset.live_photo and not asset.ismovie:
-                photos.append(Photo(uuid, asset.original_filename, Component.LIVE_MOVIE, fingerprint))
+                movie = f"{os.path.splitext(asset.original_filename)[0]}.mov"
+                photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
         return photos
 
     def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
         asset = opened.database.asset(photo.id)
         if asset is None or asset.intrash:
             raise PhotoGone(f"{photo.original_filename} is no longer in the library")
+        try:
+            path, rendering, note = self._find(opened, photo, asset)
+            _check_readable(photo, asset, path, opened.root)
+            return Fetched(Path(path), rendering, metadata_of(asset, opened.database), note)
+        except SkicyclerunError:
+            raise
+        except Exception as error:
+            # osxphotos has no common base for what it raises over rows it does not expect.
+            raise PhotoUnreadable(
+                f"what the library says about {photo.original_filename} cannot be understood"
+                f" ({type(error).__name__}: {error})"
+            ) from error
+
+    def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
+        """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
         if photo.component is Component.LIVE_MOVIE:
             path, rendering, absent = _live_movie(asset)
         else:
@@ -150,9 +176,8 @@ class PhotosLibrary:
         if path is None:
             if not os.path.isdir(opened.root):
                 raise SourceStopped(f"The library {self._path} is no longer there.")
-            raise OriginalMissing(f"{photo.original_filename}: {absent}")
-        _check_readable(photo, asset, path, opened.root)
-        return Fetched(Path(path), rendering, metadata_of(asset, opened.database), note)
+            raise OriginalMissing(f"{photo.original_filename} {absent}")
+        return path, rendering, note
 
 
 def nfc(text: str) -> str:
@@ -189,7 +214,7 @@ def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
     try:
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise OriginalMissing(f"{photo.original_filename} has no original here (iCloud)") from None
+        raise OriginalMissing(f"{photo.original_filename} {_NO_ORIGINAL}") from None
     except OSError as error:
         raise PhotoUnreadable(f"{photo.original_filename} cannot be read ({error.strerror})") from error
     try:
@@ -208,7 +233,7 @@ def _is_shown(asset: Asset) -> bool:
 
 def _current_version(asset: Asset, root: str) -> tuple[str | None, Rendering, str]:
     """Path, rendering and, without a path, what is absent: the edit if there is one, otherwise the original."""
-    absent = "the file it refers to is not there" if asset.isreference else "has no original here (iCloud)"
+    absent = _NO_REFERRED if asset.isreference else _NO_ORIGINAL
     if not asset.hasadjustments:
         return asset.path, Rendering.ORIGINAL, absent
     if edited := asset.path_edited or _find_render(asset, root):
@@ -216,7 +241,7 @@ def _current_version(asset: Asset, root: str) -> tuple[str | None, Rendering, st
     if asset.ismovie and (asset.slow_mo or asset.adjustment_type == _SLOW_MOTION):
         return asset.path, Rendering.ORIGINAL, absent
     # The original would not be what the person sees in Photos.
-    return None, Rendering.EDITED, "its edited version is not here (iCloud)"
+    return None, Rendering.EDITED, "has no edited version here (iCloud)"
 
 
 def _find_render(asset: Asset, root: str) -> str | None:
@@ -233,7 +258,7 @@ def _live_movie(asset: Asset) -> tuple[str | None, Rendering, str]:
     if asset.hasadjustments and (edited := asset.path_edited_live_photo):
         return str(edited), Rendering.EDITED, ""
     path = asset.path_live_photo
-    return str(path) if path else None, Rendering.ORIGINAL, "its Live Photo movie is not here (iCloud)"
+    return str(path) if path else None, Rendering.ORIGINAL, "has no Live Photo movie here (iCloud)"
 
 
 def _largest_rendering(asset: Asset, component: Component) -> tuple[str | None, str]:
