@@ -438,6 +438,7 @@ def test_an_update_equals_the_plain_idea_of_a_merge(
         b"\x00" * 1000,
         b'{\n  "/a": 1,\n  "/b": }\n}',
         b'{\n  "/a": [\n  "x", 1\n}',
+        b'{\n  "/a": 1 \n  "/b": 2\n}',
         b'{"/deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"/deep": ' + b'{"a":' * 100_000,
     ],
@@ -485,11 +486,22 @@ def test_a_catalog_with_a_byte_order_mark_and_odd_blanks_is_sound(catalog: Path)
     assert contents(catalog)["/a"] == 3
 
 
-def test_a_text_that_looks_like_our_layout_is_not_mistaken_for_it(catalog: Path) -> None:
-    inner = '{\n  "/a": {\n  "/b": {},\n  "/c": 1\n},\n  "/d": [\n  "x",\n  "y": 2\n]}'.replace('"y": 2', '"y"')
-    write(catalog, inner)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n  "/a": {\n  "/b": {},\n  "/c": 1\n},\n  "/d": [\n  "x",\n  "y"\n]}',
+        '{\n  "/a": 1, "/b": 2,\n  "/c": 3\n}',
+        '{\n  "/a": {\n  "/b": 1,\n  "/c": 1\n}\n}',
+        '{\n  "/a": 1,\n  "/a": 2\n}',
+        '{\r\n  "/a": 1,\r\n  "/b": 2\r\n}',
+    ],
+)
+def test_a_text_that_looks_like_our_layout_is_not_mistaken_for_it(catalog: Path, text: str) -> None:
+    write(catalog, text)
 
-    assert dict(read_catalog(catalog).entries) == json.loads(inner)
+    assert dict(read_catalog(catalog).entries) == json.loads(text)
+    update_catalog(catalog, [record(1)], now=NOW)
+    assert contents(catalog) == json.loads(text) | {record(1).file_path: entry_of(record(1))}
 
 
 def test_a_pipe_a_folder_or_a_link_in_the_place_of_the_catalog_is_no_trap(catalog: Path, tmp_path: Path) -> None:
@@ -523,11 +535,11 @@ def test_a_link_in_a_circle_is_set_aside(catalog: Path) -> None:
 
 def test_the_mode_of_the_file_is_kept(catalog: Path) -> None:
     write(catalog, "{}")
-    catalog.chmod(0o640)
+    catalog.chmod(0o660)
 
     update_catalog(catalog, [record(1)], now=NOW)
 
-    assert stat.S_IMODE(catalog.stat().st_mode) == 0o640
+    assert stat.S_IMODE(catalog.stat().st_mode) == 0o660
 
 
 def test_leftovers_of_a_killed_update_are_removed_and_nothing_else(catalog: Path) -> None:

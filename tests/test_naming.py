@@ -77,6 +77,15 @@ def test_the_normalisation_of_a_title_does_not_matter(title: str) -> None:
     assert folder_name(unicodedata.normalize("NFD", title)) == folder_name(unicodedata.normalize("NFC", title))
 
 
+@given(st.text("a\u0301\u0323\u0345\u03b1\u1fb3\u1fb4\u0399\u200d\u00df", max_size=8))
+def test_names_collide_in_any_normalisation_and_case(name: str) -> None:
+    key = collision_key(name)
+
+    for form in ("NFC", "NFD"):
+        assert collision_key(unicodedata.normalize(form, name)) == key
+        assert collision_key(unicodedata.normalize(form, unicodedata.normalize("NFD", name).casefold())) == key
+
+
 def test_long_titles_that_begin_alike_stay_apart() -> None:
     first, second = folder_name("a" * 300 + "1"), folder_name("a" * 300 + "2")
 

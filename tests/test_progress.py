@@ -193,6 +193,19 @@ def test_the_live_display_says_album_photo_rate_and_time_left(clock: Clock) -> N
     assert "21 of 84 photos · 32 s left · 2.0 photos/s · 6.0 MB/s" in text
 
 
+def test_nothing_is_drawn_before_there_is_something_to_show() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    with RichDisplay(stream, console=console) as display:
+        display.handle(RunStarted(7, 5, 84, "library"))
+        display.handle(Notice("One album is empty."))
+        assert stream.getvalue() == "Run 7: 5 albums, 84 photos from library\nOne album is empty.\n"
+        display.handle(AlbumStarted(2, 5, "Summer", 42))
+        assert "\x1b[?25l" in stream.getvalue()
+        display.handle(RunFinished(5, 0, 0, 84, 1.0))
+        assert "\x1b[?25h" in stream.getvalue()
+
+
 def test_photos_that_were_there_already_do_not_brighten_the_estimate(clock: Clock) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with RichDisplay(io.StringIO(), console=console, clock=clock) as display:
@@ -229,7 +242,6 @@ def test_the_archive_has_its_own_phases_and_rate(clock: Clock) -> None:
 def test_the_live_area_never_grows_whatever_a_title_holds(width: int, text: str) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=10, color_system=None)
     display = RichDisplay(io.StringIO(), console=console)
-    display.close()
     for event in (AlbumStarted(1, 2, text, 2), photo(1, 2, name=text), ArchiveProgress("writing", 1, 2, text)):
         display._take(event)
         lines = console.render_lines(display._render(), pad=False)

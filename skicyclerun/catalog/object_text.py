@@ -76,9 +76,7 @@ class ObjectText(Mapping[str, Any]):
                 return False
             if len(member) != 1:
                 return False
-            key = next(iter(member))
-            spans.pop(key, None)
-            spans[key] = (start, end)
+            spans[next(iter(member))] = (start, end)
         self._spans = spans
         return True
 
@@ -90,7 +88,6 @@ class ObjectText(Mapping[str, Any]):
             for key, value in _skim(text):
                 start = len(joined)
                 joined += f"{json.dumps(key)}: {value}".encode()
-                self._spans.pop(key, None)
                 self._spans[key] = (start, len(joined))
         except RecursionError as error:
             raise ValueError("nested too deep") from error

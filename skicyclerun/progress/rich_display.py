@@ -36,7 +36,9 @@ _STYLES: Final = {"info": "", "warning": "yellow", "error": "bold red"}
 class RichDisplay:
     """A `Renderer` on a terminal: album n of m, photo n of m, rate, time left, and the archiver's phases.
 
-    All text is passed as `Text`, never as markup, and made safe for a terminal. `NO_COLOR` is honoured by rich.
+    Nothing is drawn and the cursor stays as it is until an album or the archiver begins, so that questions can be
+    asked before. All text is passed as `Text`, never as markup, and made safe for a terminal. `NO_COLOR` is honoured
+    by rich.
     """
 
     def __init__(
@@ -65,11 +67,14 @@ class RichDisplay:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
-        self._live.start()
 
     def handle(self, event: ProgressEvent) -> None:
         with self._lock:
             above = self._take(event)
+        if isinstance(event, AlbumStarted | ArchiveProgress):
+            self._live.start()  # does nothing where it has started
+        elif isinstance(event, RunFinished):
+            self._live.stop()
         for line in above:
             self._console.print(line, overflow="fold")
 
