@@ -212,11 +212,11 @@ def _members(entries: Iterable[Any], folders: Mapping[str, str]) -> Iterator[Mem
             size=_number(entry, "size"),
             mtime_ns=_number(entry, "mtime_ns"),
             mode=_number(entry, "mode"),
-            sha256=entry.get("sha256", ""),
-            catalog_sha256=entry.get("catalog_sha256"),
+            sha256=_text(entry, "sha256") if "sha256" in entry else "",
+            catalog_sha256=_text(entry, "catalog_sha256") if "catalog_sha256" in entry else None,
             path_bytes=None if raw is None else bytes.fromhex(raw),
-            inode=entry.get("inode", 0),
-            ctime_ns=entry.get("ctime_ns", 0),
+            inode=_number(entry, "inode") if "inode" in entry else 0,
+            ctime_ns=_number(entry, "ctime_ns") if "ctime_ns" in entry else 0,
         )
         check_member_path(member.path)
         check_member_path(member.disk_path)
