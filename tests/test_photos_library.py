@@ -24,7 +24,7 @@ from PIL import Image
 
 from skicyclerun.errors import LibraryError, OriginalMissing, PhotoUnreadable, SourceError, SourceStopped
 from skicyclerun.models import Component, Fetched, Photo, Rendering
-from skicyclerun.sources import photos_database
+from skicyclerun.sources import photos_bundle, photos_database
 from skicyclerun.sources.photos_database import Abandoned, LibraryLoader, PhotosDatabase, altitude_and_heading
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, jpeg_size
 from tests.shared_libraries import (
@@ -450,7 +450,7 @@ async def test_a_checkpoint_during_the_copy_makes_it_be_taken_again(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[str] = []
-    copy = photos_database._copy
+    copy = photos_bundle._copy
 
     def copy_and_checkpoint(source: Path, target: Path, check: Callable[..., None]) -> None:
         copy(source, target, check)
@@ -458,7 +458,7 @@ async def test_a_checkpoint_during_the_copy_makes_it_be_taken_again(
         if len(copied) == 1:
             edit_database(library, "UPDATE ZGENERICALBUM SET ZTITLE = 'Renamed meanwhile' WHERE ZTITLE = 'Raw'")
 
-    monkeypatch.setattr(photos_database, "_copy", copy_and_checkpoint)
+    monkeypatch.setattr(photos_bundle, "_copy", copy_and_checkpoint)
     source = PhotosLibrary(library)
     await source.open()
     assert "Renamed meanwhile" in [album.title for album in await source.albums()]
@@ -470,7 +470,7 @@ async def test_a_library_that_never_rests_is_given_up_with_a_sentence(
     library: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr(photos_database, "_moment", lambda *_: (next(ticks), 0, b""))
+    monkeypatch.setattr(photos_bundle, "_moment", lambda *_: (next(ticks), 0, b""))
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     with pytest.raises(LibraryError, match="Photos is writing to it without a pause"):
         await PhotosLibrary(library).open()
@@ -629,7 +629,7 @@ async def test_a_full_temporary_disk_is_said(library: Path, temporary: Path, mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(photos_database, "_copy", full)
+    monkeypatch.setattr(photos_bundle, "_copy", full)
     error = await refused(library)
     assert f"does not fit into {temporary}" in str(error)
     assert "TMPDIR" in error.next_step

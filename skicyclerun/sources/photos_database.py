@@ -1,27 +1,18 @@
-"""Reads the database of a `.photoslibrary` through osxphotos, from a copy, quietly.
+"""The database of a Photos library, read through osxphotos, from a copy, quietly.
 
-Opening `Photos.sqlite` where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
-for a read-only connection (https://sqlite.org/wal.html#read_only_databases). So the database and its WAL are copied
-to a temporary folder and osxphotos is pointed at the copy (`PhotosDB(dbfile=copy, library_path=library)`); the `-shm`
-is left behind, SQLite builds a new one. Photos may be open meanwhile: a copy that a checkpoint ran into is taken again.
-
+osxphotos is pointed at the copy (`PhotosDB(dbfile=copy, library_path=library)`), which it may open as it likes.
 This is also the one boundary at which osxphotos' and SQLite's exceptions are translated into ours.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import plistlib
 import shutil
 import sqlite3
-import stat
 import struct
-import sys
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -29,14 +20,10 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from skicyclerun.errors import LibraryError, SkicyclerunError
+from skicyclerun.sources.photos_bundle import check_is_library, copy_database
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_FULL_DISK_ACCESS: Final = (
-    "Allow your terminal under System Settings → Privacy & Security → Full Disk Access, then open a new one."
-)
-_CHECK_PERMISSIONS: Final = "Check the permissions of the library and of the folders above it."
 
 #: What an export never asks for. osxphotos reads it for every photo of the library; leaving it out makes loading
 #: several times faster and smaller. Methods of PhotosDB in osxphotos 0.75 to 0.77; one that is renamed is merely read.
@@ -52,11 +39,6 @@ _NOT_NEEDED: Final = (
 
 #: Indexes of PhotosDB over all photos that nothing here looks into.
 _LARGE: Final = ("_db_signatures", "_dbalbums_album", "_dbalbums_uuid", "_dbfaces_pk", "_dbkeywords_keyword")
-
-_COPY_ATTEMPTS: Final = 6
-_BLOCK: Final = 8 << 20
-_NO_COPY_FILE_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
-_WAL_HEADER: Final = 32
 
 
 class Asset(Protocol):
@@ -85,7 +67,6 @@ class Asset(Protocol):
     isreference: bool
     live_photo: bool
     slow_mo: bool
-    has_raw: bool
     hasadjustments: bool
     adjustment_type: int | None
     burst: bool
@@ -120,7 +101,7 @@ class _Forward(logging.Handler):
 class PhotosDatabase:
     """An opened library: osxphotos' view of a private copy of its database, and what osxphotos does not read.
 
-    Made by `load`; `close` removes the copy. Reading from several threads at once is safe.
+    Made by `LibraryLoader`; `close` removes the copy. Reading from several threads at once is safe.
     """
 
     def __init__(self, photosdb: Any, directory: Path) -> None:
@@ -246,63 +227,9 @@ class LibraryLoader(Generic[T]):
             raise Abandoned
 
 
-def check_is_library(library: Path) -> None:
-    """Say what is wrong with a path that is not a readable library of Photos 5 (macOS 10.15) or later.
-
-    Raises LibraryError.
-    """
-    try:
-        status = library.stat()
-    except FileNotFoundError:
-        raise LibraryError(
-            library, "there is no such library", next_step="Check --library, or `export.library`."
-        ) from None
-    except OSError as error:
-        raise unreadable(library, error) from error
-    if library.name == "Photos.sqlite" and library.parent.name == "database":
-        bundle = library.parent.parent
-        raise LibraryError(
-            library, "that is the database inside a library", next_step=f"Name the library itself: --library {bundle}"
-        )
-    if not stat.S_ISDIR(status.st_mode):
-        raise LibraryError(library, "that is a file; a Photos library is a folder whose name ends in .photoslibrary")
-    try:
-        names = {entry.name for entry in os.scandir(library)}
-        inside = {entry.name for entry in os.scandir(library / "database")} if "database" in names else set()
-        if "Photos.sqlite" in inside:
-            with open(library / "database" / "Photos.sqlite", "rb"):
-                pass
-            if "originals" in names:
-                with os.scandir(library / "originals"):
-                    pass
-            return
-    except OSError as error:
-        raise unreadable(library, error) from error
-    if inside & {"photos.db", "Library.apdb"} or library.suffix == ".aplibrary" or "AlbumData.xml" in names:
-        kind = "an iPhoto or Aperture library" if "AlbumData.xml" in names or "Library.apdb" in inside else "a library"
-        raise LibraryError(
-            library,
-            f"{kind} of Photos 4 (macOS 10.14) or earlier, which has no database/Photos.sqlite",
-            next_step="Open it once in Photos on macOS 10.15 or later, which upgrades it, then run this again.",
-        )
-    raise LibraryError(
-        library,
-        "that is no Photos library: it has no database/Photos.sqlite",
-        next_step="Name a folder that ends in .photoslibrary, or use --source folder for a plain tree of photos.",
-    )
-
-
-def unreadable(library: Path, error: OSError) -> LibraryError:
-    """The LibraryError for a library that the system does not let us read."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        next_step = _FULL_DISK_ACCESS if sys.platform == "darwin" else _CHECK_PERMISSIONS
-        return LibraryError(library, f"it cannot be read ({error.strerror})", next_step=next_step)
-    return LibraryError(library, f"it cannot be read ({error.strerror or error})")
-
-
 def _load(library: Path, directory: Path, check: Callable[..., None]) -> PhotosDatabase:
     check_is_library(library)
-    copied = _copy_database(library, directory, check)
+    copied = copy_database(library, directory, check)
     _check_sqlite(library, copied)
     photosdb: Any = None
     try:
@@ -314,6 +241,12 @@ def _load(library: Path, directory: Path, check: Callable[..., None]) -> PhotosD
         _release(photosdb)
         if isinstance(error, SkicyclerunError | Abandoned | MemoryError) or not isinstance(error, Exception):
             raise
+        if isinstance(error, ImportError):
+            raise LibraryError(
+                library,
+                f"osxphotos, which reads it, cannot be loaded ({error})",
+                next_step="Install skicyclerun anew, or its dependency alone: `pip install --upgrade osxphotos`.",
+            ) from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise _damaged(library, error) from error
         # Whatever osxphotos trips over (it has no common base for what it raises) is a schema it does not know.
@@ -351,68 +284,6 @@ def _release(photosdb: Any) -> None:
         held["_db_connection"] = None
     if (temporary := held.get("_tempdir")) is not None:
         temporary.cleanup()
-
-
-def _copy_database(library: Path, directory: Path, check: Callable[..., None]) -> Path:
-    """Copy Photos.sqlite and its WAL as of one moment. Raises LibraryError."""
-    source = library / "database" / "Photos.sqlite"
-    wal = source.with_name("Photos.sqlite-wal")
-    target = directory / source.name
-    try:
-        for attempt in range(_COPY_ATTEMPTS):
-            if attempt:
-                time.sleep(0.1 * 2**attempt)
-            before = _moment(source, wal)
-            _copy(source, target, check)
-            target_wal = directory / wal.name
-            target_wal.unlink(missing_ok=True)
-            if wal.exists():
-                _copy(wal, target_wal, check)
-            # The database file changes only when a checkpoint moves pages into it out of the WAL, and a WAL that
-            # starts over gets a new header. With both unchanged the copies belong together: pages appended to the
-            # WAL meanwhile are whole transactions, or a torn one that SQLite ignores by its checksum.
-            if _moment(source, wal) == before:
-                return target
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            size = f"{os.path.getsize(source) / 1e6:.0f} MB"
-            raise LibraryError(
-                library,
-                f"its database ({size}) does not fit into {directory.parent}, where it is copied",
-                next_step="Free some space, or set TMPDIR to a folder on a larger disk.",
-            ) from error
-        raise unreadable(library, error) from error
-    raise LibraryError(
-        library,
-        "Photos is writing to it without a pause",
-        next_step="Quit Photos, or wait a little, and run this again.",
-    )
-
-
-def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
-    status = source.stat()
-    try:
-        with open(wal, "rb") as stream:
-            header = stream.read(_WAL_HEADER)
-    except FileNotFoundError:
-        header = b""
-    return status.st_size, status.st_mtime_ns, header
-
-
-def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
-    """Copy a file block by block, inside the kernel where it can (shared blocks on Btrfs, XFS and NFS)."""
-    with open(source, "rb", buffering=0) as reader, open(target, "wb") as writer:
-        if sys.platform == "linux":
-            try:
-                while os.copy_file_range(reader.fileno(), writer.fileno(), _BLOCK):
-                    check()
-            except OSError as error:
-                if error.errno not in _NO_COPY_FILE_RANGE:
-                    raise
-        # From where the kernel stopped: at the start if it could not, at the end if it could.
-        while block := reader.read(_BLOCK):
-            check()
-            writer.write(block)
 
 
 def _check_sqlite(library: Path, copied: Path) -> None:

@@ -1,0 +1,146 @@
+"""The files of a `.photoslibrary`: whether they are one that can be read, and a copy of the database among them.
+
+Opening `Photos.sqlite` where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
+for a read-only connection (https://sqlite.org/wal.html#read_only_databases). So the database and its WAL are copied;
+the `-shm` is left behind, SQLite builds a new one. Photos may be open meanwhile: a copy that a checkpoint ran into is
+taken again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from skicyclerun.errors import LibraryError
+
+_FULL_DISK_ACCESS: Final = (
+    "Allow your terminal under System Settings → Privacy & Security → Full Disk Access, then open a new one."
+)
+_CHECK_PERMISSIONS: Final = "Check the permissions of the library and of the folders above it."
+
+_COPY_ATTEMPTS: Final = 6
+_BLOCK: Final = 8 << 20
+_NO_COPY_FILE_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_WAL_HEADER: Final = 32
+
+
+def check_is_library(library: Path) -> None:
+    """Say what is wrong with a path that is not a readable library of Photos 5 (macOS 10.15) or later.
+
+    Raises LibraryError.
+    """
+    try:
+        status = library.stat()
+    except FileNotFoundError:
+        raise LibraryError(
+            library, "there is no such library", next_step="Check --library, or `export.library`."
+        ) from None
+    except OSError as error:
+        raise unreadable(library, error) from error
+    if library.name == "Photos.sqlite" and library.parent.name == "database":
+        bundle = library.parent.parent
+        raise LibraryError(
+            library, "that is the database inside a library", next_step=f"Name the library itself: --library {bundle}"
+        )
+    if not stat.S_ISDIR(status.st_mode):
+        raise LibraryError(library, "that is a file; a Photos library is a folder whose name ends in .photoslibrary")
+    try:
+        names = {entry.name for entry in os.scandir(library)}
+        inside = {entry.name for entry in os.scandir(library / "database")} if "database" in names else set()
+        if "Photos.sqlite" in inside:
+            with open(library / "database" / "Photos.sqlite", "rb"):
+                pass
+            if "originals" in names:
+                with os.scandir(library / "originals"):
+                    pass
+            return
+    except OSError as error:
+        raise unreadable(library, error) from error
+    if inside & {"photos.db", "Library.apdb"} or library.suffix == ".aplibrary" or "AlbumData.xml" in names:
+        kind = "an iPhoto or Aperture library" if "AlbumData.xml" in names or "Library.apdb" in inside else "a library"
+        raise LibraryError(
+            library,
+            f"{kind} of Photos 4 (macOS 10.14) or earlier, which has no database/Photos.sqlite",
+            next_step="Open it once in Photos on macOS 10.15 or later, which upgrades it, then run this again.",
+        )
+    raise LibraryError(
+        library,
+        "that is no Photos library: it has no database/Photos.sqlite",
+        next_step="Name a folder that ends in .photoslibrary, or use --source folder for a plain tree of photos.",
+    )
+
+
+def unreadable(library: Path, error: OSError) -> LibraryError:
+    """The LibraryError for a library that the system does not let us read."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        next_step = _FULL_DISK_ACCESS if sys.platform == "darwin" else _CHECK_PERMISSIONS
+        return LibraryError(library, f"it cannot be read ({error.strerror})", next_step=next_step)
+    return LibraryError(library, f"it cannot be read ({error.strerror or error})")
+
+
+def copy_database(library: Path, directory: Path, check: Callable[..., None]) -> Path:
+    """Copy Photos.sqlite and its WAL as of one moment. Raises LibraryError."""
+    source = library / "database" / "Photos.sqlite"
+    wal = source.with_name("Photos.sqlite-wal")
+    target = directory / source.name
+    try:
+        for attempt in range(_COPY_ATTEMPTS):
+            if attempt:
+                time.sleep(0.1 * 2**attempt)
+            before = _moment(source, wal)
+            _copy(source, target, check)
+            target_wal = directory / wal.name
+            target_wal.unlink(missing_ok=True)
+            if wal.exists():
+                _copy(wal, target_wal, check)
+            # The database file changes only when a checkpoint moves pages into it out of the WAL, and a WAL that
+            # starts over gets a new header. With both unchanged the copies belong together: pages appended to the
+            # WAL meanwhile are whole transactions, or a torn one that SQLite ignores by its checksum.
+            if _moment(source, wal) == before:
+                return target
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            size = f"{os.path.getsize(source) / 1e6:.0f} MB"
+            raise LibraryError(
+                library,
+                f"its database ({size}) does not fit into {directory.parent}, where it is copied",
+                next_step="Free some space, or set TMPDIR to a folder on a larger disk.",
+            ) from error
+        raise unreadable(library, error) from error
+    raise LibraryError(
+        library,
+        "Photos is writing to it without a pause",
+        next_step="Quit Photos, or wait a little, and run this again.",
+    )
+
+
+def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
+    status = source.stat()
+    try:
+        with open(wal, "rb") as stream:
+            header = stream.read(_WAL_HEADER)
+    except FileNotFoundError:
+        header = b""
+    return status.st_size, status.st_mtime_ns, header
+
+
+def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
+    """Copy a file block by block, inside the kernel where it can (shared blocks on Btrfs, XFS and NFS)."""
+    with open(source, "rb", buffering=0) as reader, open(target, "wb") as writer:
+        if sys.platform == "linux":
+            try:
+                while os.copy_file_range(reader.fileno(), writer.fileno(), _BLOCK):
+                    check()
+            except OSError as error:
+                if error.errno not in _NO_COPY_FILE_RANGE:
+                    raise
+        # From where the kernel stopped: at the start if it could not, at the end if it could.
+        while block := reader.read(_BLOCK):
+            check()
+            writer.write(block)
