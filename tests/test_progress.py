@@ -237,6 +237,20 @@ def test_the_archive_has_its_own_phases_and_rate(clock: Clock) -> None:
     assert "left" in text
 
 
+def test_the_rate_of_the_archive_is_not_taken_for_that_of_the_export(clock: Clock) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with RichDisplay(io.StringIO(), console=console, clock=clock) as display:
+        clock.now += 1.0
+        display.handle(ArchiveProgress("writing", 9_000_000_000, 9_000_000_000))
+        display.handle(AlbumStarted(1, 1, "Summer", 42))
+        clock.now += 1.0
+        display.handle(photo(1))
+        with console.capture() as capture:
+            console.print(display._render())
+
+    assert "1.0 photos/s · 3.0 MB/s" in capture.get()
+
+
 @pytest.mark.parametrize("width", [8, 20, 40, 200])
 @given(text=st.text(st.characters(exclude_categories=()), max_size=40))
 def test_the_live_area_never_grows_whatever_a_title_holds(width: int, text: str) -> None:

@@ -55,8 +55,7 @@ class RichDisplay:
         self._troubled = 0
         self._named = 0
         self._archive: ArchiveProgress | None = None
-        self._photo_rate = Rate(clock=clock)
-        self._byte_rate = Rate(clock=clock)
+        self._start_rates()
         # Standard output is for data: what others print there goes there, not through this display.
         self._live = Live(
             console=self._console,
@@ -94,12 +93,14 @@ class RichDisplay:
         match event:
             case RunStarted():
                 self._photos = event.photos
-                self._photo_rate, self._byte_rate = Rate(clock=self._clock), Rate(clock=self._clock)
+                self._start_rates()
                 photos = f", {counted(event.photos, 'photo')}" if event.photos is not None else ""
                 return [
                     Text(f"Run {event.run_id}: {counted(event.albums, 'album')}{photos} from {printable(event.source)}")
                 ]
             case AlbumStarted():
+                if self._archive is not None:
+                    self._start_rates()
                 self._album, self._album_done, self._named, self._archive = event, 0, 0, None
             case PhotoFinished():
                 return self._take_photo(event)
@@ -125,6 +126,9 @@ class RichDisplay:
             case _:
                 assert_never(event)
         return []
+
+    def _start_rates(self) -> None:
+        self._photo_rate, self._byte_rate = Rate(clock=self._clock), Rate(clock=self._clock)
 
     def _take_photo(self, event: PhotoFinished) -> list[Text]:
         self._album_done = max(self._album_done, event.number)
