@@ -1,0 +1,335 @@
+"""Emptying folders after an archive was proved, and what a crash at any named point leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skicyclerun.archive.beneath import Beneath
+from skicyclerun.archive.clean import clean_folders, leftovers, move_aside, put_back, remove_moved
+from skicyclerun.archive.plan import ArchivedFolder
+from skicyclerun.archive.prove import verify_archive
+from skicyclerun.archive.publish import archive_paths
+from skicyclerun.archive.restore import restore_archive
+from skicyclerun.errors import ArchiveError
+from skicyclerun.fault_points import FAULT_POINTS
+from tests.archive_trees import STAMP, archive_outputs, folders_of, make_outputs, put_away, read_tree
+
+POINTS = (
+    "archive.first_member_written",
+    "archive.first_member_written:4",
+    "archive.written",
+    "archive.proved",
+    "archive.renamed",
+    "clean.first_moved",
+    "clean.first_moved:2",
+    "clean.moved",
+    "clean.recreated",
+    "clean.removed",
+)
+
+
+def test_folders_are_emptied_and_made_anew_as_they_were(tmp_path: Path) -> None:
+    files = make_outputs(tmp_path)
+    os.chmod(tmp_path / "albums", 0o750)
+    proved = archive_outputs(tmp_path)
+    report = clean_folders(folders_of(tmp_path), proved.manifest)
+
+    assert report.removed_files == len(files)
+    assert report.removed_bytes == sum(map(len, files.values()))
+    assert (report.kept, report.stuck) == ([], [])
+    for folder in folders_of(tmp_path):
+        assert os.listdir(folder.path) == []
+    assert stat.S_IMODE((tmp_path / "albums").stat().st_mode) == 0o750
+    assert sorted(os.listdir(tmp_path)) == ["albums", "archive", "lora_processed", "metadata"]
+    assert clean_folders(folders_of(tmp_path), proved.manifest).removed_files == 0
+
+
+def test_a_file_added_since_the_archive_stays_in_place(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    added = tmp_path / "albums/Alps/new.jpg"
+    added.write_bytes(b"new")
+    other = tmp_path / "albums/New album/new.jpg"
+    other.parent.mkdir()
+    other.write_bytes(b"new too")
+    os.symlink("nowhere", tmp_path / "metadata/link")
+    report = clean_folders(folders_of(tmp_path), proved.manifest)
+    assert sorted(report.kept) == [added, other, tmp_path / "metadata/link"]
+    assert added.read_bytes() == b"new"
+    assert os.listdir(tmp_path / "albums/Alps") == ["new.jpg"]
+
+
+def test_a_file_changed_since_the_archive_stays_even_if_size_and_time_are_the_same(tmp_path: Path) -> None:
+    files = make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    changed = tmp_path / "albums/Alps/IMG_2.jpg"
+    new = bytes(reversed(files["albums/Alps/IMG_2.jpg"]))
+    changed.write_bytes(new)
+    os.utime(changed, ns=(1_600_000_000_123_456_789, 1_600_000_000_123_456_789))
+    report = clean_folders(folders_of(tmp_path), proved.manifest)
+    assert report.kept == [changed]
+    assert changed.read_bytes() == new
+
+
+def test_a_file_of_the_same_bytes_goes_whatever_its_time(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    os.utime(tmp_path / "albums/Alps/IMG_1.jpg")
+    copy = tmp_path / "copy"
+    shutil.copy(tmp_path / "albums/Alps/IMG_2.jpg", copy)
+    os.replace(copy, tmp_path / "albums/Alps/IMG_2.jpg")
+    assert clean_folders(folders_of(tmp_path), proved.manifest).kept == []
+    assert os.listdir(tmp_path / "albums") == []
+
+
+def test_a_file_exchanged_for_a_link_is_kept_and_the_link_not_followed(tmp_path: Path) -> None:
+    files = make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    photo = tmp_path / "albums/Alps/IMG_1.jpg"
+    elsewhere = tmp_path / "elsewhere.jpg"
+    os.rename(photo, elsewhere)
+    os.symlink(elsewhere, photo)
+    assert clean_folders(folders_of(tmp_path), proved.manifest).kept == [photo]
+    assert elsewhere.read_bytes() == files["albums/Alps/IMG_1.jpg"]
+
+
+def test_a_linked_album_is_unlinked_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.jpg").write_bytes(b"mine")
+    os.symlink(elsewhere, tmp_path / "albums/linked")
+    proved = archive_outputs(tmp_path)
+    assert clean_folders(folders_of(tmp_path), proved.manifest).kept == []
+    assert (elsewhere / "mine.jpg").read_bytes() == b"mine"
+    assert os.listdir(tmp_path / "albums") == []
+
+
+def test_unfinished_work_and_finders_files_do_not_stay(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    (tmp_path / "albums/.DS_Store").write_bytes(b"finder")
+    (tmp_path / "albums/.skicyclerun-staging/deep").mkdir(parents=True)
+    (tmp_path / "albums/.skicyclerun-staging/deep/half.jpg").write_bytes(b"half")
+    assert clean_folders(folders_of(tmp_path), proved.manifest).kept == []
+    assert os.listdir(tmp_path / "albums") == []
+
+
+def test_a_folder_reached_through_a_link_is_emptied_where_it_is(tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    make_outputs(lib)
+    os.rename(lib / "albums", tmp_path / "big disk")
+    os.symlink(tmp_path / "big disk", lib / "albums")
+    proved = archive_outputs(lib)
+    (lib / "albums/new.jpg").write_bytes(b"new")
+    report = clean_folders(folders_of(lib), proved.manifest)
+    assert (lib / "albums").is_symlink()
+    assert os.listdir(tmp_path / "big disk") == ["new.jpg"]
+    assert report.kept == [lib / "albums/new.jpg"]
+
+
+@pytest.fixture
+def mounted_albums(tmp_path: Path) -> Iterator[Path]:
+    albums = tmp_path / "albums"
+    albums.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(albums)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let the tests mount a tmpfs")
+    yield tmp_path
+    subprocess.run(["umount", str(albums)], check=True)
+
+
+def test_a_mounted_folder_is_emptied_where_it_is(mounted_albums: Path) -> None:
+    make_outputs(mounted_albums)
+    proved = archive_outputs(mounted_albums)
+    clean_folders(folders_of(mounted_albums), proved.manifest)
+    assert os.listdir(mounted_albums / "albums") == []
+
+
+def test_a_folder_that_may_not_be_written_into_does_not_stop_cleaning(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    os.chmod(tmp_path / "albums/Alps", 0o555)
+    proved = archive_outputs(tmp_path)
+    assert clean_folders(folders_of(tmp_path), proved.manifest).stuck == []
+    assert os.listdir(tmp_path / "albums") == []
+
+
+def test_what_was_moved_aside_goes_back_when_the_archive_is_gone(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    before = read_tree(tmp_path)
+    folders = folders_of(tmp_path)
+    move_aside(folders, STAMP)
+    assert leftovers(folders)
+    (tmp_path / "albums/Alps").mkdir()
+    (tmp_path / "albums/Alps/IMG_1.jpg").write_bytes(b"written meanwhile")
+    shutil.rmtree(tmp_path / "metadata")
+    assert put_back(folders) == []
+    assert leftovers(folders) == []
+    after = read_tree(tmp_path)
+    assert after.pop("albums/Alps/IMG_1 (kept).jpg") == before["albums/Alps/IMG_1.jpg"]
+    assert after.pop("albums/Alps/IMG_1.jpg") == b"written meanwhile"
+    del before["albums/Alps/IMG_1.jpg"]
+    assert after == before
+    assert (tmp_path / "albums/Empty album").is_dir()
+
+
+def test_what_cannot_go_anywhere_is_named_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    moved = move_aside(folders_of(tmp_path), STAMP)
+    real = os.unlink
+
+    def locked(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if path == "IMG_1.jpg":
+            raise PermissionError(1, "locked")
+        real(path, dir_fd=dir_fd)
+
+    def unmovable(*_: object, **__: object) -> None:
+        raise PermissionError(1, "locked")
+
+    monkeypatch.setattr(os, "unlink", locked)
+    monkeypatch.setattr(os, "rename", unmovable)
+    report = remove_moved(moved, proved.manifest)
+    assert [path.name for path in report.stuck] == ["IMG_1.jpg"]
+    assert report.stuck[0].exists()
+    monkeypatch.undo()
+    assert clean_folders(folders_of(tmp_path), proved.manifest).stuck == []
+    assert leftovers(folders_of(tmp_path)) == []
+
+
+def test_a_folder_that_cannot_be_moved_is_an_error_and_keeps_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_outputs(tmp_path)
+    before = read_tree(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(ArchiveError, match="nothing was deleted"):
+        move_aside(folders_of(tmp_path), STAMP)
+    assert read_tree(tmp_path) == before
+
+
+def test_no_component_below_a_folder_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/file").touch()
+    os.symlink("real", tmp_path / "link")
+    with Beneath(tmp_path) as beneath:
+        assert beneath.stat(("real", "file")).st_size == 0
+        with pytest.raises(OSError, match="link"):
+            beneath.stat(("link", "file"))
+
+
+# ── crashes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _put_away(lib: Path, variable: str, point: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, variable: point, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "tests.archive_trees", str(lib)]
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+
+
+def _outputs(lib: Path) -> dict[str, bytes]:
+    """What is in the folders, those moved aside counting as the folders they will be put back to."""
+    found: dict[str, bytes] = {}
+    for folder in folders_of(lib):
+        for place in (folder.path, *leftovers([folder])):
+            found |= {f"{folder.name_in_zip}/{path}": data for path, data in read_tree(place).items()}
+    return found
+
+
+def _archived(lib: Path, scratch: Path) -> dict[str, bytes]:
+    """What is in archives that bear a proved archive's name; each of them must be whole."""
+    found: dict[str, bytes] = {}
+    for path in archive_paths(lib / "archive"):
+        examined = verify_archive(path)
+        assert examined.problems == ()
+        assert examined.seal is not None
+        assert examined.seal.proved is not None
+        shutil.rmtree(scratch, ignore_errors=True)
+        restore_archive(path, scratch)
+        found |= read_tree(scratch)
+    return found
+
+
+def _nothing_is_lost(lib: Path, files: dict[str, bytes], scratch: Path) -> None:
+    outputs, archived = _outputs(lib), _archived(lib, scratch)
+    for path, data in files.items():
+        assert outputs.get(path) == data or archived.get(path) == data, path
+
+
+def _everything_is_put_away(lib: Path, files: dict[str, bytes], scratch: Path) -> None:
+    assert put_away(lib) is not None
+    assert os.listdir(lib / "archive") == [f"pipeline_{STAMP}.zip"]
+    assert _archived(lib, scratch) == files
+    assert sorted(os.listdir(lib)) == ["albums", "archive", "lora_processed", "metadata"]
+    for folder in folders_of(lib):
+        assert os.listdir(folder.path) == []
+
+
+def test_every_fault_point_of_the_archive_is_visited() -> None:
+    mine = {point for point in FAULT_POINTS if point.startswith(("archive.", "clean."))}
+    # Those of the journal belong to the archiver's own tests.
+    journal = {point for point in mine if point.endswith(("committed", "job_created"))}
+    assert mine - journal == {point.partition(":")[0] for point in POINTS}
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point_nothing_is_lost_and_a_restart_finishes(tmp_path: Path, point: str) -> None:
+    lib, scratch = tmp_path / "lib", tmp_path / "scratch"
+    files = make_outputs(lib)
+    assert _put_away(lib, "SKICYCLERUN_FAULT", point).returncode == -9
+    _nothing_is_lost(lib, files, scratch)
+    _everything_is_put_away(lib, files, scratch)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", POINTS)
+def test_a_disk_that_fills_at_any_point_loses_nothing(tmp_path: Path, point: str) -> None:
+    lib, scratch = tmp_path / "lib", tmp_path / "scratch"
+    files = make_outputs(lib)
+    failed = _put_away(lib, "SKICYCLERUN_FAULT_ENOSPC", point)
+    assert failed.returncode == 1
+    if point in ("archive.first_member_written", "archive.written"):
+        assert "DiskFull" in failed.stderr
+        assert os.listdir(lib / "archive") == []
+        assert _outputs(lib) == files
+    _nothing_is_lost(lib, files, scratch)
+    _everything_is_put_away(lib, files, scratch)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", ["clean.first_moved", "clean.moved", "clean.recreated"])
+def test_killed_while_cleaning_and_the_archive_lost_everything_comes_back(tmp_path: Path, point: str) -> None:
+    files = make_outputs(tmp_path)
+    assert _put_away(tmp_path, "SKICYCLERUN_FAULT", point).returncode == -9
+    shutil.rmtree(tmp_path / "archive")
+    assert put_back(folders_of(tmp_path)) == []
+    assert read_tree(tmp_path) == files
+
+
+def test_both_names_of_an_archive_cut_off_between_link_and_unlink(tmp_path: Path) -> None:
+    files = make_outputs(tmp_path / "lib")
+    path = archive_outputs(tmp_path / "lib").path
+    os.link(path, path.with_name(path.name + ".partial"))
+    _everything_is_put_away(tmp_path / "lib", files, tmp_path / "scratch")
+
+
+def test_nothing_is_done_about_folders_that_are_not_there(tmp_path: Path) -> None:
+    folders = [ArchivedFolder("albums", tmp_path / "nowhere/albums")]
+    assert move_aside(folders, STAMP) == []
+    assert put_back(folders) == []
+    assert put_away(tmp_path) is None
+    assert os.listdir(tmp_path) == []
