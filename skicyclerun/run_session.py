@@ -1,19 +1,22 @@
-"""A run from its request to its report: lock, state, source, summary and confirmation, pipeline, report.
+"""A run from its request to its report: look ahead, ask, lock, pipeline, report.
 
-Everything that can be found wrong is found before the first thing is changed: settings, the lock, the state, the
-source, the albums asked for. Only then the person is asked, and only then the pipeline begins.
+Everything that can be found wrong is found before the first thing is changed: settings, whether another run is at
+work, the state (opened to read only), the source, the albums asked for. Then the person is asked. Only then the lock
+is taken, under which the state must still be what the plan was made from, and the pipeline begins.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,14 +24,22 @@ import anyio.to_thread
 from skicyclerun.actors.archiver import cleanup_in_words
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
-from skicyclerun.errors import Cancelled, InternalFault, NoState, SkicyclerunError, UnfinishedRun, UsageError
+from skicyclerun.errors import (
+    Cancelled,
+    InternalFault,
+    LockHeld,
+    NoState,
+    SkicyclerunError,
+    UnfinishedRun,
+    UsageError,
+)
 from skicyclerun.export_options import ExportOptions
 from skicyclerun.log_file import open_run_log
 from skicyclerun.models import Album, Component, ExportedFacts, Fetched
 from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.report import RunReport, build_report, size
-from skicyclerun.run_lock import RunLock
+from skicyclerun.run_lock import RunLock, current_holder
 from skicyclerun.settings import Settings, check_source_and_outputs
 from skicyclerun.shutdown import Shutdown, listen
 from skicyclerun.sources.album_selection import select_albums
@@ -64,6 +75,8 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
 
 
+_Answer = TypeVar("_Answer")
+
 #: Asked before anything is changed; False cancels.
 Confirm = Callable[[Plan], bool]
 #: Asked when a fresh run would give up an unfinished one: "resume", "fresh" or "cancel". None: nobody can be asked.
@@ -96,7 +109,7 @@ class RunOutcome:
 
 
 class RunSession:
-    """Carries out one request. `confirm` and `ask_unfinished` block and are called in a worker thread."""
+    """Carries out one request. `confirm` and `ask_unfinished` block; `renderer` hears nothing before their answer."""
 
     def __init__(
         self,
@@ -115,37 +128,60 @@ class RunSession:
         self._make = make or source_for
         self._shutdown = Shutdown()
         self._source: Source | None = None
+        self._seen: RunRow | None = None
+        """The newest run when the plan was made; under the lock it has to be the same still."""
 
     async def carry_out(self) -> RunOutcome:
         """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on."""
-        outcome: RunOutcome | None = None
-        async with anyio.create_task_group() as watching:
-            await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
-            outcome = await self._in_order()
-            watching.cancel_scope.cancel()
+        async with AsyncExitStack() as stack:
+            plan = await self._looked_ahead(stack)
+            if isinstance(plan, str):
+                return RunOutcome(None, plan)
+            confirm = self._confirm
+            if confirm is not None and not _asked(lambda: confirm(plan)):
+                raise Cancelled("Cancelled. Nothing was touched.")
+            if self._request.dry_run:
+                return RunOutcome(None, "Dry run: nothing was touched.")
+            outcome: RunOutcome | None = None
+            async with anyio.create_task_group() as watching:
+                await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
+                outcome = await self._locked(plan)
+                watching.cancel_scope.cancel()
         if outcome is None:
-            outcome = RunOutcome(None, "Stopped at once. What was exported before is kept.")
+            said = "Stopped at once. What was exported before is kept; `skicyclerun run --resume` carries on."
+            outcome = RunOutcome(None, said)
         if self._shutdown.exit_code is not None:
             outcome = RunOutcome(outcome.report, outcome.said, self._shutdown.exit_code, outcome.log_file)
         return outcome
 
-    async def _in_order(self) -> RunOutcome:
+    async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
+        """What would be done, with the source left open for it. Nothing is made, locked or written."""
+        settings = self._settings
+        check_stage_needs(settings, parse_stages(self._request.stages))
+        if holder := current_holder(_lock_file(settings)):
+            raise LockHeld(settings.lib_root, holder)
+        try:
+            reading = await Store.open_to_read(settings.paths.state_db)
+        except NoState:
+            if self._request.intent is not Intent.FRESH:
+                raise
+            return await self._planned_anew(None, stack)
+        async with reading as store:
+            self._seen = await runs.latest(store)
+            return await self._planned(store, stack)
+
+    async def _locked(self, plan: Plan) -> RunOutcome:
         request, settings = self._request, self._settings
-        if request.dry_run:
-            return await self._dry_run()
-        stages = parse_stages(request.stages)
-        check_stage_needs(settings, stages)
         started = datetime.now(UTC)
-        async with AsyncExitStack() as stack:
-            lock = RunLock(settings.lib_root, settings.paths.state_db.parent / "run.lock")
-            stack.enter_context(lock)
+        with ExitStack() as stack:
+            stack.enter_context(RunLock(settings.lib_root, _lock_file(settings)))
             log_path = settings.log_file(started.strftime("%Y%m%d_%H%M%S"))
             run_log = stack.enter_context(open_run_log(log_path, settings.logging.level))
             if run_log.problem:
                 self._say(run_log.problem)
             log.info("%s: %s", request.intent, " ".join(sys.argv[1:]))
             try:
-                return await self._logged(stack, run_log.path)
+                return await self._logged(plan, run_log.path)
             except BaseExceptionGroup as group:
                 error = unwrapped(group)
                 log.critical("the run ended early", exc_info=group)
@@ -159,37 +195,32 @@ class RunSession:
                 log.critical("a fault in skicyclerun itself", exc_info=error)
                 raise InternalFault(error, run_log.path or "") from error
 
-    async def _logged(self, stack: AsyncExitStack, log_path: Path | None) -> RunOutcome:
-        request, settings = self._request, self._settings
-        if request.intent is not Intent.FRESH and not settings.paths.state_db.is_file():
-            raise NoState(settings.paths.state_db)
-        store = await stack.enter_async_context(await Store.open(settings.paths.state_db))
-        plan = await self._planned(store, stack)
-        if isinstance(plan, str):
-            return RunOutcome(None, plan, log_file=log_path)
-        source = self._source
-        if self._confirm is not None and not await anyio.to_thread.run_sync(
-            self._confirm, plan, abandon_on_cancel=True
-        ):
-            raise Cancelled("Cancelled. Nothing was touched.")
-        if self._shutdown.draining:
-            raise Cancelled("Stopped before anything was begun. Nothing was touched.")
-        command = ConfigureRun(
-            intent=plan.intent,
-            settings=settings,
-            stages=plan.stages,
-            selection=request.selection,
-            abandon_unfinished=plan.gives_up is not None,
-            force_clean=request.force_clean,
-        )
-        render = await anyio.to_thread.run_sync(_load_renderer) if source is not None else _never
-        estimate = await _export_estimate(store, plan)
-        parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
-        result = await run_pipeline(command, parts)
-        if result.run is None:
-            return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
-        report = await build_report(store, result.run, settings.paths.apple_photos_export)
-        return RunOutcome(report, log_file=log_path)
+    async def _logged(self, plan: Plan, log_path: Path | None) -> RunOutcome:
+        request, settings, source = self._request, self._settings, self._source
+        async with await Store.open(settings.paths.state_db) as store:
+            if await runs.latest(store) != self._seen:
+                raise UsageError(
+                    "Another run began or ended here in the meantime. Nothing was touched.",
+                    next_step="Look with `skicyclerun status`, then type the command again.",
+                )
+            for note in plan.notes:
+                self._say(note)
+            command = ConfigureRun(
+                intent=plan.intent,
+                settings=settings,
+                stages=plan.stages,
+                selection=request.selection,
+                abandon_unfinished=plan.gives_up is not None,
+                force_clean=request.force_clean,
+            )
+            render = await anyio.to_thread.run_sync(_load_renderer) if source is not None else _never
+            estimate = await _export_estimate(store, plan)
+            parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
+            result = await run_pipeline(command, parts)
+            if result.run is None:
+                return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
+            report = await build_report(store, result.run, settings.paths.apple_photos_export)
+            return RunOutcome(report, log_file=log_path)
 
     async def _planned(self, store: Store, stack: AsyncExitStack) -> Plan | str:
         """What will happen, with the source open; or a sentence where there is nothing to do."""
@@ -221,7 +252,8 @@ class RunSession:
             elif self._ask_unfinished is None:
                 raise UnfinishedRun(latest.id, remaining)
             else:
-                answer = await anyio.to_thread.run_sync(self._ask_unfinished, latest, remaining, abandon_on_cancel=True)
+                ask_unfinished = self._ask_unfinished
+                answer = _asked(lambda: ask_unfinished(latest, remaining))
                 if answer == "resume":
                     return await self._planned_again(store, latest, Intent.RESUME, stack)
                 if answer != "fresh":
@@ -259,7 +291,6 @@ class RunSession:
             notes.append(
                 f"Run {run.id} keeps the export settings it was begun with; the changed ones apply to the next run."
             )
-            self._renderer.handle(Notice(notes[0], "warning"))
         return Plan(
             intent,
             self._settings,
@@ -297,29 +328,24 @@ class RunSession:
         self._source = source
         return source
 
-    async def _dry_run(self) -> RunOutcome:
-        """What a run would do. Nothing is made, locked or written."""
-        settings = self._settings
-        check_stage_needs(settings, parse_stages(self._request.stages))
-        async with AsyncExitStack() as stack:
-            try:
-                store = await stack.enter_async_context(await Store.open_to_read(settings.paths.state_db))
-            except NoState:
-                if self._request.intent is not Intent.FRESH:
-                    raise
-                store = None
-            if store is None:
-                plan: Plan | str = await self._planned_anew(None, stack)
-            else:
-                plan = await self._planned(store, stack)
-            if isinstance(plan, str):
-                return RunOutcome(None, plan)
-            if self._confirm is not None:
-                self._confirm(plan)
-            return RunOutcome(None, "Dry run: nothing was touched.")
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
+
+
+def _asked(question: Callable[[], _Answer]) -> _Answer:
+    """Ask on the event loop's own thread, with nothing else running, so that Ctrl-C ends the question at once.
+
+    In a worker thread it could not: a thread that waits for a key keeps the process from ending.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return question()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _lock_file(settings: Settings) -> Path:
+    return settings.paths.state_db.parent / "run.lock"
 
 
 def source_for(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> Source:

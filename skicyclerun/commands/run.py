@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import click
@@ -15,6 +17,7 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
+from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.report import RunReport, as_json, as_text, shown
 from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
 from skicyclerun.settings import Settings
@@ -130,7 +133,9 @@ def carry_out(request: RunRequest, *, yes: bool, verbose: bool, as_json_lines: b
     """Run the request with the terminal's questions and display; prints the report and returns the exit code."""
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asking = at_terminal and not yes and not request.dry_run
-    with choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines) as renderer:
+    with _LateRenderer(
+        lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
+    ) as renderer:
         session = RunSession(
             request,
             renderer=renderer,
@@ -139,6 +144,31 @@ def carry_out(request: RunRequest, *, yes: bool, verbose: bool, as_json_lines: b
         )
         outcome = anyio.run(session.carry_out)
     return _conclude(outcome, as_json_lines=as_json_lines)
+
+
+class _LateRenderer:
+    """Appears with the first event: a live display that is there earlier wipes the questions off the terminal."""
+
+    def __init__(self, make: Callable[[], Renderer]) -> None:
+        self._make = make
+        self._made: Renderer | None = None
+
+    def handle(self, event: ProgressEvent) -> None:
+        if self._made is None:
+            self._made = self._make()
+        self._made.handle(event)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
 
 
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
@@ -171,11 +201,13 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
             lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
     if plan.cleanup:
         lines.append(plan.cleanup)
+    lines += plan.notes
     return lines
 
 
 def _ask_unfinished(run: RunRow, remaining: int) -> str:
-    click.echo(f"Run {run.id} is unfinished{f': {remaining} albums still to do' if remaining else ''}.", err=True)
+    to_do = f": {remaining} album{'s' if remaining != 1 else ''} still to do" if remaining else ""
+    click.echo(f"Run {run.id} is unfinished{to_do}.", err=True)
     answer: str = click.prompt(
         "Carry on with it, begin afresh, or cancel?",
         type=click.Choice(["resume", "fresh", "cancel"]),

@@ -145,7 +145,8 @@ class Store:
                 continue
             store = cls(path, connection)
             try:
-                await store._check_version()
+                if await store._check_version() == 0:
+                    raise NoState(path)  # A stop came between making the file and its tables.
                 return store
             except sqlite3.OperationalError as failed:
                 await store.close()
