@@ -233,9 +233,12 @@ def _cells(album: AlbumReport) -> tuple[str, ...]:
 def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
     named = album.photos if report.with_photos else album.photos[:NAMED_PER_ALBUM]
     for photo in named:
-        what = shown(photo.photo.original_filename)
-        why = f": {shown(photo.reason)}" if photo.reason else f" → {shown(photo.file_name)}"
-        yield f"    {photo.status.value:<8}  {what}{why}"
+        what, why = shown(photo.photo.original_filename), shown(photo.reason)
+        if not why:
+            why = f"{what} → {shown(photo.file_name)}"
+        elif not why.startswith(what):
+            why = f"{what}: {why}"
+        yield f"    {photo.status.value:<8}  {why}"
     if len(named) < len(album.photos):
         yield f"    … and {len(album.photos) - len(named)} more (`skicyclerun status --photos` names all)"
 
