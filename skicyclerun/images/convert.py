@@ -81,11 +81,31 @@ def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
 
 def decode(original: Original, content: Content, max_pixels: int) -> Picture:
     """Decode all of it. Raises PhotoUnreadable with the reason (truncated, damaged, too large, no memory)."""
-    quiet_pillow()
-    try:
+    with _reasons_for_people(content):
         if content is Content.HEIF:
             return _decode_heif(original, max_pixels)
         return _decode_with_pillow(original, content, max_pixels)
+
+
+def displayed_size(original: Original, content: Content) -> tuple[int, int]:
+    """Width and height as a viewer shows it, from the header alone. Raises PhotoUnreadable."""
+    with _reasons_for_people(content):
+        if content is Content.HEIF:
+            with _share_of_cores() as pillow_heif:
+                width, height = pillow_heif.HeifFile(original.read(0, original.size)).size
+            return int(width), int(height)
+        original.stream.seek(0)
+        with open_with_pillow(original.stream, content) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _reasons_for_people(content: Content) -> Iterator[None]:
+    """Whatever a decoder raises comes out as PhotoUnreadable."""
+    quiet_pillow()
+    try:
+        yield
     except PhotoUnreadable:
         raise
     except MemoryError as error:

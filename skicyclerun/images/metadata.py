@@ -254,11 +254,14 @@ def iptc_list(iptc: Any, key: str) -> tuple[str, ...]:
 
 
 def date_of(tags: PhotoTags) -> datetime | None:
-    """When it was taken: DateTimeOriginal, else DateTimeDigitized, else what XMP says."""
+    """When it was taken: DateTimeOriginal, else DateTimeDigitized, else what TIFF/EP or XMP says."""
     for kind in ("Original", "Digitized"):
         found = exif_date_of(tags.exif, kind)
         if found is not None:
             return found
+    found = parse_date(text_of(tags.exif, "Exif.Image.DateTimeOriginal"))
+    if found is not None:
+        return found
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated", "Xmp.xmp.CreateDate"):
         found = parse_iso_date(text_of(tags.xmp, key))
         if found is not None:

@@ -5,7 +5,6 @@ Everything blocks, so that it can be called from worker threads; several at once
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images import raw
-from skicyclerun.images.convert import Picture, decode, encode_jpeg
+from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.jpeg_segments import (
@@ -210,8 +209,7 @@ def _write_picture(
     notes: tuple[str, ...] = (),
 ) -> _Written:
     """Encode, and put the original's metadata with the library's on top into the header."""
-    encoded = encode_jpeg(picture, quality)
-    jpeg = Original(original.path, io.BytesIO(encoded), len(encoded), original.mtime_ns)
+    jpeg = Original.of_bytes(encode_jpeg(picture, quality))
     return _write_with_tags(original, jpeg, picture, known, staged, content, notes)
 
 
@@ -259,19 +257,10 @@ def _render_raw(
     staged: StagedFile,
     options: RenderOptions,
 ) -> _Written:
-    preview = raw.embedded_jpeg(original.path)
-    if preview is not None and raw.is_full_size(preview, raw.sensor_size(original.path)):
-        jpeg = Original(original.path, io.BytesIO(preview.data), len(preview.data), original.mtime_ns)
-        try:
-            header = read_header(jpeg)
-            walker = ScanWalker(header.size)
-            walker.feed(memoryview(preview.data)[header.size :])
-            check_end(walker, header, jpeg.size)
-            check_first_rows(jpeg, header)
-        except PhotoUnreadable:
-            pass  # a damaged preview; the sensor data may be whole
-        else:
-            return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
+    preview = raw.full_size_jpeg(original)
+    if preview is not None:
+        jpeg = Original.of_bytes(preview.data)
+        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
         return _write_picture(original, picture, known, staged, options.quality, content)
@@ -292,21 +281,18 @@ def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Wr
 
 
 def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
-    """Byte for byte; a JPEG is checked on the way like one that is passed through."""
+    """Byte for byte. A JPEG is checked on the way like one that is passed through, of others the header is read."""
     if content is Content.JPEG:
         return _pass_jpeg_through(original, None, staged)
+    width, height = (None, None) if content is Content.RAW else displayed_size(original, content)
     for block in original.blocks():
         staged.write(block)
     try:
         with exiv2_session() as exiv2:
-            tags = tags_of_file(exiv2, original.path)
-            facts = facts_of(tags)
-            width, height = tags.image.pixelWidth(), tags.image.pixelHeight()
+            facts = facts_of(tags_of_file(exiv2, original.path))
     except TagsUnreadable:
-        facts, width, height = TagFacts(), 0, 0
-    if not width or not height:
-        return _Written(facts, None, None)
-    return _Written(facts, *_as_displayed(width, height, facts.orientation))
+        facts = TagFacts()
+    return _Written(facts, width, height)
 
 
 def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:

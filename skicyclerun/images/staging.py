@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -30,6 +31,11 @@ class Original:
     size: int
     """Bytes, when it was opened."""
     mtime_ns: int
+
+    @classmethod
+    def of_bytes(cls, data: bytes, path: Path = Path()) -> Original:
+        """Bytes in memory (a picture that was encoded or embedded), to be read like a file."""
+        return cls(path, io.BytesIO(data), len(data), 0)
 
     def blocks(self, start: int = 0) -> Iterator[memoryview]:
         """The bytes from `start` on, in blocks that are valid until the next one is asked for.
