@@ -1,0 +1,78 @@
+"""`skicyclerun doctor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import click
+
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, source_options
+from skicyclerun.errors import ConfigError, ConfigErrors
+from skicyclerun.health_checks import check_health, program_findings
+from skicyclerun.health_findings import Finding, Verdict, failed, ok, warning
+from skicyclerun.report import shown
+from skicyclerun.settings import Settings, load_settings
+
+_WIDTH = 22
+
+
+@click.command(epilog=exit_codes.HELP)
+@source_options
+@place_options
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def doctor(
+    *, source: str | None, library: Path | None, lib_root: Path | None, config_file: Path | None, json_wanted: bool
+) -> int:
+    """Look whether an export would work here: program, permissions, library, disk, state.
+
+    Exits with 1 where something failed. With the source apple_photos it launches Photos.
+    """
+    given: dict[str, object] = {}
+    if source is not None:
+        given["export.source"] = source
+    if library is not None:
+        given["export.library"] = str(library)
+    found: list[Finding] = []
+    try:
+        settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given)
+    except ConfigError as error:
+        settings = error
+
+    async def look() -> None:
+        async for finding in _findings(settings):
+            found.append(finding)
+            if not json_wanted:
+                click.echo(_line(finding))
+
+    anyio.run(look)
+    bad = [finding for finding in found if finding.verdict is Verdict.FAILED]
+    if json_wanted:
+        rows = [
+            {"check": each.check, "status": each.verdict.value, "detail": each.detail, "next_step": each.next_step}
+            for each in found
+        ]
+        click.echo(json.dumps({"ok": not bad, "checks": rows}, indent=2, ensure_ascii=False))
+    return exit_codes.FATAL if bad else exit_codes.OK
+
+
+async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
+    if isinstance(settings, Settings):
+        yield ok("configuration", str(settings.file))
+        for text in settings.warnings:
+            yield warning("configuration", text)
+        async for finding in check_health(settings):
+            yield finding
+        return
+    for error in settings.errors if isinstance(settings, ConfigErrors) else (settings,):
+        yield failed("configuration", str(error), error.next_step or settings.next_step)
+    for finding in program_findings():
+        yield finding
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.verdict.value:<8} {finding.check:<{_WIDTH}} {shown(finding.detail)}"
+    return f"{line}\n{'':<8} {'':<{_WIDTH}} -> {shown(finding.next_step)}" if finding.next_step else line
