@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skicyclerun.archive import create
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.clean import clean_folders, leftovers, move_aside, put_back, remove_moved
 from skicyclerun.archive.plan import ArchivedFolder
@@ -34,6 +35,31 @@ POINTS = (
     "clean.recreated",
     "clean.removed",
 )
+
+
+@pytest.fixture(params=["recent", "settled"], autouse=True)
+def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Files changed within seconds of archiving are hashed again by cleaning; of older ones inode and times do."""
+    if request.param == "settled":
+        monkeypatch.setattr(create, "_RACY_NS", -(10**18))
+    return str(request.param)
+
+
+def test_of_files_that_are_plainly_the_same_no_byte_is_read_again(
+    tmp_path: Path, age: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    opened: list[tuple[str, ...]] = []
+    real = Beneath.open_file
+
+    def counting(beneath: Beneath, parts: tuple[str, ...]) -> int:
+        opened.append(parts)
+        return real(beneath, parts)
+
+    monkeypatch.setattr(Beneath, "open_file", counting)
+    assert clean_folders(folders_of(tmp_path), proved.manifest).removed_files == len(files)
+    assert len(opened) == (0 if age == "settled" else len(files))
 
 
 def test_folders_are_emptied_and_made_anew_as_they_were(tmp_path: Path) -> None:

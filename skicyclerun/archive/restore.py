@@ -29,6 +29,7 @@ from skicyclerun.errors import (
     ArchiveError,
     DiskFull,
     NoAlbumMatches,
+    OutsideFolder,
     RestoreRefused,
     StorageError,
 )
@@ -104,7 +105,11 @@ def _folded(album: str) -> str:
 def _places(manifest: Manifest, to: Path | Mapping[str, Path]) -> dict[str, Path]:
     """For each folder of the archive, where it goes."""
     if isinstance(to, Path):
-        return {name: to / name for name in manifest.folders}
+        places = {name: to / name for name in manifest.folders}
+        for place in places.values():
+            if place.is_symlink():
+                raise OutsideFolder(place, to)
+        return places
     missing = [name for name in manifest.folders if name not in to]
     if missing:
         raise RestoreRefused(

@@ -222,10 +222,14 @@ def _say_plan(remove: tuple[ListedArchive, ...], freed: int, kept: int, *, dry_r
 
 
 def _confirm(count: int) -> None:
-    if not sys.stdin.isatty():
+    if not _somebody_is_there():
         raise UsageError("Nobody is there to say yes. Nothing was removed.", next_step="--yes removes without asking.")
     if not click.confirm(f"Remove {counted(count, 'archive')} for good?", err=True):
         raise Cancelled("Nothing was removed.")
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
 
 
 # ── shared ────────────────────────────────────────────────────────────────────────────────────────────────────────
