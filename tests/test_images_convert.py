@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -396,6 +397,17 @@ def test_truncated_pictures_fail_alone_with_a_reason(
             render(source, out, KNOWN)
         assert str(caught.value)
         assert not out.exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_tiffs_say_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for compression in ("tiff_lzw", "jpeg", "tiff_adobe_deflate"):
+        data = bytearray(encoded(photo_like((64, 48)), "TIFF", compression=compression))
+        for at in range(20, min(len(data), 900), 40):
+            source = tmp_path / "in.tif"
+            source.write_bytes(data[:at] + b"\x5a\xa5\xff" + data[at + 3 :])
+            with contextlib.suppress(PhotoUnreadable):
+                render(source, tmp_path / "out.jpg", KNOWN)
     assert capfd.readouterr() == ("", "")
 
 

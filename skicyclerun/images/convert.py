@@ -6,14 +6,18 @@ other one sees the file, nothing is registered globally, and the limit on pixels
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
+import logging
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image, ImageFile, ImageOps
@@ -65,11 +69,28 @@ def check_pixels(width: int, height: int, limit: int) -> None:
 
 
 def quiet_pillow() -> None:
-    """Keep what Pillow and its plug-ins remark on odd files off the user's terminal.
+    """Keep what Pillow, its plug-ins and libtiff remark on odd files off the user's terminal.
 
     Called for each picture: a filter is replaced by itself, and the test runner resets the filters for each test.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif|skicyclerun\.images\.")
+    _quiet_libraries()
+
+
+@cache
+def _quiet_libraries() -> None:
+    """libtiff writes to the process's stderr unless told otherwise, and Pillow silences its warnings only."""
+    # Without a handler anywhere, logging's last resort is stderr; with this one records still reach the root's.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    package = Path(Image.__file__).parent
+    bundled = (*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*"))
+    for library in map(str, bundled or ("libtiff.so.6", "libtiff.6.dylib")):
+        try:
+            libtiff = ctypes.CDLL(library)
+            libtiff.TIFFSetErrorHandler(None)
+            libtiff.TIFFSetErrorHandlerExt(None)
+        except (OSError, AttributeError):
+            continue  # not this build of Pillow; remarks on stderr are a blemish, not an error
 
 
 def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:

@@ -117,19 +117,24 @@ def _size_in_tags(path: Path) -> tuple[int, int] | None:
         with exiv2_session() as exiv2:
             image = exiv2.ImageFactory.open(str(path))
             image.readMetadata()
-            sizes = [(image.pixelWidth(), image.pixelHeight())]
-            widths = {tag.key(): tag.toInt64() for tag in image.exifData() if tag.tagName() in _WIDTHS}
-            heights = {tag.key(): tag.toInt64() for tag in image.exifData() if tag.tagName() in _WIDTHS.values()}
-            for key, width in widths.items():
-                group, _, name = key.rpartition(".")
-                sizes.append((width, heights.get(f"{group}.{_WIDTHS[name]}", 0)))
+            found: dict[str, dict[str, int]] = {"": {"Width": image.pixelWidth(), "Height": image.pixelHeight()}}
+            for tag in image.exifData():
+                side = _SIDES.get(tag.tagName())
+                if side is not None and tag.count() == 1:
+                    found.setdefault(tag.groupName(), {})[side] = tag.toInt64()
+            sizes = [(sides.get("Width", 0), sides.get("Height", 0)) for sides in found.values()]
             best = max(sizes, key=lambda size: size[0] * size[1])
             return best if best[0] > 0 and best[1] > 0 else None
     except TagsUnreadable:
         return None
 
 
-_WIDTHS: Final = {"ImageWidth": "ImageLength", "PixelXDimension": "PixelYDimension"}
+_SIDES: Final = {
+    "ImageWidth": "Width",
+    "ImageLength": "Height",
+    "PixelXDimension": "Width",
+    "PixelYDimension": "Height",
+}
 
 
 def _is_full_size(preview: Preview, sensor: tuple[int, int]) -> bool:
