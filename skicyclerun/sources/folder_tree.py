@@ -178,7 +178,7 @@ class FolderTree:
         ignored = 0
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
+                if entry.name.startswith("."):
                     ignored += 1
                 elif entry.is_dir(follow_symlinks=False):
                     if not _is_left_out(entry):
