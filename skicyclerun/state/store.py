@@ -23,8 +23,9 @@ from typing import Any, Final, Self
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
-from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateTooNew
+from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateForeign, StateTooNew
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Row = sqlite3.Row
@@ -115,7 +116,7 @@ class Store:
         """
         try:
             await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
-            connection = await _connect(f"file:{_quoted(path)}", uri=True)
+            connection = await _connect(f"file:{_quoted(path)}")
         except (OSError, sqlite3.Error) as error:
             raise _translated(error, path) from error
         store = cls(path, connection)
@@ -139,7 +140,7 @@ class Store:
         # WAL readers need the -shm file beside the database; on a read-only disk only `immutable` opens it.
         for flags in ("mode=ro", "mode=ro&immutable=1"):
             try:
-                connection = await _connect(f"file:{_quoted(path)}?{flags}", uri=True)
+                connection = await _connect(f"file:{_quoted(path)}?{flags}")
             except (sqlite3.Error, OSError) as failed:
                 error = failed
                 continue
@@ -193,7 +194,7 @@ class Store:
         if version == 0:
             tables = list(await self._connection.execute_fetchall("SELECT name FROM sqlite_master LIMIT 1"))
             if tables:
-                raise StateDamaged(self.path, "it is an SQLite database of another program")
+                raise StateForeign(self.path)
         return version
 
     async def close(self) -> None:
@@ -242,8 +243,15 @@ class Store:
             raise _translated(error, self.path) from error
 
 
-async def _connect(database: str, *, uri: bool) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(database, uri=uri, isolation_level=None, timeout=_BUSY_SECONDS)
+def _probe(database: str) -> None:
+    sqlite3.connect(database, uri=True).close()
+
+
+async def _connect(database: str) -> aiosqlite.Connection:
+    # aiosqlite does not wait for its thread when a connection cannot be opened, and the thread then reports to an event
+    # loop that may be closed (0.22.1); so the opening is tried without it first.
+    await anyio.to_thread.run_sync(_probe, database)
+    connection = await aiosqlite.connect(database, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         connection.row_factory = sqlite3.Row
         await connection.execute_fetchall("PRAGMA foreign_keys = ON")

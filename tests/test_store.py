@@ -1,0 +1,157 @@
+"""Opening, migrating and refusing a state database."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew
+from skicyclerun.models import SourceKind
+from skicyclerun.state import runs
+from skicyclerun.state.store import QUERIES, Store, statements
+
+
+def write(path: Path, *script: str) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            for statement in script:
+                connection.execute(statement)
+    finally:
+        connection.close()
+
+
+async def test_every_named_query_fits_the_schema(tmp_path: Path) -> None:
+    async with await Store.open(tmp_path / "s.sqlite3"):
+        pass
+    connection = sqlite3.connect(tmp_path / "s.sqlite3")
+    try:
+        for name, query in QUERIES.items():
+            parameters = dict.fromkeys(_parameters(query))
+            try:
+                connection.execute(f"EXPLAIN {query}", parameters)
+            except sqlite3.Error as error:
+                pytest.fail(f"{name}: {error}")
+    finally:
+        connection.close()
+
+
+def _parameters(query: str) -> list[str]:
+    return re.findall(r"(?<![:\w]):([a-z_0-9]+)", query)
+
+
+async def test_a_new_database_is_in_wal_mode_and_syncs_every_commit(tmp_path: Path) -> None:
+    async with await Store.open(tmp_path / "deep" / "s.sqlite3") as store:
+        connection = store._connection
+        assert next(iter(await connection.execute_fetchall("PRAGMA journal_mode")))[0] == "wal"
+        assert next(iter(await connection.execute_fetchall("PRAGMA synchronous")))[0] == 2
+        assert next(iter(await connection.execute_fetchall("PRAGMA foreign_keys")))[0] == 1
+
+
+async def test_opening_again_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    async with await Store.open(path) as store:
+        run = await runs.create(
+            store,
+            mode="fresh",
+            stages=("cleanup", "export"),
+            source_kind=SourceKind.PHOTOS_LIBRARY,
+            source_location="/x.photoslibrary",
+            selection=("Frühstück",),
+            options={"format": "jpeg"},
+        )
+    async with await Store.open(path) as store:
+        assert await runs.latest(store) == run
+        assert (run.selection, run.stages) == (("Frühstück",), ("cleanup", "export"))
+
+
+async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    write(path, "CREATE TABLE t (x)", "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    for opening in (Store.open, Store.open_to_read):
+        with pytest.raises(StateTooNew, match="newer skicyclerun"):
+            await opening(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    write(path, "CREATE TABLE songs (title)")
+    with pytest.raises(StateDamaged, match="another program"):
+        await Store.open(path)
+
+
+async def test_a_file_that_is_no_database_is_called_damaged_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    path.write_bytes(b"not a database at all, but long enough to be looked at" * 100)
+    before = path.read_bytes()
+    for opening in (Store.open, Store.open_to_read):
+        with pytest.raises(StateDamaged):
+            await opening(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_damaged_page_is_found_on_opening(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    async with await Store.open(path):
+        pass
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page : page + 100] = b"\xff" * 100
+    path.write_bytes(data)
+    with pytest.raises(StateDamaged):
+        async with await Store.open(path):
+            pass
+
+
+async def test_reading_where_there_is_none_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(NoState):
+        await Store.open_to_read(tmp_path / "state" / "s.sqlite3")
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_folder_in_the_place_of_the_database_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "s.sqlite3").mkdir()
+    with pytest.raises(NotWritable, match="cannot be opened"):
+        await Store.open(tmp_path / "s.sqlite3")
+
+
+async def test_characters_that_mean_something_in_a_uri_are_just_characters(tmp_path: Path) -> None:
+    path = tmp_path / "50% off? #1" / "s.sqlite3"
+    async with await Store.open(path):
+        pass
+    assert path.is_file()
+    async with await Store.open_to_read(path):
+        pass
+    assert os.listdir(tmp_path) == ["50% off? #1"]
+
+
+async def test_reading_beside_a_writer_sees_what_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite3"
+    async with await Store.open(path) as writer, await Store.open_to_read(path) as reader:
+        assert await runs.latest(reader) is None
+        await runs.create(
+            writer,
+            mode="fresh",
+            stages=("export",),
+            source_kind=SourceKind.FOLDER,
+            source_location="/p",
+            selection=(),
+            options={},
+        )
+        assert await runs.latest(reader) is not None
+
+
+def test_a_script_is_split_as_sqlite_does_it() -> None:
+    script = "CREATE TABLE a (x);\n-- why; because\nCREATE TRIGGER t AFTER INSERT ON a\nBEGIN DELETE FROM a; END;\n"
+    assert [part.splitlines()[-1] for part in statements(script)] == [
+        "CREATE TABLE a (x);",
+        "BEGIN DELETE FROM a; END;",
+    ]
+    with pytest.raises(ValueError, match="unfinished"):
+        statements("CREATE TABLE a (")
