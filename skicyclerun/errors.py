@@ -21,6 +21,7 @@
     │   ├── NoState                  there is none yet
     │   ├── StateTooNew              written by a newer version
     │   ├── StateDamaged             SQLite cannot read it
+    │   │   └── StateForeign         it is a database of another program
     │   └── IllegalTransition        a step the state machine does not have
     ├── StorageError                 the disk
     │   ├── DiskFull
@@ -214,11 +215,24 @@ class StateDamaged(StateError):
     """SQLite cannot read the database. `kept_as` is where it was set aside, None if it stands where it was."""
 
     def __init__(self, path: Path, problem: str, kept_as: Path | None = None) -> None:
-        self.path, self.kept_as = path, kept_as
+        self.path, self.problem, self.kept_as = path, problem, kept_as
         kept = f" It was kept as {kept_as}." if kept_as else " It was left as it is."
         super().__init__(
             f"The state database {path} is damaged ({problem}).{kept}",
             next_step="`skicyclerun rebuild-state` makes a new one from the exported files and master.json.",
+        )
+
+
+class StateForeign(StateDamaged):
+    """An SQLite database, and not one of ours; never set aside, for it may be another program's treasure."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.problem, self.kept_as = path, "it is an SQLite database of another program", None
+        StateError.__init__(
+            self,
+            f"{path} is an SQLite database of another program. It was left as it is.",
+            next_step="Name another file in `paths.state_db`. If it was the state once and is damaged: "
+            "`skicyclerun rebuild-state --force` keeps it under another name and makes a new one.",
         )
 
 

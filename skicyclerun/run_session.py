@@ -30,6 +30,7 @@ from skicyclerun.errors import (
     LockHeld,
     NoState,
     SkicyclerunError,
+    StateDamaged,
     UnfinishedRun,
     UsageError,
 )
@@ -50,6 +51,7 @@ from skicyclerun.state import albums, runs
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
+from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -161,14 +163,18 @@ class RunSession:
         if holder := current_holder(_lock_file(settings)):
             raise LockHeld(settings.lib_root, holder)
         try:
-            reading = await Store.open_to_read(settings.paths.state_db)
+            async with await Store.open_to_read(settings.paths.state_db) as store:
+                self._seen = await runs.latest(store)
+                return await self._planned(store, stack)
         except NoState:
             if self._request.intent is not Intent.FRESH:
                 raise
             return await self._planned_anew(None, stack)
-        async with reading as store:
-            self._seen = await runs.latest(store)
-            return await self._planned(store, stack)
+        except StateDamaged:
+            if not self._request.dry_run:
+                with RunLock(settings.lib_root, _lock_file(settings)):
+                    await (await open_or_set_aside(settings.paths.state_db)).close()
+            raise
 
     async def _locked(self, plan: Plan) -> RunOutcome:
         request, settings = self._request, self._settings
@@ -197,7 +203,7 @@ class RunSession:
 
     async def _logged(self, plan: Plan, log_path: Path | None) -> RunOutcome:
         request, settings, source = self._request, self._settings, self._source
-        async with await Store.open(settings.paths.state_db) as store:
+        async with await open_or_set_aside(settings.paths.state_db) as store:
             if await runs.latest(store) != self._seen:
                 raise UsageError(
                     "Another run began or ended here in the meantime. Nothing was touched.",
@@ -213,7 +219,7 @@ class RunSession:
                 abandon_unfinished=plan.gives_up is not None,
                 force_clean=request.force_clean,
             )
-            render = await anyio.to_thread.run_sync(_load_renderer) if source is not None else _never
+            render = await anyio.to_thread.run_sync(load_renderer) if source is not None else _never
             estimate = await _export_estimate(store, plan)
             parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
             result = await run_pipeline(command, parts)
@@ -372,7 +378,7 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
     return f"Archived {archive.files} files in {place} ({size(archive.size or 0)}), proved. {emptied}"
 
 
-def _load_renderer() -> Callable[..., ExportedFacts]:
+def load_renderer() -> Callable[..., ExportedFacts]:
     """The image stack, imported only now: it takes a moment, and `status` has no use for it."""
     from skicyclerun.images.render import RenderOptions, render_photo
 

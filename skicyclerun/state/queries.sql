@@ -186,3 +186,84 @@ WHERE id = :id AND status = :from_status
 SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.status = 'exported' AND photos.present = 0
   AND NOT EXISTS (SELECT 1 FROM photos AS other WHERE other.present = 1 AND other.path_key = photos.path_key)
+
+-- ── verify and rebuild ──────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: quick_integrity
+PRAGMA quick_check(1)
+
+-- name: integrity
+PRAGMA integrity_check(1)
+
+-- name: count_present
+SELECT COUNT(*) AS files FROM photos WHERE present = 1
+
+-- name: present_ids
+SELECT id FROM photos WHERE present = 1 ORDER BY id
+
+-- name: present_photos_page
+SELECT photos.id, photos.component, photos.file_name, photos.size, photos.sha256, photos.mtime_ns, photos.facts,
+       albums.folder, runs.options
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND photos.id > :after
+ORDER BY photos.id LIMIT :limit
+
+-- name: names_to_come
+-- Of an unfinished run: such a file may be there already, renamed to its final name and not committed yet.
+SELECT albums.folder, photos.file_name
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.status = 'planned' AND runs.status IN ('active', 'interrupted')
+
+-- name: albums_since
+-- Of a run and of those after it that have the same source.
+SELECT albums.* FROM albums JOIN runs ON runs.id = albums.run_id
+WHERE albums.run_id >= :run_id AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+ORDER BY albums.run_id
+
+-- name: recovered_since
+-- Photos that the run could not export and a later one of the same source did.
+SELECT albums.id AS album, COUNT(*) AS photos
+FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = :run_id AND photos.status IN ('planned', 'failed', 'missing')
+  AND EXISTS (SELECT 1 FROM albums AS later JOIN runs ON runs.id = later.run_id JOIN photos AS again
+              ON again.album = later.id
+              WHERE later.run_id > :run_id AND later.source_id = albums.source_id
+                AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+                AND again.source_id = photos.source_id AND again.component = photos.component
+                AND again.status = 'exported')
+GROUP BY albums.id
+
+-- name: outstanding_photos
+-- Of a run and of those after it that have the same source: not exported, and not asked for again since.
+SELECT photos.*, albums.folder, albums.source_id AS album_id
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE albums.run_id >= :run_id AND photos.status IN ('planned', 'failed', 'missing')
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+  AND NOT EXISTS (SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
+                  JOIN photos AS again ON again.album = later.id
+                  WHERE later.run_id > albums.run_id AND later.source_id = albums.source_id
+                    AND later_runs.source_kind = :source_kind AND later_runs.source_location = :source_location
+                    AND again.source_id = photos.source_id AND again.component = photos.component)
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: folders_present
+SELECT albums.* FROM albums
+WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
+ORDER BY albums.run_id DESC, albums.position
+
+-- name: photos_by_ids
+-- `ids` is a JSON list.
+SELECT photos.*, albums.source_id AS album_id, albums.title, albums.folder_path, albums.folder, albums.run_id,
+       runs.source_kind, runs.source_location, runs.options
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.id IN (SELECT value FROM json_each(:ids))
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: still_present
+SELECT id FROM photos WHERE present = 1 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: last_photo_id
+SELECT COALESCE(MAX(id), 0) AS id FROM photos
+
+-- name: set_exported_at
+UPDATE photos SET exported_at = :exported_at WHERE id = :id AND status = 'exported'
