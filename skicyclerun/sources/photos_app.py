@@ -165,12 +165,12 @@ class PhotosApp:
             file = await exported_file(photo, directory, interval=self._settle_interval, patience=patience)
         except OSError as error:
             raise PhotoTransient(
-                f"{photo.original_filename}: its directory cannot be read ({error.strerror})"
+                f"{photo.original_filename}: its directory cannot be read ({error.strerror})."
             ) from error
         except PhotoTransient as error:
             if outcome.ok:
                 raise
-            raise PhotoTransient(f"{error}; {_no_answer(outcome)}") from error
+            raise PhotoTransient(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
         if facts is None:
             facts = await self._facts_alone(photo, end - anyio.current_time())
         in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.form is Form.JPEG else None
@@ -226,7 +226,7 @@ class PhotosApp:
                 raise AnswerUnknown
             facts = facts_of(records[0])
         except AnswerIncomplete:
-            raise PhotoTransient(f"{photo.original_filename}: Photos' answer broke off") from None
+            raise PhotoTransient(f"{photo.original_filename}: Photos' answer broke off.") from None
         except AnswerUnknown:
             raise self._not_understood(verb) from None
         if facts.id != photo.id:
@@ -287,11 +287,11 @@ def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
         case Trouble.GONE:
             raise PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
         case Trouble.NO_REPLY:
-            raise PhotoTransient(f"{name}: {_no_answer(outcome)}")
+            raise PhotoTransient(f"{name}: {_no_answer(outcome)}.")
         case Trouble.NOT_RUNNING:
-            raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}")
+            raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}.")
         case _:
-            raise PhotoTransient(f"{name}: Photos could not export it: {outcome.explanation}")
+            raise PhotoTransient(f"{name}: Photos could not export it: {outcome.explanation}.")
 
 
 def _stop_if_final(outcome: Outcome) -> None:

@@ -147,18 +147,18 @@ def _choice(photo: Photo, files: Sequence[ExportedFile]) -> ExportedFile | None:
 def _what_is_wrong(photo: Photo, files: Sequence[ExportedFile], *, changing: bool) -> PhotoError:
     name = photo.original_filename
     if not files:
-        return PhotoTransient(f"{name}: Photos exported nothing")
+        return PhotoTransient(f"{name}: Photos exported nothing.")
     if changing:
-        return PhotoTransient(f"{name}: Photos is still writing the file")
+        return PhotoTransient(f"{name}: Photos is still writing the file.")
     if not any(file.size for file in files):
-        return PhotoTransient(f"{name}: Photos exported an empty file")
+        return PhotoTransient(f"{name}: Photos exported an empty file.")
     if _choice(photo, files) is None:
         others = [file for file in files if file.form is not Form.UNKNOWN]
         if others and all(map(is_whole, others)):
             wanted = "no movie but a picture" if photo.component is Component.VIDEO else "no picture but a movie"
             return PhotoUnreadable(f"{name}: Photos exported {wanted}")
-        return PhotoTransient(f"{name}: what Photos exported is neither a picture nor a movie")
-    return PhotoTransient(f"{name}: what Photos exported is cut short")
+        return PhotoTransient(f"{name}: what Photos exported is neither a picture nor a movie.")
+    return PhotoTransient(f"{name}: what Photos exported is cut short.")
 
 
 def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
