@@ -1,0 +1,213 @@
+"""What `verify --repair` does: decides what is fetched again, keeps what stood there, and puts times back.
+
+The photos themselves are exported by a run like any other (state/repairs.py); the catalog is written by its cataloger.
+Nothing is destroyed: whatever stands under a name that is written anew is kept in the archive folder first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio.to_thread
+
+from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.errors import SourceError
+from skicyclerun.models import Album, Photo, SourceKind
+from skicyclerun.naming import collision_key
+from skicyclerun.sources.base import Source
+from skicyclerun.state import albums
+from skicyclerun.state.photos import PhotoPlan, PhotoRow
+from skicyclerun.state.repairs import AlbumToRepair
+from skicyclerun.state.store import Row, Store
+from skicyclerun.verification_report import EXPORTED_AGAIN, Finding, VerificationReport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _AlbumRows:
+    album: Album
+    folder: str
+    rows: list[Row] = field(default_factory=list)
+    whole: bool = False
+    """Its photos were never planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRepair:
+    """What has to be fetched again from one source."""
+
+    kind: SourceKind
+    location: str
+    options: str
+    """JSON, of the newest run whose photos are among them: the new files come out as the old ones did."""
+    albums: tuple[_AlbumRows, ...]
+
+    @property
+    def photos(self) -> int:
+        return sum(len(album.rows) for album in self.albums)
+
+
+async def rows_of(store: Store, row_ids: Iterable[int]) -> list[Row]:
+    """Photo rows with their albums and runs, by the order of runs, albums and photos."""
+    return await store.all("photos_by_ids", {"ids": json.dumps(sorted(row_ids))})
+
+
+async def plan_repair(store: Store, report: VerificationReport) -> list[SourceRepair]:
+    """What a report says is broken or was never exported, by source."""
+    wanted = {p.row_id for p in report.problems if p.finding in EXPORTED_AGAIN and p.row_id is not None}
+    sources: dict[tuple[str, str], dict[str, _AlbumRows]] = {}
+    options: dict[tuple[str, str], str] = {}
+    for row in await rows_of(store, wanted):
+        place = (row["source_kind"], row["source_location"])
+        options[place] = row["options"]
+        album = Album(row["album_id"], row["title"], tuple(json.loads(row["folder_path"])))
+        into = sources.setdefault(place, {}).setdefault(album.id, _AlbumRows(album, row["folder"]))
+        if into.folder == row["folder"]:
+            into.rows.append(row)
+    unfinished = {p.folder for p in report.problems if p.finding is Finding.ALBUM_UNFINISHED}
+    if unfinished:
+        base = await store.one("run_by_id", {"id": report.run_id})
+        assert base is not None
+        place = (base["source_kind"], base["source_location"])
+        for found in await albums.listing(store, report.run_id):
+            if found.folder in unfinished and found.expected is None:
+                options.setdefault(place, base["options"])
+                sources.setdefault(place, {}).setdefault(
+                    found.album.id, _AlbumRows(found.album, found.folder, whole=True)
+                )
+    return [
+        SourceRepair(SourceKind(kind), location, options[kind, location], tuple(found.values()))
+        for (kind, location), found in sources.items()
+    ]
+
+
+async def albums_to_repair(repair: SourceRepair, source: Source, refused: set[int]) -> list[AlbumToRepair]:
+    """The albums of the run that repairs, each photo under the name it had. `refused`: rows to leave as they are."""
+    found = []
+    for album in repair.albums:
+        if album.whole:
+            found.append(AlbumToRepair(album.album, album.folder, None))
+            continue
+        now = await _photos_now(source, album.album)
+        plans: dict[tuple[str, str], PhotoPlan] = {}
+        names: set[str] = set()
+        for row in album.rows:
+            known = PhotoRow.of(row)
+            key, name = (known.photo.id, known.photo.component.value), collision_key(known.file_name)
+            if known.id in refused or key in plans or name in names:
+                continue
+            names.add(name)
+            plans[key] = PhotoPlan(now.get(key, known.photo), known.file_name)
+        if plans:
+            found.append(AlbumToRepair(album.album, album.folder, tuple(plans.values())))
+    return found
+
+
+async def _photos_now(source: Source, album: Album) -> dict[tuple[str, str], Photo]:
+    """The album's photos as the source has them today; none where it has the album no more."""
+    try:
+        listed = await source.photos(album.id)
+    except SourceError as error:
+        log.info("album %r cannot be listed: %s", album.title, error)
+        return {}
+    return {(photo.id, photo.component.value): photo for photo in listed}
+
+
+async def keep_what_stands(
+    repair: SourceRepair, export_folder: Path, kept_folder: Path
+) -> tuple[int, set[int], list[str]]:
+    """Keep what stands under the names to be written, in `kept_folder`.
+
+    Returns how much was kept, the rows that must be left alone because theirs could not be, and why, in sentences.
+    """
+    names = [(row["id"], album.folder, row["file_name"]) for album in repair.albums for row in album.rows]
+    return await anyio.to_thread.run_sync(_keep_all, names, export_folder, kept_folder)
+
+
+def _keep_all(
+    names: Sequence[tuple[int, str, str]], export_folder: Path, kept_folder: Path
+) -> tuple[int, set[int], list[str]]:
+    kept, refused, notes = 0, set[int](), list[str]()
+    folders: set[Path] = set()
+    for row_id, folder, name in names:
+        path = export_folder / folder / name
+        try:
+            if not stat.S_ISDIR(path.parent.lstat().st_mode):
+                continue  # The export refuses such an album folder itself.
+            mode = path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        target = _free_name(kept_folder / folder / name)
+        try:
+            make_directories(target.parent)
+            _keep(path, mode, target)
+        except OSError as error:
+            refused.add(row_id)
+            notes.append(
+                f"{path} could not be kept aside ({error.strerror or error}); "
+                "it was left as it is and not exported again."
+            )
+            continue
+        kept += 1
+        folders.add(target.parent)
+    for each in folders:
+        sync_directory(each)
+    return kept, refused, notes
+
+
+def _free_name(path: Path) -> Path:
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name} ({number})")
+    return free
+
+
+def _keep(path: Path, mode: int, target: Path) -> None:
+    """A second name for a file, or a copy where the archive is on another disk; the first one stays until replaced.
+
+    A link is made again, a folder or anything else moved: a file cannot be renamed over it. Raises OSError.
+    """
+    if stat.S_ISLNK(mode):
+        os.symlink(os.readlink(path), target)
+    elif not stat.S_ISREG(mode):
+        os.rename(path, target)
+        sync_directory(path.parent)
+    else:
+        try:
+            os.link(path, target, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(path, target, follow_symlinks=False)
+            sync_files([target])
+
+
+async def set_times(store: Store, report: VerificationReport, export_folder: Path) -> tuple[int, list[str]]:
+    """Give files whose bytes are right their photo's date again. Returns how many, and what failed in sentences."""
+    wanted = {p.row_id for p in report.problems if p.finding is Finding.TIME_DIFFERS and p.row_id is not None}
+    rows = await rows_of(store, wanted)
+    return await anyio.to_thread.run_sync(_set_times, rows, export_folder)
+
+
+def _set_times(rows: Sequence[Row], export_folder: Path) -> tuple[int, list[str]]:
+    done, notes = 0, []
+    for row in rows:
+        path = export_folder / row["folder"] / row["file_name"]
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.utime(descriptor, ns=(row["mtime_ns"], row["mtime_ns"]))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            notes.append(f"{path} could not be given its date ({error.strerror or error}).")
+        else:
+            done += 1
+    return done, notes

@@ -1,0 +1,355 @@
+"""What `verify` found, album by album: the report, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from skicyclerun.report import duration, shown, size
+
+#: So many problems are named per album, unless all are asked for.
+NAMED_PER_ALBUM: Final = 10
+
+
+class Finding(StrEnum):
+    """What can be wrong. The values are stable: they stand in `--json`."""
+
+    MISSING = "missing"
+    """The file is not there."""
+    NOT_A_FILE = "not_a_file"
+    """A symbolic link, a folder or a device stands in the place of the file, or a link in that of its folder."""
+    UNREADABLE = "unreadable"
+    """The disk or its permissions do not give it."""
+    SIZE_DIFFERS = "size_differs"
+    CONTENT_DIFFERS = "content_differs"
+    """The SHA-256 is not that of the exported file."""
+    TIME_DIFFERS = "time_differs"
+    """The bytes are as exported; the modification time is no longer the photo's date."""
+    DAMAGED = "damaged"
+    """The bytes are as exported, and do not decode to their end."""
+    POSITION_LOST = "position_lost"
+    """The photo was exported with a GPS position, and the file does not say it."""
+    DATE_LOST = "date_lost"
+    """The photo was exported with a date, and the file does not say it."""
+    NOT_EXPORTED = "not_exported"
+    """A photo the album is expected to hold was not exported: failed, missing from the library, or not reached."""
+    ALBUM_UNFINISHED = "album_unfinished"
+    """The album is not done, and no photo of it says why."""
+    UNKNOWN_FILE = "unknown_file"
+    """Something in the export folder that no row knows. It is only named."""
+    NO_ENTRY = "no_entry"
+    """The catalog does not hold the file."""
+    ENTRY_DIFFERS = "entry_differs"
+    """The catalog names another SHA-256 or size than the database."""
+    ENTRY_WITHOUT_FILE = "entry_without_file"
+    """An entry of an exported file that is not there, or that the database does not know."""
+    CATALOG_ABSENT = "catalog_absent"
+    CATALOG_DAMAGED = "catalog_damaged"
+
+
+#: What a repair exports again.
+EXPORTED_AGAIN: Final = frozenset(
+    {
+        Finding.MISSING,
+        Finding.NOT_A_FILE,
+        Finding.UNREADABLE,
+        Finding.SIZE_DIFFERS,
+        Finding.CONTENT_DIFFERS,
+        Finding.DAMAGED,
+        Finding.POSITION_LOST,
+        Finding.DATE_LOST,
+        Finding.NOT_EXPORTED,
+    }
+)
+#: What a repair puts right by writing the catalog.
+CATALOGED_AGAIN: Final = frozenset(
+    {
+        Finding.NO_ENTRY,
+        Finding.ENTRY_DIFFERS,
+        Finding.ENTRY_WITHOUT_FILE,
+        Finding.CATALOG_ABSENT,
+        Finding.CATALOG_DAMAGED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    finding: Finding
+    folder: str
+    """The album's folder; for unknown files the path of their folder below the export folder. Empty for the whole."""
+    name: str
+    """The file, or the photo's original name where it has no file; empty for the album or the catalog as a whole."""
+    detail: str
+    """A sentence for the person."""
+    row_id: int | None = None
+    """The photo row, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumVerification:
+    """One album folder: what was expected of it and what is wrong with it."""
+
+    folder: str
+    path: str
+    """The title with the folders it lies in; that of the album as it was last exported."""
+    status: str
+    """Of the album's newest row: pending, exporting, done or failed."""
+    expected: int
+    """Photos planned, or what the source's listing said where nothing is planned yet."""
+    exported: int
+    """Of those, by rows: exported in the run or by a later repair."""
+    left_out: int
+    """Of those: left out by a setting."""
+    files: int
+    """Rows that speak for a file on disk, those of earlier runs in the same folder included; all were checked."""
+    in_full: int
+    """Files whose every byte was read."""
+    problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How closely to look. `share` of the files, or `count` of them, are read in full; `seed` picks which."""
+
+    kind: Literal["quick", "sample", "full"] = "quick"
+    share: float | None = None
+    """0 to 1; `sample` only."""
+    count: int | None = None
+    """`sample` only, and instead of `share`."""
+    seed: int = 0
+
+    @property
+    def in_words(self) -> str:
+        if self.kind == "full":
+            return "every byte read, every picture decoded"
+        if self.kind == "quick":
+            return "size and time; --full reads every byte"
+        much = f"{self.count}" if self.share is None else f"{self.share * 100:g} %"
+        return f"{much} of the files in full, the others by size and time; --seed {self.seed} picks the same"
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSummary:
+    """What a repair did."""
+
+    runs: tuple[int, ...]
+    """The runs that fetched the photos again; `skicyclerun status --run N` reports on each."""
+    fetched_again: int
+    """Photos asked for again."""
+    repaired: int
+    """Of those: exported, with a new sound file."""
+    times_set: int
+    """Files that only got their modification time back."""
+    kept_in: Path | None
+    """Where what stood in the place of replaced files is kept; None where nothing did."""
+    catalog_written: bool
+    notes: tuple[str, ...] = ()
+    """What could not be done, as sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """All of it. After a repair the problems are those that are left."""
+
+    depth: Depth
+    run_id: int
+    """The run whose albums are expected."""
+    running: str
+    """Who works in the lib_root right now, empty if nobody does; what they change meanwhile may show as a problem."""
+    export_folder: Path
+    master_catalog: Path
+    albums: tuple[AlbumVerification, ...]
+    other: tuple[Problem, ...]
+    """Unknown files, and the catalog's problems that belong to no album."""
+    files: int
+    """Files checked."""
+    in_full: int
+    bytes_read: int
+    entries: int
+    """Entries of exported files in the catalog."""
+    seconds: float
+    repair: RepairSummary | None = None
+
+    @property
+    def problems(self) -> Iterator[Problem]:
+        """All problems: the albums' in their order, then the others."""
+        for album in self.albums:
+            yield from album.problems
+        yield from self.other
+
+    @property
+    def sound(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.other and all(album.sound for album in self.albums)
+
+    @property
+    def counts(self) -> Mapping[Finding, int]:
+        """How many of each."""
+        return Counter(problem.finding for problem in self.problems)
+
+
+# ── as JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_json(report: VerificationReport) -> dict[str, Any]:
+    """The report for other programs, with every name. Keys are stable; seconds, bytes."""
+    repair = report.repair
+    return {
+        "ok": report.sound,
+        "mode": report.depth.kind,
+        "sample": {"share": report.depth.share, "count": report.depth.count, "seed": report.depth.seed}
+        if report.depth.kind == "sample"
+        else None,
+        "run": report.run_id,
+        "running": bool(report.running),
+        "export_folder": str(report.export_folder),
+        "master_catalog": str(report.master_catalog),
+        "totals": {
+            "albums": len(report.albums),
+            "expected": sum(album.expected for album in report.albums),
+            "exported": sum(album.exported for album in report.albums),
+            "left_out": sum(album.left_out for album in report.albums),
+            "files": report.files,
+            "in_full": report.in_full,
+            "bytes_read": report.bytes_read,
+            "catalog_entries": report.entries,
+            "problems": {finding.value: count for finding, count in sorted(report.counts.items())},
+        },
+        "albums": [
+            {
+                "folder": album.folder,
+                "path": album.path,
+                "status": album.status,
+                "expected": album.expected,
+                "exported": album.exported,
+                "left_out": album.left_out,
+                "files": album.files,
+                "in_full": album.in_full,
+                "problems": [_problem_json(problem) for problem in album.problems],
+            }
+            for album in report.albums
+        ],
+        "other": [_problem_json(problem) for problem in report.other],
+        "repair": {
+            "runs": list(repair.runs),
+            "fetched_again": repair.fetched_again,
+            "repaired": repair.repaired,
+            "times_set": repair.times_set,
+            "kept_in": str(repair.kept_in) if repair.kept_in else None,
+            "catalog_written": repair.catalog_written,
+            "notes": list(repair.notes),
+        }
+        if repair
+        else None,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _problem_json(problem: Problem) -> dict[str, str]:
+    return {
+        "finding": problem.finding.value,
+        "folder": problem.folder,
+        "name": problem.name,
+        "detail": problem.detail,
+    }
+
+
+# ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_text(report: VerificationReport, *, name_all: bool = False) -> str:
+    """The report for people; every name is made safe for a terminal. `name_all`: every problem, every album."""
+    return "\n".join(_lines(report, name_all)) + "\n"
+
+
+def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
+    for album in report.albums:
+        if album.sound and not name_all:
+            continue
+        left_out = f", {album.left_out} left out by a setting" if album.left_out else ""
+        yield (
+            f"{shown(album.path)}  [{shown(album.folder)}]: {album.status}, "
+            f"{album.exported} of {album.expected} exported{left_out}, {_counted(album.files, 'file')} checked"
+        )
+        yield from _problem_lines(album.problems, name_all)
+    unknown = [problem for problem in report.other if problem.finding is Finding.UNKNOWN_FILE]
+    catalog = [problem for problem in report.other if problem.finding is not Finding.UNKNOWN_FILE]
+    if catalog:
+        yield f"Catalog {shown(str(report.master_catalog))}:"
+        yield from _problem_lines(catalog, name_all)
+    if unknown:
+        yield f"In {shown(str(report.export_folder))}, and known to nobody; left alone:"
+        yield from _problem_lines(unknown, name_all)
+    if not report.sound:
+        yield ""
+    yield from _summary(report)
+
+
+def _problem_lines(problems: list[Problem] | tuple[Problem, ...], name_all: bool) -> Iterator[str]:
+    named = problems if name_all else problems[:NAMED_PER_ALBUM]
+    for problem in named:
+        place = problem.name
+        if problem.finding is Finding.UNKNOWN_FILE and problem.folder:
+            place = f"{problem.folder}/{problem.name}"
+        yield f"    {problem.finding.value:<18}  {shown(place) + ': ' if place else ''}{shown(problem.detail)}"
+    if len(named) < len(problems):
+        yield f"    … and {len(problems) - len(named)} more (`skicyclerun verify --all` names all)"
+
+
+def _summary(report: VerificationReport) -> Iterator[str]:
+    sound = sum(album.sound for album in report.albums)
+    expected = sum(album.expected for album in report.albums)
+    exported = sum(album.exported for album in report.albums)
+    left_out = sum(album.left_out for album in report.albums)
+    yield f"{sound} of {_counted(len(report.albums), 'album')} sound."
+    aside = f" ({left_out} left out by a setting)" if left_out else ""
+    yield f"{exported} of {_counted(expected, 'expected photo')} exported{aside}."
+    read = f", {report.in_full} in full ({size(report.bytes_read)} read)" if report.in_full else ""
+    yield f"{_counted(report.files, 'file')} checked{read}, in {duration(report.seconds)}: {report.depth.in_words}."
+    if report.repair is not None:
+        yield from _repair_lines(report.repair)
+    if report.running:
+        yield f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
+    if report.sound:
+        yield "Nothing is wrong."
+        return
+    found = ", ".join(f"{count} {finding.value}" for finding, count in sorted(report.counts.items()))
+    yield f"Left: {found}." if report.repair else f"Found: {found}."
+    kinds = report.counts.keys()
+    if report.repair is None and any(
+        kind in EXPORTED_AGAIN or kind in CATALOGED_AGAIN or kind is Finding.TIME_DIFFERS for kind in kinds
+    ):
+        yield "Next: `skicyclerun verify --repair` exports again what is broken, and nothing else."
+    elif Finding.ALBUM_UNFINISHED in kinds:
+        yield "Next: `skicyclerun run --resume` carries on with the run."
+
+
+def _repair_lines(repair: RepairSummary) -> Iterator[str]:
+    parts = []
+    if repair.fetched_again:
+        numbers = ", ".join(str(run) for run in repair.runs)
+        parts.append(f"{repair.repaired} of {_counted(repair.fetched_again, 'photo')} exported again (run {numbers})")
+    if repair.times_set:
+        parts.append(f"{_counted(repair.times_set, 'file')} given back the photo's date")
+    if repair.catalog_written:
+        parts.append("the catalog written")
+    yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
+    if repair.kept_in:
+        yield f"What stood in the place of the replaced files is kept in {shown(str(repair.kept_in))}."
+    for note in repair.notes:
+        yield shown(note)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
