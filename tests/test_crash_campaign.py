@@ -33,6 +33,8 @@ CRASHES = int(os.environ.get("SKICYCLERUN_CRASHES", "6"))
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261122"))
 #: How many processes at most a case may need until the run is finished.
 PATIENCE = 12
+#: The id of the run whose results every case starts from.
+EARLIER_RUN = 1
 
 # Faults that a restart does not meet as often as the first attempt; all others are also stopped at their second visit.
 VISITED_TWICE = (
@@ -220,7 +222,12 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
         old_outputs_are_safe(campaign, lib_root)
         if returncode == -signal.SIGKILL:
             killed += 1
-            begun = unfinished_run(lib_root)
+            newest, how = newest_run(lib_root)
+            begun = newest > EARLIER_RUN
+            if begun and how == "finished":
+                nothing_left = run(lib_root, "run", "--resume")
+                assert (nothing_left.returncode, "Nothing to resume" in nothing_left.stderr) == (0, True)
+                return killed
             now = committed(lib_root)
             assert all(now.get(name) == inode for name, inode in safe_inodes.items()), "a committed photo was redone"
             safe_inodes = now if begun else {}
@@ -251,14 +258,14 @@ def one_process(lib_root: Path, arguments: list[str], kill: str | float) -> tupl
     return process.returncode, errors
 
 
-def unfinished_run(lib_root: Path) -> bool:
-    """Whether the killed process had entered its run; before that, the command is typed again as it was."""
+def newest_run(lib_root: Path) -> tuple[int, str]:
+    """Id and status of the newest run; before the new one is entered, the command is typed again as it was."""
     connection = sqlite3.connect(lib_root / "state" / "skicyclerun.sqlite3")
     try:
-        rows = connection.execute("SELECT status FROM runs ORDER BY id DESC LIMIT 1").fetchall()
+        run_id, how = connection.execute("SELECT id, status FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     finally:
         connection.close()
-    return bool(rows) and rows[0][0] in ("active", "interrupted")
+    return run_id, how
 
 
 def compare(campaign: Campaign, lib_root: Path) -> None:
