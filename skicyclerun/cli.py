@@ -26,6 +26,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "status": ("skicyclerun.commands.status", "status", "Report on the last run, album by album."),
     "albums": ("skicyclerun.commands.albums", "albums", "List the albums the source offers."),
     "config": ("skicyclerun.commands.config", "config", "Check, show or begin a configuration."),
+    "verify": ("skicyclerun.commands.verify", "verify", "Compare files, database and catalog; --repair puts right."),
+    "rebuild-state": ("skicyclerun.commands.rebuild_state", "rebuild_state", "Make a lost state database anew."),
+    "rebuild-catalog": ("skicyclerun.commands.rebuild_state", "rebuild_catalog", "Make a lost master.json anew."),
+    "archive": ("skicyclerun.commands.archive", "archive", "List, verify, restore or prune archives."),
+    "doctor": ("skicyclerun.commands.doctor", "doctor", "Look whether an export would work here."),
     "demo": ("skicyclerun.commands.demo", "demo", "Make a small sample library and export it."),
 }
 

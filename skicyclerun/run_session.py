@@ -42,10 +42,12 @@ from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.report import RunReport, build_report, size
 from skicyclerun.run_lock import RunLock, current_holder
 from skicyclerun.settings import Settings, check_source_and_outputs
+from skicyclerun.shipped_files import shipped_file
 from skicyclerun.shutdown import Shutdown, listen
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
+from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs
 from skicyclerun.state.archives import ArchiveRow
@@ -356,7 +358,19 @@ def _lock_file(settings: Settings) -> Path:
 
 def source_for(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> Source:
     """The source the settings mean, not opened yet. Raises UsageError."""
-    return make_source(kind, library, missing=options.missing)
+    export = settings.export
+
+    def photos_app() -> Source:
+        return PhotosApp(
+            script=shipped_file("osxPhotoExporter.scpt"),
+            photo_timeout=export.timeouts.photo,
+            # The first event may wait for the person to answer macOS's question about permission.
+            list_timeout=max(120.0, export.timeouts.photo),
+            restart_photos=export.restart_photos,
+            log=log.info,
+        )
+
+    return make_source(kind, library, missing=options.missing, make_apple_photos=photos_app)
 
 
 async def _export_estimate(store: Store, plan: Plan) -> int:

@@ -34,7 +34,7 @@ from skicyclerun.errors import (
 from skicyclerun.export_options import ExportOptions
 from skicyclerun.fault_points import fault_point
 from skicyclerun.models import ExportedFacts
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import Restartable, Source
 from skicyclerun.state import photos
 from skicyclerun.state.photos import Exported, NotExported, PhotoStatus, PhotoToDo
 from skicyclerun.state.store import Store
@@ -59,25 +59,34 @@ class ExportLimits:
 
 
 class TransientStreak:
-    """Counts photos in a row that failed for reasons that may pass; the source is paused when there are too many."""
+    """Counts failures in a row that may pass; when there are too many the source is restarted once, then paused."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, source: Source) -> None:
         self._limit = limit
+        self._source = source
         self._count = 0
+        self._restarted = False
 
     def broken(self) -> None:
         """A photo came through."""
         self._count = 0
+        self._restarted = False
 
-    def longer(self, last: PhotoTransient) -> None:
-        """One more. Raises SourceStopped when the limit is reached."""
+    async def longer(self, last: PhotoTransient) -> None:
+        """One more. Raises SourceStopped when the limit is reached and a restart is not allowed or has not helped."""
         self._count += 1
-        if self._count >= self._limit:
-            raise SourceStopped(
-                f"The source failed {self._count} times in a row, last with: {last} "
-                "What was exported is kept; what is left stays pending.",
-                next_step="When the source answers again: `skicyclerun run --resume`.",
-            )
+        if self._count < self._limit:
+            return
+        if not self._restarted and isinstance(self._source, Restartable):
+            self._restarted = True
+            if await self._source.restart():
+                self._count = 0
+                return
+        raise SourceStopped(
+            f"The source failed {self._count} times in a row, last with: {last} "
+            "What was exported is kept; what is left stays pending.",
+            next_step="When the source answers again: `skicyclerun run --resume`.",
+        )
 
 
 #: Renders fetched bytes into a staged file; blocking. Bound to skicyclerun.images.render by the pipeline.
@@ -174,7 +183,7 @@ class AlbumExport:
                 rendered = await self._attempt(photo, staged, attempt)
             except PhotoTransient as error:
                 log.warning("%s, attempt %d: %s", photo.photo.original_filename, attempt, error)
-                self._streak.longer(error)
+                await self._streak.longer(error)
                 if attempt == self._limits.attempts:
                     return NotExported(photo.row_id, PhotoStatus.FAILED, f"{error} Tried {attempt} times.", attempt)
                 if self._stop():

@@ -27,7 +27,7 @@ from skicyclerun.actors.messages import (
     PhotosCommitted,
 )
 from skicyclerun.album_folder import STAGING_NAME, AlbumFolder
-from skicyclerun.errors import LibraryError, NotWritable, OutsideFolder, SourceStopped
+from skicyclerun.errors import NotWritable, OutsideFolder, SourceError, SourceStopped
 from skicyclerun.export_options import ExportOptions
 from skicyclerun.models import Album
 from skicyclerun.naming import assign_folders, plan_file_names
@@ -111,7 +111,7 @@ class _RunExport:
         self._export_folder = settings.paths.apple_photos_export
         self._staging = self._export_folder / STAGING_NAME
         self._deadline = anyio.current_time() + settings.export.timeouts.run
-        self._streak = TransientStreak(self._limits.pause_after)
+        self._streak = TransientStreak(self._limits.pause_after, parts.source)
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -227,8 +227,8 @@ class _RunExport:
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
-        except (LibraryError, OutsideFolder) as error:
-            problem = str(error)
+        except (SourceError, OutsideFolder) as error:
+            problem = str(error)  # This album alone: it was deleted meanwhile, or a link stands in its folder's place.
         except OSError as error:
             raise NotWritable(
                 f"{folder.path} cannot be made: {error.strerror or error}.",

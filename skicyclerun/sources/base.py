@@ -11,7 +11,7 @@ One contract suite (tests/test_source_contract.py) holds every source to this.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from skicyclerun.models import Album, Fetched, Photo, SourceKind
 
@@ -49,4 +49,13 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Release everything. Safe to call twice, and without `open`."""
+        ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A source that runs in an application which can be started anew when it no longer answers."""
+
+    async def restart(self) -> bool:
+        """Start it anew if the person allowed it; False if not. Raises SourceStopped where it does not come back."""
         ...
