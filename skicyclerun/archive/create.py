@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ from zlib_ng import zlib_ng
 
 from skicyclerun.archive.background_sync import BackgroundSync
 from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
-from skicyclerun.archive.hashing import HashingThread
+from skicyclerun.archive.hashing import HashingThreads, MemberHash
 from skicyclerun.archive.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -119,7 +119,7 @@ def write_archive(
         raise storage_error(error, partial) from error
     try:
         try:
-            with HashingThread() as hashing, BackgroundSync(descriptor) as sync:
+            with HashingThreads() as hashing, BackgroundSync(descriptor) as sync:
                 writer = _Writer(plan, descriptor, partial, hashing, sync, progress, stop)
                 manifest, size = writer.write(timestamp, archive_id, catalog or {}, created or datetime.now(UTC))
         finally:
@@ -157,7 +157,7 @@ class _Writer:
         plan: ArchivePlan,
         descriptor: int,
         partial: Path,
-        hashing: HashingThread,
+        hashing: HashingThreads,
         sync: BackgroundSync,
         progress: Progress | None,
         stop: Stop | None,
@@ -179,7 +179,7 @@ class _Writer:
         self, timestamp: str, archive_id: str, catalog: Mapping[str, str], created: datetime
     ) -> tuple[Manifest, int]:
         root = root_name(timestamp)
-        read: list[tuple[Member, _Hash | None]] = []
+        read: list[tuple[Member, MemberHash | str]] = []
         folder, beneath = -1, None
         try:
             for planned in self._plan.members:
@@ -194,7 +194,9 @@ class _Writer:
             if beneath is not None:
                 beneath.close()
         self._hashing.drain()
-        members = tuple(member if hasher is None else _with_hash(member, hasher.hexdigest()) for member, hasher in read)
+        members = tuple(
+            replace(member, sha256=found if isinstance(found, str) else found.hexdigest()) for member, found in read
+        )
         created_text = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         folders = {folder.name_in_zip: str(folder.path) for folder in self._plan.folders}
         folders = {name: path.encode("utf-8", "replace").decode() for name, path in folders.items()}
@@ -213,7 +215,7 @@ class _Writer:
 
     def _add(
         self, beneath: Beneath, planned: PlannedMember, root: str, catalog: Mapping[str, str]
-    ) -> tuple[Member, _Hash | None]:
+    ) -> tuple[Member, MemberHash | str]:
         folder = self._plan.folders[planned.folder]
         disk_path = "/".join((folder.name_in_zip, *planned.parts))
         path, path_bytes = portable_path(disk_path)
@@ -242,7 +244,7 @@ class _Writer:
 
     def _add_content(
         self, beneath: Beneath, planned: PlannedMember, name: str
-    ) -> tuple[os.stat_result, int, _Hash | None]:
+    ) -> tuple[os.stat_result, int, MemberHash | str]:
         if planned.kind is MemberKind.FILE:
             return self._add_file(beneath, planned.parts, name)
         status = beneath.stat(planned.parts)
@@ -250,12 +252,12 @@ class _Writer:
             if not stat.S_ISDIR(status.st_mode):
                 raise _Changed
             self._add_bytes(f"{name}/", status, b"")
-            return status, 0, None
+            return status, 0, ""
         if not stat.S_ISLNK(status.st_mode):
             raise _Changed
         target = beneath.read_link(planned.parts)
         self._add_bytes(name, status, target)
-        return status, len(target), hashlib.sha256(target)
+        return status, len(target), hashlib.sha256(target).hexdigest()
 
     def _add_bytes(self, name: str, status: os.stat_result, data: bytes) -> None:
         entry = make_entry(
@@ -265,7 +267,7 @@ class _Writer:
         self._write(local_header(entry) + data, self._offset)
         self._finish_member(entry, b"")
 
-    def _add_file(self, beneath: Beneath, parts: tuple[str, ...], name: str) -> tuple[os.stat_result, int, _Hash]:
+    def _add_file(self, beneath: Beneath, parts: tuple[str, ...], name: str) -> tuple[os.stat_result, int, MemberHash]:
         with open(beneath.open_file(parts), "rb", buffering=0) as stream:
             before = os.fstat(stream.fileno())
             if not stat.S_ISREG(before.st_mode):
@@ -279,7 +281,7 @@ class _Writer:
             data_at = self._offset + draft.header_size
             compressor = zlib_ng.compressobj(6, DEFLATED, -15) if deflate else None
             compressed_hash, at = hashlib.sha256(), data_at
-            hasher, crc, left = hashlib.sha256(), 0, size
+            hasher, crc, left = self._hashing.new_hash(), 0, size
             while left:
                 buffer = self._hashing.take()
                 try:
@@ -296,7 +298,7 @@ class _Writer:
                 except BaseException:
                     self._hashing.release(buffer)
                     raise
-                self._hashing.hash_and_release(hasher, buffer, count, whole=count == size)
+                self._hashing.hash_and_release(hasher, buffer, count, last=left == count)
                 left -= count
                 self._advance(count)
             if compressor is not None:
@@ -393,13 +395,6 @@ def _member(kind: MemberKind, known: tuple[str, bytes | None, str | None], statu
         path, kind, size, status.st_mtime_ns, status.st_mode,
         catalog_sha256=catalog_sha256, path_bytes=path_bytes,
         inode=status.st_ino if trusted else 0, ctime_ns=status.st_ctime_ns if trusted else 0,
-    )  # fmt: skip
-
-
-def _with_hash(member: Member, sha256: str) -> Member:
-    return Member(
-        member.path, member.kind, member.size, member.mtime_ns, member.mode, sha256,
-        member.catalog_sha256, member.path_bytes, member.inode, member.ctime_ns,
     )  # fmt: skip
 
 
