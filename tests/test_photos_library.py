@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import plistlib
 import shutil
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -96,6 +98,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
+
+
+@pytest.fixture
+def osxphotos_fails() -> Iterator[None]:
+    """Where osxphotos stops half-way it leaves a connection open, of which Python 3.13 warns when it is collected."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def put_in_album(library: Path, album: str, *uuids: str) -> None:
@@ -596,6 +607,7 @@ async def test_a_database_that_is_damaged_is_said(library: Path, content: bytes,
     assert not os.listdir(temporary)
 
 
+@pytest.mark.usefixtures("osxphotos_fails")
 async def test_a_database_cut_in_the_middle_is_said(library: Path, temporary: Path) -> None:
     database = library / "database" / "Photos.sqlite"
     database.write_bytes(database.read_bytes()[: database.stat().st_size // 3])
@@ -603,6 +615,7 @@ async def test_a_database_cut_in_the_middle_is_said(library: Path, temporary: Pa
     assert not os.listdir(temporary)
 
 
+@pytest.mark.usefixtures("osxphotos_fails")
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -27,7 +28,9 @@ T = TypeVar("T")
 
 #: What an export never asks for. osxphotos reads it for every photo of the library; leaving it out makes loading
 #: several times faster and smaller. Methods of PhotosDB in osxphotos 0.75 to 0.77; one that is renamed is merely read.
+#: Without the entity of collection shares, the shared albums of Photos 11 are not read either.
 _NOT_NEEDED: Final = (
+    "_get_collection_share_entity",
     "_process_comments",
     "_process_exifinfo",
     "_process_faceinfo",
@@ -135,20 +138,16 @@ class PhotosDatabase:
 
     def read_places(self) -> None:
         """Fill `place` and `inferred_offset`; columns that this Photos version does not have are left out."""
-        connection = sqlite3.connect(f"{Path(self._photosdb._tmp_db).as_uri()}?mode=ro", uri=True)
-        try:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            asset = "ZASSET" if "ZASSET" in tables else "ZGENERICASSET"
-            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({asset})")}
-            if "ZLOCATIONDATA" in columns:
+        with closing(_open_copy(Path(self._photosdb._tmp_db))) as connection:
+            asset = "ZASSET" if _columns(connection, "ZASSET") else "ZGENERICASSET"
+            if "ZLOCATIONDATA" in _columns(connection, asset):
                 for uuid, latitude, longitude, blob in connection.execute(
                     f"SELECT ZUUID, ZLATITUDE, ZLONGITUDE, ZLOCATIONDATA FROM {asset} WHERE ZLOCATIONDATA IS NOT NULL"
                 ):
                     altitude, heading = altitude_and_heading(blob, latitude, longitude)
                     if altitude is not None or heading is not None:
                         self.place[uuid] = (altitude, heading)
-            columns = {row[1] for row in connection.execute("PRAGMA table_info(ZADDITIONALASSETATTRIBUTES)")}
-            if {"ZTIMEZONEOFFSET", "ZINFERREDTIMEZONEOFFSET"} <= columns:
+            if {"ZTIMEZONEOFFSET", "ZINFERREDTIMEZONEOFFSET"} <= _columns(connection, "ZADDITIONALASSETATTRIBUTES"):
                 self.inferred_offset.update(
                     connection.execute(
                         f"SELECT asset.ZUUID, extra.ZINFERREDTIMEZONEOFFSET FROM {asset} AS asset"
@@ -156,8 +155,6 @@ class PhotosDatabase:
                         " WHERE extra.ZTIMEZONEOFFSET IS NULL AND extra.ZINFERREDTIMEZONEOFFSET IS NOT NULL"
                     )
                 )
-        finally:
-            connection.close()
 
     def close(self) -> None:
         """Close osxphotos' connections and remove the copy. Safe to call twice."""
@@ -271,8 +268,36 @@ def _photosdb_class() -> Any:
         return None
 
     members = {name: nothing for name in _NOT_NEEDED if hasattr(osxphotos.PhotosDB, name)}
-    reader: Any = type("ExportPhotosDB", (osxphotos.PhotosDB,), members)
+    reader: Any = type(
+        "ExportPhotosDB", (osxphotos.PhotosDB,), {**members, "_process_syndicationinfo": _read_syndication}
+    )
     return reader.__new__(reader)
+
+
+def _read_syndication(photosdb: Any) -> None:
+    """What PhotosDB's method of this name reads, for the few photos that others shared in Messages and the like."""
+    photosdb._db_syndication_uuid = {}
+    with closing(_open_copy(Path(photosdb._tmp_db))) as connection:
+        if "ZSYNDICATIONIDENTIFIER" not in _columns(connection, "ZADDITIONALASSETATTRIBUTES"):
+            return
+        for uuid, history, identifier in connection.execute(
+            "SELECT asset.ZUUID, extra.ZSYNDICATIONHISTORY, extra.ZSYNDICATIONIDENTIFIER FROM ZASSET AS asset"
+            " JOIN ZADDITIONALASSETATTRIBUTES AS extra ON extra.ZASSET = asset.Z_PK"
+            " WHERE extra.ZSYNDICATIONIDENTIFIER IS NOT NULL"
+        ):
+            photosdb._db_syndication_uuid[uuid] = {
+                "syndication_identifier": identifier,
+                "syndication_history": history,
+                "syndication_state": None,
+            }
+
+
+def _open_copy(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def _release(photosdb: Any) -> None:
@@ -289,11 +314,9 @@ def _release(photosdb: Any) -> None:
 def _check_sqlite(library: Path, copied: Path) -> None:
     """Raise LibraryError if the copy is no database, or none of Photos'."""
     try:
-        connection = sqlite3.connect(copied)
-        try:
+        # Not read-only: it merges the WAL into the copy, once for all that read it.
+        with closing(sqlite3.connect(copied)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise _damaged(library, error) from error
     if not {"Z_METADATA", "ZGENERICALBUM"} <= names:
@@ -310,11 +333,8 @@ def _damaged(library: Path, error: sqlite3.Error) -> LibraryError:
 
 def _model_version(copied: Path) -> str:
     try:
-        connection = sqlite3.connect(copied)
-        try:
+        with closing(_open_copy(copied)) as connection:
             row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
-        finally:
-            connection.close()
         return f"model version {plistlib.loads(row[0])['PLModelVersion']}"
     except Exception:  # whatever is wrong with it, the version is only told, never needed
         return "model version unknown"
