@@ -211,42 +211,42 @@ def read_end(descriptor: int, file_size: int) -> EndRecord:
 
 def read_directory(descriptor: int, end: EndRecord) -> Iterator[tuple[ZipEntry, bytes]]:
     """The members with their records. Raises ArchiveError unless members and records are gapless and canonical."""
-    data, position, expected_offset = b"", end.directory_offset, 0
+    data, at, position, expected_offset = b"", 0, end.directory_offset, 0
     remaining = end.directory_size
     for number in range(end.count):
-        while True:
-            record = _parse_record(data)
-            if record is not None:
-                break
+        while (parsed := _parse_record(data, at)) is None:
             if not remaining:
                 raise ArchiveError(f"The directory of the ZIP ends after {number} of {end.count} members.")
             block = os.pread(descriptor, min(remaining, 1 << 20), position)
             if not block:
                 raise ArchiveError("The ZIP is shorter than its directory says.")
-            data, position, remaining = data + block, position + len(block), remaining - len(block)
-        entry, length = record
-        if data[:length] != central_record(entry) or entry.offset != expected_offset:
+            data, at = data[at:] + block, 0
+            position, remaining = position + len(block), remaining - len(block)
+        entry, length = parsed
+        record = data[at : at + length]
+        if record != central_record(entry) or entry.offset != expected_offset:
             raise ArchiveError(f"The directory of the ZIP is damaged at member {number + 1}.")
-        yield entry, data[:length]
+        yield entry, record
         expected_offset = entry.end
-        data = data[length:]
-    if data or remaining or expected_offset != end.directory_offset:
+        at += length
+    if at < len(data) or remaining or expected_offset != end.directory_offset:
         raise ArchiveError("The ZIP holds bytes that belong to no member.")
 
 
-def _parse_record(data: bytes) -> tuple[ZipEntry, int] | None:
-    """The first record of `data` and its length; None if `data` ends before it does."""
-    if len(data) < _CENTRAL.size:
+def _parse_record(data: bytes, start: int) -> tuple[ZipEntry, int] | None:
+    """The record at `start` and its length; None if `data` ends before it does."""
+    if len(data) - start < _CENTRAL.size:
         return None
-    fields = _CENTRAL.unpack_from(data)
+    fields = _CENTRAL.unpack_from(data, start)
     method, dos_time, dos_date, crc, compressed, size, name_size, extra_size, comment_size = fields[6:15]
     attributes, offset = fields[17:19]
     length = _CENTRAL.size + name_size + extra_size + comment_size
-    if len(data) < length:
+    if len(data) - start < length:
         return None
-    name = data[_CENTRAL.size : _CENTRAL.size + name_size]
+    behind = start + _CENTRAL.size
+    name = data[behind : behind + name_size]
     mtime: int | None = None
-    extra, at = data[_CENTRAL.size + name_size : _CENTRAL.size + name_size + extra_size], 0
+    extra, at = data[behind + name_size : behind + name_size + extra_size], 0
     while at + 4 <= len(extra):
         kind, extent = struct.unpack_from("<2H", extra, at)
         value = extra[at + 4 : at + 4 + extent]
