@@ -11,6 +11,7 @@ macOS (https://sqlite.org/pragma.html#pragma_fullfsync). Group commits are what 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -32,6 +33,11 @@ Row = sqlite3.Row
 
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
 _BUSY_SECONDS: Final = 30
+_READ_ONLY: Final = "mode=ro"
+_IMMUTABLE: Final = "mode=ro&immutable=1"
+
+#: Inode, size, modification time.
+_FileState = tuple[int, int, int]
 
 
 def _named_queries() -> dict[str, str]:
@@ -107,6 +113,8 @@ class Store:
         self.path = path
         self._connection = connection
         self._writing = anyio.Lock()
+        self._unwritten: _FileState | None = None
+        """Opened as a file that nobody writes: what it looked like then."""
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -133,12 +141,18 @@ class Store:
 
     @classmethod
     async def open_to_read(cls, path: Path) -> Self:
-        """Open for reading only, also while a run writes. Raises NoState, StateTooNew, StateDamaged, NotWritable."""
+        """Open for reading only, also while a run writes; nothing is made or changed on the disk unless one does.
+
+        Raises NoState, StateTooNew, StateDamaged, NotWritable.
+        """
         if not await anyio.Path(path).is_file():
             raise NoState(path)
         error: sqlite3.Error | OSError | None = None
-        # WAL readers need the -shm file beside the database; on a read-only disk only `immutable` opens it.
-        for flags in ("mode=ro", "mode=ro&immutable=1"):
+        # A reader of a WAL database makes -wal and -shm files beside it and leaves them there. Where there is no WAL
+        # nobody writes, and `immutable` does without; on a read-only disk it is the only way at all.
+        unwritten = _unwritten(path)
+        ways = (_IMMUTABLE, _READ_ONLY) if unwritten else (_READ_ONLY, _IMMUTABLE)
+        for flags in ways:
             try:
                 connection = await _connect(f"file:{_quoted(path)}?{flags}")
             except (sqlite3.Error, OSError) as failed:
@@ -148,6 +162,7 @@ class Store:
             try:
                 if await store._check_version() == 0:
                     raise NoState(path)  # A stop came between making the file and its tables.
+                store._unwritten = unwritten if flags == _IMMUTABLE else None
                 return store
             except sqlite3.OperationalError as failed:
                 await store.close()
@@ -197,6 +212,11 @@ class Store:
                 raise StateForeign(self.path)
         return version
 
+    async def _reopen(self) -> None:
+        fresh = await _connect(f"file:{_quoted(self.path)}?{_READ_ONLY}")
+        await self._connection.close()
+        self._connection, self._unwritten = fresh, None
+
     async def close(self) -> None:
         await self._connection.close()
 
@@ -238,6 +258,8 @@ class Store:
     async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of the named query. Raises StateDamaged."""
         try:
+            if self._unwritten is not None and _unwritten(self.path) != self._unwritten:
+                await self._reopen()  # A run has begun meanwhile.
             return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
         except sqlite3.Error as error:
             raise _translated(error, self.path) from error
@@ -245,6 +267,17 @@ class Store:
 
 def _probe(database: str) -> None:
     sqlite3.connect(database, uri=True).close()
+
+
+def _unwritten(path: Path) -> _FileState | None:
+    """What the database looks like while nobody writes it; None where there is a WAL, or no file."""
+    try:
+        if os.path.lexists(f"{path}-wal"):
+            return None
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 async def _connect(database: str) -> aiosqlite.Connection:
@@ -269,7 +302,7 @@ async def check_integrity(connection: aiosqlite.Connection) -> str:
     except sqlite3.DatabaseError as error:
         return str(error)
     found = str(rows[0][0])
-    return "" if found == "ok" else found.splitlines()[0]
+    return "" if found == "ok" else found.splitlines()[-1]  # the first line only names the schema
 
 
 def _quoted(path: Path) -> str:
