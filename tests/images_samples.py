@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,9 @@ def exif_with(orientation: int = 1, **texts: str) -> Image.Exif:
     return exif
 
 
+@cache
 def srgb_profile() -> bytes:
+    # Made once: littlecms writes the time of day into it.
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -89,3 +93,32 @@ def photo_like(size: tuple[int, int] = (640, 480)) -> Image.Image:
     """Detail in it, so that its JPEG has some scan data."""
     noise = Image.effect_noise(size, 50)
     return Image.merge("RGB", (noise, noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT), noise.point(list(range(256)))))
+
+
+_UNDER_A_BOUND = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))
+from pathlib import Path
+from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.images.render import RenderOptions, render_photo
+from skicyclerun.models import Component, Fetched
+try:
+    render_photo(Fetched(Path(sys.argv[1])), Component.STILL, Path(sys.argv[2]), RenderOptions())
+except PhotoUnreadable as error:
+    sys.stdout.buffer.write(str(error).encode())
+else:
+    sys.stdout.write("rendered")
+"""
+
+
+def under_a_memory_bound(source: Path, out: Path) -> str:
+    """Render in a process with 700 MB of address space; what it said."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", _UNDER_A_BOUND, str(source), str(out)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == b""
+    assert done.returncode == 0
+    return done.stdout.decode()

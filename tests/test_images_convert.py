@@ -30,9 +30,9 @@ from tests.images_samples import (
     quadrants,
     render,
     srgb_profile,
+    under_a_memory_bound,
 )
 from tests.shared_libraries import LIBRARIES, needs_libraries
-from tests.test_images_jpeg import under_a_memory_bound
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 200, 20), (20, 20, 220), (220, 200, 20)

@@ -7,8 +7,6 @@ import hashlib
 import io
 import os
 import struct
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +22,17 @@ from skicyclerun.images.jpeg_segments import ScanWalker
 from skicyclerun.images.render import read_facts
 from skicyclerun.images.staging import StagedFile
 from skicyclerun.models import LibraryMetadata
-from tests.images_samples import KNOWN, encoded, exif_with, photo_like, quadrants, render, scans_of, srgb_profile
+from tests.images_samples import (
+    KNOWN,
+    encoded,
+    exif_with,
+    photo_like,
+    quadrants,
+    render,
+    scans_of,
+    srgb_profile,
+    under_a_memory_bound,
+)
 from tests.shared_libraries import LIBRARIES, needs_libraries
 
 
@@ -285,34 +293,6 @@ def test_segments_between_scans_may_hold_what_looks_like_an_end() -> None:
 
 # ── bounds ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_UNDER_A_BOUND = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))
-from pathlib import Path
-from skicyclerun.errors import PhotoUnreadable
-from skicyclerun.images.render import RenderOptions, render_photo
-from skicyclerun.models import Component, Fetched
-try:
-    render_photo(Fetched(Path(sys.argv[1])), Component.STILL, Path(sys.argv[2]), RenderOptions())
-except PhotoUnreadable as error:
-    sys.stdout.buffer.write(str(error).encode())
-else:
-    sys.stdout.write("rendered")
-"""
-
-
-def under_a_memory_bound(source: Path, out: Path) -> str:
-    """Render in a process with 700 MB of address space; what it said."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", _UNDER_A_BOUND, str(source), str(out)],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stderr == b""
-    assert done.returncode == 0
-    return done.stdout.decode()
-
 
 def test_a_real_jpeg_50000_pixels_wide_is_passed_through_within_a_memory_bound(tmp_path: Path) -> None:
     (tmp_path / "wide.jpg").write_bytes(encoded(Image.new("L", (50_000, 2_000), 128), "JPEG"))
@@ -344,6 +324,29 @@ def test_a_bomb_of_another_format_fails_before_it_is_decoded(tmp_path: Path, kin
     (tmp_path / "bomb.png").write_bytes(bomb)
     said = under_a_memory_bound(tmp_path / "bomb.png", tmp_path / "out.jpg")
     assert said == "50000 \N{MULTIPLICATION SIGN} 50000 pixels is more than the limit of 300 million"
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x00\x00\x00\x18ftypheic", b"\x00\x00\x00\x18ftypavif", b"RIFF\xff\xff\xff\x7fWEBPVP8 "]
+)
+def test_a_sparse_file_of_a_terabyte_is_not_read_into_memory(tmp_path: Path, start: bytes) -> None:
+    with open(tmp_path / "sparse.heic", "wb") as stream:
+        stream.write(start)
+        stream.truncate(1 << 40)
+    assert "is more than a" in under_a_memory_bound(tmp_path / "sparse.heic", tmp_path / "out.jpg")
+
+
+def test_xmp_with_a_bomb_of_entities_is_bounded(tmp_path: Path) -> None:
+    entities = b'<!ENTITY a0 "ha">' + b"".join(
+        b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10) for n in range(1, 12)
+    )
+    xmp = (
+        b"<?xml version='1.0'?><!DOCTYPE x [" + entities + b"]><x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF "
+        b"xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description rdf:about='' "
+        b"xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:source>&a11;</dc:source></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    (tmp_path / "bomb.jpg").write_bytes(encoded(quadrants(), "JPEG", xmp=xmp))
+    assert under_a_memory_bound(tmp_path / "bomb.jpg", tmp_path / "out.jpg") == "rendered"
 
 
 # ── reading back ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from PIL import Image
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.render import RenderOptions, read_facts
 from skicyclerun.images.sniff import Content, describe_unknown, sniff_head
-from skicyclerun.models import Component, LibraryMetadata
+from skicyclerun.models import Component, LibraryMetadata, Location
 from tests.images_samples import KNOWN, encoded, exiftool, needs_exiftool, photo_like, quadrants, render
 from tests.shared_libraries import LIBRARIES, needs_libraries
 
@@ -204,6 +204,15 @@ def test_a_movie_is_copied_unchanged_with_the_librarys_facts(tmp_path: Path) -> 
     alone = render(source, out, None, Component.LIVE_MOVIE)
     assert alone.date_taken_utc == "2018-01-28T16:00:00Z"
     assert read_facts(out).date_taken_utc == alone.date_taken_utc
+
+
+def test_a_librarys_texts_are_clean_in_the_facts_of_a_movie_too(tmp_path: Path) -> None:
+    (tmp_path / "a.mov").write_bytes(movie())
+    known = LibraryMetadata(
+        title="a\ud800\x00b", keywords=("\udfff", "k"), location=Location(float("nan"), 0), location_known=False
+    )
+    facts = render(tmp_path / "a.mov", tmp_path / "out.mov", known, Component.VIDEO)
+    assert (facts.title, facts.keywords, facts.location) == ("ab", ("k",), None)
 
 
 @needs_libraries

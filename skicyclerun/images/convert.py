@@ -26,7 +26,7 @@ from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.colour import for_jpeg
 from skicyclerun.images.sniff import Content
 from skicyclerun.images.staging import Original
-from skicyclerun.images.wording import said_pixels
+from skicyclerun.images.wording import said_bytes, said_pixels
 
 LARGEST_JPEG_SIDE: Final = 65_500
 """Pixels; libjpeg's own limit (JPEG_MAX_DIMENSION), just below that of the format."""
@@ -42,6 +42,10 @@ _PLUGINS: Final = {
     Content.JPEG2000: ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     Content.PSD: ("PsdImagePlugin", "PsdImageFile"),
 }
+# Their decoders take the file in one piece.
+_READ_WHOLE: Final = frozenset((Content.HEIF, Content.AVIF, Content.WEBP))
+_MOST_BYTES_READ_WHOLE: Final = 1 << 30
+
 _heif_lock: Final = threading.Lock()
 _heifs_in_hand = 0
 
@@ -103,6 +107,7 @@ def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
 def decode(original: Original, content: Content, max_pixels: int) -> Picture:
     """Decode all of it. Raises PhotoUnreadable with the reason (truncated, damaged, too large, no memory)."""
     with _reasons_for_people(content):
+        _check_bytes(original, content)
         if content is Content.HEIF:
             return _decode_heif(original, max_pixels)
         return _decode_with_pillow(original, content, max_pixels)
@@ -111,6 +116,7 @@ def decode(original: Original, content: Content, max_pixels: int) -> Picture:
 def displayed_size(original: Original, content: Content) -> tuple[int, int]:
     """Width and height as a viewer shows it, from the header alone. Raises PhotoUnreadable."""
     with _reasons_for_people(content):
+        _check_bytes(original, content)
         if content is Content.HEIF:
             with _share_of_cores() as pillow_heif:
                 width, height = pillow_heif.HeifFile(original.read(0, original.size)).size
@@ -119,6 +125,11 @@ def displayed_size(original: Original, content: Content) -> tuple[int, int]:
         with open_with_pillow(original.stream, content) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
+
+
+def _check_bytes(original: Original, content: Content) -> None:
+    if content in _READ_WHOLE and original.size > _MOST_BYTES_READ_WHOLE:
+        raise PhotoUnreadable(f"{said_bytes(original.size)} is more than a {content} picture can be")
 
 
 @contextmanager

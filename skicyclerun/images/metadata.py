@@ -130,14 +130,14 @@ def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> P
 def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTags:
     """From the blocks a container (HEIF, AVIF) keeps apart from its pixels; ready to be written to a JPEG."""
     tags = _open(exiv2, _minimal_jpeg(()))
-    unreadable = []
-    if exif:
+    unreadable = [name for name, data in (("EXIF", exif), ("XMP", xmp)) if data and len(data) > _MOST_METADATA_BYTES]
+    if exif and "EXIF" not in unreadable:
         try:
             block = _open(exiv2, exif[6:] if exif.startswith(b"Exif\x00\x00") else exif)
             tags.image.setExifData(block.exif)
         except (exiv2.Exiv2Error, ValueError):
             unreadable.append("EXIF")
-    if xmp and xmp.strip(b"\x00 \r\n"):
+    if xmp and "XMP" not in unreadable and xmp.strip(b"\x00 \r\n"):
         try:
             start = max(xmp.find(b"<"), 0)
             block = _open(exiv2, xmp[start:].rstrip(b"\x00"))

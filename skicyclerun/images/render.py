@@ -6,7 +6,6 @@ Everything blocks, so that it can be called from worker threads; several at once
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +39,8 @@ from skicyclerun.images.movies import check_movie
 from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
+from skicyclerun.images.tag_positions import valid
+from skicyclerun.images.texts import clean, clean_line, clean_list
 from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata
 
 DEFAULT_MAX_PIXELS = 300_000_000
@@ -299,14 +300,15 @@ def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
     """For files whose bytes are left alone the catalog is the only place that can keep what the library knows."""
     if known is None:
         return facts
-    date: datetime | None = in_whole_minutes(known.date) if known.date is not None else facts.date
+    placed = known.location is not None and valid(known.location)
+    removed = known.location is None and known.location_known
     return TagFacts(
-        date=date,
-        location=known.location if known.location_known or known.location is not None else facts.location,
-        title=known.title or facts.title,
-        description=known.description or facts.description,
-        keywords=known.keywords or facts.keywords,
-        persons=known.persons or facts.persons,
+        date=in_whole_minutes(known.date) if known.date is not None else facts.date,
+        location=known.location if placed or removed else facts.location,
+        title=clean_line(known.title or "") or facts.title,
+        description=clean(known.description or "") or facts.description,
+        keywords=clean_list(known.keywords) or facts.keywords,
+        persons=clean_list(known.persons) or facts.persons,
         orientation=facts.orientation,
         rating=facts.rating if known.rating is None else known.rating,
     )
