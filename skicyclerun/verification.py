@@ -83,6 +83,7 @@ async def verify(
     return VerificationReport(
         depth=depth,
         run_id=base.id,
+        unfinished=everything[-1].unfinished,
         running=running,
         export_folder=paths.apple_photos_export,
         master_catalog=paths.master_catalog,

@@ -165,6 +165,8 @@ class VerificationReport:
     depth: Depth
     run_id: int
     """The run whose albums are expected."""
+    unfinished: bool
+    """The newest run can be resumed; what it has not exported yet is among the problems."""
     running: str
     """Who works in the lib_root right now, empty if nobody does; what they change meanwhile may show as a problem."""
     export_folder: Path
@@ -212,6 +214,7 @@ def as_json(report: VerificationReport) -> dict[str, Any]:
         if report.depth.kind == "sample"
         else None,
         "run": report.run_id,
+        "unfinished": report.unfinished,
         "running": bool(report.running),
         "export_folder": str(report.export_folder),
         "master_catalog": str(report.master_catalog),
@@ -326,13 +329,14 @@ def _summary(report: VerificationReport) -> Iterator[str]:
         return
     found = ", ".join(f"{count} {finding.value}" for finding, count in sorted(report.counts.items()))
     yield f"Left: {found}." if report.repair else f"Found: {found}."
-    kinds = report.counts.keys()
-    if report.repair is None and any(
-        kind in EXPORTED_AGAIN or kind in CATALOGED_AGAIN or kind is Finding.TIME_DIFFERS for kind in kinds
-    ):
-        yield "Next: `skicyclerun verify --repair` exports again what is broken, and nothing else."
-    elif Finding.ALBUM_UNFINISHED in kinds:
+    kinds = set(report.counts)
+    broken = kinds & (EXPORTED_AGAIN | CATALOGED_AGAIN | {Finding.TIME_DIFFERS}) - {Finding.NOT_EXPORTED}
+    if report.unfinished:
         yield "Next: `skicyclerun run --resume` carries on with the run."
+    elif report.repair is None and broken:
+        yield "Next: `skicyclerun verify --repair` exports again what is broken, and nothing else."
+    elif kinds & {Finding.NOT_EXPORTED, Finding.ALBUM_UNFINISHED}:
+        yield "Next: `skicyclerun retry-failed` asks again for what was not exported."
 
 
 def _repair_lines(repair: RepairSummary) -> Iterator[str]:

@@ -119,9 +119,10 @@ async def write_whole_catalog(
         return CatalogWrite(False, None, 0)
     gone = [*await gone_paths(store, folder), *also_gone]
     with anyio.CancelScope(shield=True):
-        return await anyio.to_thread.run_sync(
+        written = await anyio.to_thread.run_sync(
             partial(update_catalog, path, lambda: records_of(rows, folder), gone, now=datetime.now(UTC))
         )
+    return written
 
 
 class _Repair:

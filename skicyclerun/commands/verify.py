@@ -53,7 +53,7 @@ def verify(
     """
     depth = depth_of(full=full, sample=sample, seed=seed)
     settings = settings_of(config_file, lib_root)
-    with _progress() as advance:
+    with growing_line("Verifying") as advance:
         if repair:
             with choose_renderer(sys.stderr) as renderer:
                 outcome: VerifyOutcome = anyio.run(
@@ -96,8 +96,8 @@ def depth_of(*, full: bool, sample: str | None, seed: int | None) -> Depth:
 
 
 @contextmanager
-def _progress() -> Iterator[Advance | None]:
-    """A line on stderr that grows, on a terminal only."""
+def growing_line(doing: str) -> Iterator[Advance | None]:
+    """A line on stderr that says how far it is, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -109,7 +109,7 @@ def _progress() -> Iterator[Advance | None]:
         if now - last >= 0.1 or done == total:
             last = now
             end = "\n" if done == total else ""
-            sys.stderr.write(f"\rVerifying: {done} of {total} files{end}")
+            sys.stderr.write(f"\r{doing}: {done} of {total} files{end}")
             sys.stderr.flush()
 
     yield advance

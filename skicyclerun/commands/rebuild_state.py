@@ -1,0 +1,129 @@
+"""`skicyclerun rebuild-state` and `skicyclerun rebuild-catalog`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+import click
+
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, settings_of, source_options
+from skicyclerun.commands.verify import growing_line
+from skicyclerun.rebuild_session import RebuildReport
+from skicyclerun.rebuild_session import rebuild_catalog as make_catalog
+from skicyclerun.rebuild_session import rebuild_state as make_state
+from skicyclerun.report import duration, shown, size
+
+_NAMED = 20
+
+
+@click.command("rebuild-state", epilog=exit_codes.HELP)
+@click.option("--force", is_flag=True, help="Also where the database is sound; it is kept under another name.")
+@click.option("--all", "name_all", is_flag=True, help="Name every file that could not be claimed.")
+@source_options
+@place_options
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def rebuild_state(
+    *,
+    force: bool,
+    name_all: bool,
+    source: str | None,
+    library: Path | None,
+    lib_root: Path | None,
+    config_file: Path | None,
+    json_wanted: bool,
+) -> int:
+    """Make a lost or damaged state database anew, from the exported files and master.json.
+
+    Every file is read and compared with the catalog; one that differs is named and not claimed. The old database is
+    kept under another name. --library says where the photos came from, where the old database no longer can.
+    """
+    settings = settings_of(config_file, lib_root, source, library)
+    with growing_line("Reading") as advance:
+        report = anyio.run(
+            lambda: make_state(settings, force=force, library_given=library is not None, advance=advance)
+        )
+    if json_wanted:
+        click.echo(json.dumps(_as_json(report), indent=2))
+    else:
+        for line in _lines(report, name_all):
+            click.echo(line)
+    return exit_codes.OK if report.whole else exit_codes.WITH_FAILURES
+
+
+@click.command("rebuild-catalog", epilog=exit_codes.HELP)
+@place_options
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def rebuild_catalog(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
+    """Write master.json from the state database.
+
+    What other programs wrote into it stays, as far as it can be read. One that cannot be read is kept under another
+    name.
+    """
+    settings = settings_of(config_file, lib_root)
+    written = anyio.run(make_catalog, settings)
+    path = settings.paths.master_catalog
+    if json_wanted:
+        document = {
+            "master_catalog": str(path),
+            "written": written.written,
+            "entries": written.entries,
+            "set_aside": str(written.set_aside) if written.set_aside else None,
+        }
+        click.echo(json.dumps(document, indent=2))
+        return exit_codes.OK
+    if written.problem:
+        click.echo(shown(written.problem), err=True)
+    if written.written:
+        click.echo(f"{shown(str(path))}: written, {written.entries} entries.")
+    elif written.entries:
+        click.echo(f"{shown(str(path))}: says all of it already, {written.entries} entries; it was not touched.")
+    else:
+        click.echo("No exported file is there now; there is nothing to write.")
+    return exit_codes.OK
+
+
+def _lines(report: RebuildReport, name_all: bool) -> Iterator[str]:
+    groups: tuple[tuple[str, Sequence[tuple[str, str]]], ...] = (
+        ("Not as the catalog says, and left as they are:", report.differing),
+        ("Named by the catalog, and gone:", [(path, "") for path in report.gone]),
+        ("Entries that could not be taken:", report.unclaimed),
+        ("In the export folder, and not in the catalog:", [(path, "") for path in report.unknown]),
+    )
+    for heading, found in groups:
+        if not found:
+            continue
+        yield heading
+        named = found if name_all else found[:_NAMED]
+        for path, why in named:
+            yield f"    {shown(path)}{': ' + shown(why) if why else ''}"
+        if len(named) < len(found):
+            yield f"    … and {len(found) - len(named)} more (--all names every one)"
+    yield (
+        f"{shown(str(report.state_db))}: rebuilt in {duration(report.seconds)}, {report.albums} "
+        f"album{'' if report.albums == 1 else 's'}, {report.claimed} files ({size(report.bytes)})."
+    )
+    if report.kept_as:
+        yield f"The old one is kept as {shown(str(report.kept_as))}."
+    if report.gone:
+        yield "Next: `skicyclerun retry-failed` asks again for the files that are gone."
+
+
+def _as_json(report: RebuildReport) -> dict[str, object]:
+    return {
+        "ok": report.whole,
+        "state_db": str(report.state_db),
+        "kept_as": str(report.kept_as) if report.kept_as else None,
+        "runs": list(report.runs),
+        "albums": report.albums,
+        "claimed": report.claimed,
+        "bytes": report.bytes,
+        "gone": list(report.gone),
+        "differing": [{"path": path, "detail": why} for path, why in report.differing],
+        "unclaimed": [{"path": path, "detail": why} for path, why in report.unclaimed],
+        "unknown": list(report.unknown),
+        "seconds": round(report.seconds, 3),
+    }

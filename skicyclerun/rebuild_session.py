@@ -1,0 +1,436 @@
+"""`rebuild-state` and `rebuild-catalog` from request to report.
+
+A state database is made anew beside the old one and takes its place by a rename, when it is whole: a stop before that
+leaves everything as it was. The old one is set aside, never written over. Exported files are read, never changed; one
+whose bytes are not those that the catalog names is told of and not claimed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from skicyclerun.actors.config import options_of
+from skicyclerun.album_folder import STAGING_NAME
+from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.catalog.entries import CatalogRecord, record_from_entry
+from skicyclerun.catalog.master_json import CatalogReading, CatalogWrite, read_catalog
+from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew, StorageError, UsageError
+from skicyclerun.models import Album, Photo, SourceKind
+from skicyclerun.naming import collision_key
+from skicyclerun.rebuild_files import FoundFile, look_at
+from skicyclerun.run_lock import RunLock
+from skicyclerun.settings import Settings
+from skicyclerun.sources.choose import choose_kind
+from skicyclerun.state import runs
+from skicyclerun.state.rebuild import RebuiltAlbum, RebuiltPhoto, SalvagedRun, into_one_file, rebuild, salvage_runs
+from skicyclerun.state.set_aside import set_aside
+from skicyclerun.state.store import Store
+from skicyclerun.verification import REPAIR_OPTION
+from skicyclerun.verification_files import KnownFiles
+from skicyclerun.verify_session import lock_file, write_whole_catalog
+
+_BATCH: Final = 8
+_LIVE_SOURCE: Final = "Photos.app"
+"""`location` of the source apple_photos, which has no path."""
+REASON: Final = "rebuilt from the exported files and the catalog"
+_GONE: Final = "its file was gone when the state was rebuilt"
+
+#: Hears how many files are looked at, and of how many.
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What was made anew."""
+
+    state_db: Path
+    kept_as: Path | None
+    """Where the old database is, None where there was none."""
+    runs: tuple[int, ...]
+    """One for each kind of source in the catalog."""
+    albums: int
+    claimed: int
+    """Files that are as the catalog says."""
+    bytes: int
+    gone: tuple[str, ...]
+    """Paths of files that the catalog names and that are not there; `retry-failed` asks for them again."""
+    differing: tuple[tuple[str, str], ...]
+    """Paths of files that are not as the catalog says, each with what differs; they are not claimed."""
+    unclaimed: tuple[tuple[str, str], ...]
+    """Entries that could not be taken, by path, each with why."""
+    unknown: tuple[str, ...]
+    """Files in the export folder that the catalog does not name, below it."""
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """True when every entry was claimed and every file is known."""
+        return not (self.gone or self.differing or self.unclaimed or self.unknown)
+
+
+@dataclass(slots=True)
+class _AlbumEntries:
+    kind: SourceKind
+    album: Album
+    folder: str
+    paths: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The catalog's entries by album, those of the kinds whose place is known."""
+
+    albums: list[_AlbumEntries] = field(default_factory=list)
+    unclaimed: list[tuple[str, str]] = field(default_factory=list)
+
+
+async def rebuild_state(
+    settings: Settings, *, force: bool = False, library_given: bool = False, advance: Advance | None = None
+) -> RebuildReport:
+    """Make the state database anew from the exported files and `master.json`.
+
+    `library_given`: `export.library` of the settings is where the photos came from, whatever the old database says.
+    Raises LockHeld; UsageError where the database is sound and `force` is not given, and where nobody knows which
+    library the photos came from; StateTooNew; StorageError where the catalog cannot be used.
+    """
+    with RunLock(settings.lib_root, lock_file(settings)):
+        return await _Rebuild(settings, force, library_given, advance).carry_out()
+
+
+async def rebuild_catalog(settings: Settings) -> CatalogWrite:
+    """Write `master.json` from the database: our entries anew, what other programs wrote kept where it can be read.
+
+    Raises LockHeld, NoState, StateDamaged, StorageError.
+    """
+    async with await Store.open_to_read(settings.paths.state_db):
+        pass  # Nothing is made, not even the lock file, where there is no state.
+    with RunLock(settings.lib_root, lock_file(settings)):
+        async with await Store.open(settings.paths.state_db) as store:
+            return await write_whole_catalog(store, settings)
+
+
+class _Rebuild:
+    def __init__(self, settings: Settings, force: bool, library_given: bool, advance: Advance | None) -> None:
+        self._settings = settings
+        self._force = force
+        self._library_given = library_given
+        self._advance = advance
+        self._state_db = settings.paths.state_db
+        self._export_folder = settings.paths.apple_photos_export
+        self._known = KnownFiles()
+        self._gone: list[str] = []
+        self._differing: list[tuple[str, str]] = []
+        self._claimed = 0
+        self._bytes = 0
+        self._looked_at = 0
+        self._total = 0
+
+    async def carry_out(self) -> RebuildReport:
+        began = time.monotonic()
+        label = await self._label_of_old()
+        catalog = await anyio.to_thread.run_sync(self._catalog)
+        salvaged = await anyio.to_thread.run_sync(salvage_runs, self._state_db) if label else []
+        places = _places(self._settings, salvaged, self._library_given)
+        entries = await anyio.to_thread.run_sync(partial(_sorted_entries, catalog.entries, self._export_folder, places))
+        if not entries.albums:
+            raise _nothing_to_claim(self._settings, entries)
+        self._total = sum(len(album.paths) for album in entries.albums)
+        new = self._state_db.with_name(f".{self._state_db.name}.rebuilding")
+        await anyio.to_thread.run_sync(_fresh_place, new)
+        try:
+            made = await self._make(new, catalog.entries, entries, places, salvaged)
+            kept_as = await anyio.to_thread.run_sync(_take_place, new, self._state_db, label)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(_remove, new)
+            raise
+        strangers = await anyio.to_thread.run_sync(self._known.strangers, self._export_folder)
+        return RebuildReport(
+            state_db=self._state_db,
+            kept_as=kept_as,
+            runs=tuple(made),
+            albums=len(entries.albums),
+            claimed=self._claimed,
+            bytes=self._bytes,
+            gone=tuple(self._gone),
+            differing=tuple(self._differing),
+            unclaimed=tuple(entries.unclaimed),
+            unknown=tuple(os.path.join(stranger.folder, stranger.name) for stranger in strangers),
+            seconds=time.monotonic() - began,
+        )
+
+    async def _label_of_old(self) -> str:
+        """Under what name the old database is set aside, empty where there is none. Raises for one that is sound."""
+        try:
+            async with await Store.open_to_read(self._state_db) as store:
+                row = await store.one("integrity")
+                if row is None or row[0] != "ok":
+                    return "corrupt"
+                known = len(await runs.listing(store))
+        except NoState:
+            there = await anyio.to_thread.run_sync(os.path.lexists, self._state_db)
+            return "replaced" if there else ""
+        except StateTooNew:
+            if self._force:
+                return "replaced"
+            raise
+        except StateDamaged as damaged:
+            if type(damaged) is StateDamaged or self._force:
+                return "corrupt"
+            raise
+        if known and not self._force:
+            raise UsageError(
+                f"The state database {self._state_db} is sound; it knows {known} run{'s' if known != 1 else ''}. "
+                "Nothing was touched.",
+                next_step="`skicyclerun rebuild-state --force` keeps it under another name and makes a new one.",
+            )
+        return "replaced"
+
+    def _catalog(self) -> CatalogReading:
+        path = self._settings.paths.master_catalog
+        catalog = read_catalog(path)
+        problem = catalog.problem or ("" if catalog.exists else "it is not there")
+        if problem:
+            raise StorageError(
+                f"{path} cannot be used ({problem}), and without it nobody knows which photo a file is. "
+                "Nothing was touched.",
+                next_step="If a copy of it is to be had, put it there (`skicyclerun archive list` shows the archives, "
+                "each holds one). Otherwise `skicyclerun run` exports anew, and archives what is there first.",
+            )
+        return catalog
+
+    async def _make(
+        self,
+        new: Path,
+        entries: Mapping[str, Any],
+        found: _Sorted,
+        places: Mapping[SourceKind, str],
+        salvaged: Sequence[SalvagedRun],
+    ) -> list[int]:
+        """Fill the new database; one run for each kind of source, the one with the most albums last."""
+        by_kind = Counter(album.kind for album in found.albums)
+        made = []
+        async with await Store.open(new) as store:
+            for kind, _ in reversed(by_kind.most_common()):
+                ours = [album for album in found.albums if album.kind is kind]
+                run = await rebuild(
+                    store,
+                    source_kind=kind,
+                    source_location=places[kind],
+                    options=_options(self._settings, kind, salvaged),
+                    found=[RebuiltAlbum(album.album, album.folder) for album in ours],
+                    photos_of=self._photos_of(ours, entries, found.unclaimed),
+                    reason=REASON,
+                )
+                made.append(run.id)
+        return made
+
+    async def _photos_of(
+        self, found: Sequence[_AlbumEntries], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
+    ) -> AsyncIterator[list[RebuiltPhoto]]:
+        """The photos of each album, their files read and compared on all cores. One album at a time is in memory."""
+        limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
+        for album in found:
+            records = _different(_records(album.paths, entries), unclaimed)
+            batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
+            results: list[list[FoundFile]] = [[] for _ in batches]
+
+            async def look(
+                number: int,
+                batches: Sequence[Sequence[CatalogRecord]] = batches,
+                results: list[list[FoundFile]] = results,
+                folder: Path = self._export_folder / album.folder,
+            ) -> None:
+                batch = batches[number]
+                results[number] = await anyio.to_thread.run_sync(
+                    look_at, folder, batch, limiter=limiter, abandon_on_cancel=True
+                )
+                self._looked_at += len(batch)
+                if self._advance is not None:
+                    self._advance(self._looked_at, self._total)
+
+            async with anyio.create_task_group() as looking:
+                for number in range(len(batches)):
+                    looking.start_soon(look, number)
+            yield [
+                photo
+                for record, file in zip(records, (each for batch in results for each in batch), strict=True)
+                if (photo := self._rebuilt(album, record, file)) is not None
+            ]
+
+    def _rebuilt(self, album: _AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
+        path = str(self._export_folder / album.folder / record.file_name)
+        self._known.add(album.folder, record.file_name)
+        if file.differs:
+            self._differing.append((path, file.differs))
+            return None
+        if file.facts is None:
+            self._gone.append(path)
+        else:
+            self._claimed += 1
+            self._bytes += file.facts.size
+        return RebuiltPhoto(
+            photo=Photo(record.photo_id, record.original_filename, record.component, record.fingerprint),
+            file_name=record.file_name,
+            facts=file.facts,
+            exported_at=record.export_timestamp,
+            reason="" if file.facts else _GONE,
+        )
+
+
+# ── what the catalog says ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sorted_entries(entries: Mapping[str, Any], export_folder: Path, places: Mapping[SourceKind, str]) -> _Sorted:
+    """The entries by album. One album has one folder and the other way round: where they differ, the most count.
+
+    An entry of another export folder, as after a move of the whole lib_root, counts for the file of that folder and
+    name in this one, unless that has an entry of its own.
+    """
+    found = _Sorted()
+    groups: dict[tuple[SourceKind, str, str], _AlbumEntries] = {}
+    for path in entries:
+        record = record_from_entry(path, entries[path])
+        if record is None:
+            continue
+        folder, name = record.album_name, record.file_name
+        here = export_folder / folder / name
+        if not _is_plain(folder) or not _is_plain(name) or folder == STAGING_NAME:
+            found.unclaimed.append((path, "it does not lie in the folder of an album"))
+        elif str(here) != path and (str(here) in entries or not os.path.lexists(here)):
+            found.unclaimed.append((path, "it lies outside the export folder"))
+        elif record.source_kind not in places:
+            found.unclaimed.append((path, f"nobody knows which library it came from (source {record.source_kind})"))
+        else:
+            key = (record.source_kind, record.album_id, folder)
+            if key not in groups:
+                groups[key] = _AlbumEntries(record.source_kind, _album(record), folder)
+            groups[key].paths.append(path)
+    albums_taken: set[tuple[SourceKind, str]] = set()
+    folders_taken: set[str] = set()
+    chosen = []
+    for key, group in sorted(groups.items(), key=lambda item: -len(item[1].paths)):
+        if key[:2] in albums_taken or collision_key(group.folder) in folders_taken:
+            found.unclaimed += [(path, "its folder belongs to another album") for path in group.paths]
+            continue
+        albums_taken.add(key[:2])
+        folders_taken.add(collision_key(group.folder))
+        chosen.append(key)
+    found.albums = [group for key, group in groups.items() if key in set(chosen)]
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def _album(record: CatalogRecord) -> Album:
+    """The album as the entry tells of it; the folders it lies in are what stands before the title in its path."""
+    above = record.album_path.removesuffix(record.album_title).rstrip("/")
+    told = record.album_path.endswith("/" + record.album_title) and above
+    return Album(record.album_id, record.album_title, tuple(above.split("/")) if told else ())
+
+
+def _records(paths: Sequence[str], entries: Mapping[str, Any]) -> list[CatalogRecord]:
+    records = (record_from_entry(path, entries[path]) for path in paths)
+    return [record for record in records if record is not None]
+
+
+def _different(records: Sequence[CatalogRecord], unclaimed: list[tuple[str, str]]) -> list[CatalogRecord]:
+    """Without those that name a photo or a file for the second time."""
+    photos: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    kept = []
+    for record in records:
+        photo, name = (record.photo_id, record.component.value), collision_key(record.file_name)
+        if photo in photos or name in names:
+            unclaimed.append((record.file_path, "another entry names the same photo or file"))
+            continue
+        photos.add(photo)
+        names.add(name)
+        kept.append(record)
+    return kept
+
+
+def _places(settings: Settings, salvaged: Sequence[SalvagedRun], library_given: bool) -> dict[SourceKind, str]:
+    """Where the photos of each kind of source came from; the catalog does not say.
+
+    What was typed counts most, then the old database, then the configuration. Photos.app has one place only.
+    """
+    read = {run.source_kind: run.source_location for run in reversed(salvaged)}
+    configured: dict[SourceKind, str] = {}
+    export = settings.export
+    if export.library is not None:
+        try:
+            configured[choose_kind(export.source, export.library)] = str(export.library)
+        except UsageError:
+            pass  # A library that does not go with the source; a run would say so.
+    live = {SourceKind.APPLE_PHOTOS: _LIVE_SOURCE}
+    return live | read | configured if library_given else live | configured | read
+
+
+def _options(settings: Settings, kind: SourceKind, salvaged: Sequence[SalvagedRun]) -> Mapping[str, Any]:
+    """The options of the run: those of the newest one that can still be read, else today's."""
+    known = next((run.options for run in salvaged if run.source_kind is kind), None)
+    if known is None:
+        return options_of(settings).to_row()
+    return {key: value for key, value in known.items() if key != REPAIR_OPTION}
+
+
+def _nothing_to_claim(settings: Settings, entries: _Sorted) -> UsageError:
+    path = settings.paths.master_catalog
+    if any("nobody knows" in why for _, why in entries.unclaimed):
+        return UsageError(
+            f"{path} does not say which library the photos came from, and there is no old state to ask. "
+            "Nothing was touched.",
+            next_step="Name it: `skicyclerun rebuild-state --library PATH`.",
+        )
+    return UsageError(
+        f"{path} holds no entry of an exported file in {settings.paths.apple_photos_export}; there is nothing to "
+        "rebuild from. Nothing was touched."
+    )
+
+
+# ── the file of the database ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fresh_place(new: Path) -> None:
+    """The folder made, and what an attempt that was stopped left there removed. Raises NotWritable."""
+    try:
+        make_directories(new.parent)
+        _remove(new)
+    except OSError as error:
+        raise NotWritable(
+            f"{new.parent} cannot be written ({error.strerror or error}). Nothing was touched.",
+            next_step="Check the disk and the folder's permissions.",
+        ) from error
+
+
+def _remove(new: Path) -> None:
+    for companion in ("", "-wal", "-shm"):
+        Path(f"{new}{companion}").unlink(missing_ok=True)
+
+
+def _take_place(new: Path, state_db: Path, label: str) -> Path | None:
+    """Set the old database aside and give the new one its name; both are durable on return."""
+    into_one_file(new)
+    sync_files([new])
+    kept_as = set_aside(state_db, label) if label else None
+    if not label:
+        # A log without its database would be taken for the new one's.
+        orphans = [Path(f"{state_db}{companion}") for companion in ("-wal", "-shm")]
+        if any(os.path.lexists(orphan) for orphan in orphans):
+            kept_as = set_aside(state_db, "replaced")
+    os.replace(new, state_db)
+    sync_directory(state_db.parent)
+    return kept_as
