@@ -28,6 +28,7 @@ from PIL import Image
 from skicyclerun.errors import LibraryError, OriginalMissing, PhotoUnreadable, SourceError, SourceStopped
 from skicyclerun.models import Component, Fetched, Photo, Rendering
 from skicyclerun.sources import photos_bundle, photos_database
+from skicyclerun.sources.photos_bundle import CopyFolder
 from skicyclerun.sources.photos_database import Abandoned, LibraryLoader, PhotosDatabase, altitude_and_heading
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, jpeg_size
 from tests.shared_libraries import (
@@ -550,6 +551,52 @@ async def test_cancelled_in_the_middle_of_opening_nothing_is_left_behind(
     await anyio.to_thread.run_sync(ended.wait)
     assert not os.listdir(temporary)
     await source.close()
+
+
+def test_the_copy_of_a_process_that_was_killed_is_removed_by_the_next_and_one_in_use_is_kept(
+    library: Path, temporary: Path
+) -> None:
+    program = (
+        "import os, signal; from skicyclerun.sources.photos_bundle import CopyFolder\n"
+        "kept = CopyFolder()\n"
+        "print(kept.path, flush=True)\n"
+        "if os.environ.get('KILL'): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for kill in ("1", ""):
+        run = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).resolve().parents[1],
+            env={**os.environ, "TMPDIR": str(temporary), "KILL": kill},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert Path(run.stdout.strip()).exists() is bool(kill), run.stderr
+        if kill:
+            assert run.returncode < 0
+            in_use = CopyFolder()  # removes what the killed one left
+            assert os.listdir(temporary) == [in_use.path.name]
+    assert in_use.path.exists()
+    in_use.remove()
+    in_use.remove()
+    assert not os.listdir(temporary)
+
+
+def test_folders_of_others_and_links_in_the_temporary_folder_are_left_alone(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "in-use").write_bytes(b"")
+    (temporary / "skicyclerun-photos-link").symlink_to(tmp_path / "precious", target_is_directory=True)
+    (temporary / "skicyclerun-photos-no-lock").mkdir()
+    CopyFolder().remove()
+    assert sorted(os.listdir(temporary)) == ["skicyclerun-photos-link", "skicyclerun-photos-no-lock"]
+    assert os.listdir(tmp_path / "precious") == ["in-use"]
+
+
+async def test_a_temporary_folder_that_is_not_there_is_said(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(library / "nowhere"))
+    error = await refused(library)
+    assert "no temporary folder" in str(error)
+    assert "TMPDIR" in error.next_step
 
 
 def test_a_library_that_is_abandoned_when_already_loaded_is_closed(library: Path, temporary: Path) -> None:

@@ -9,10 +9,14 @@ taken again.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import stat
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,10 +28,65 @@ _FULL_DISK_ACCESS: Final = (
 )
 _CHECK_PERMISSIONS: Final = "Check the permissions of the library and of the folders above it."
 
+_COPY_PREFIX: Final = "skicyclerun-photos-"
+_COPY_LOCK: Final = "in-use"
 _COPY_ATTEMPTS: Final = 6
 _BLOCK: Final = 8 << 20
 _NO_COPY_FILE_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 _WAL_HEADER: Final = 32
+
+
+class CopyFolder:
+    """A new temporary folder for the copy of a database; `remove` takes it away.
+
+    A process that is killed cannot do that, and the copy of a large library takes gigabytes. So each folder holds a
+    file that is locked as long as its process lives, and whoever makes the next one removes those that nobody holds.
+    """
+
+    def __init__(self) -> None:
+        parent = Path(tempfile.gettempdir())
+        for left in parent.glob(f"{_COPY_PREFIX}*"):
+            _remove_if_abandoned(left)
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=_COPY_PREFIX))
+            lock = os.open(self.path / _COPY_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held = False
+            else:
+                # Another process may have taken it for abandoned before it was locked.
+                held = os.path.lexists(self.path / _COPY_LOCK)
+            if held:
+                break
+            os.close(lock)
+        self._finalizer = weakref.finalize(self, _remove_locked, self.path, lock)
+
+    def remove(self) -> None:
+        """Safe to call twice; happens by itself when the process ends."""
+        self._finalizer()
+
+
+def _remove_locked(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    try:
+        status = folder.lstat()
+        if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
+            return
+        lock = os.open(folder / _COPY_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # gone, just being made, or none of ours
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass  # held: its process lives
+    finally:
+        os.close(lock)
 
 
 def check_is_library(library: Path) -> None:

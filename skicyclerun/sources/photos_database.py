@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import logging
 import plistlib
-import shutil
 import sqlite3
 import struct
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
@@ -21,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from skicyclerun.errors import LibraryError, SkicyclerunError
-from skicyclerun.sources.photos_bundle import check_is_library, copy_database
+from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library, copy_database
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -107,10 +104,9 @@ class PhotosDatabase:
     Made by `LibraryLoader`; `close` removes the copy. Reading from several threads at once is safe.
     """
 
-    def __init__(self, photosdb: Any, directory: Path) -> None:
+    def __init__(self, photosdb: Any, folder: CopyFolder) -> None:
         self._photosdb = photosdb
-        # Also when the process ends without `close`; the copy of a large library takes gigabytes.
-        self._remove = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self._folder = folder
         self.place: dict[str, tuple[float | None, float | None]] = {}
         """Altitude in metres and heading in degrees by photo, where Photos knows one of them."""
         self.inferred_offset: dict[str, int] = {}
@@ -159,7 +155,7 @@ class PhotosDatabase:
     def close(self) -> None:
         """Close osxphotos' connections and remove the copy. Safe to call twice."""
         _release(self._photosdb)
-        self._remove()
+        self._folder.remove()
 
 
 def altitude_and_heading(
@@ -196,10 +192,17 @@ class LibraryLoader(Generic[T]):
 
     def run(self) -> T:
         """Copy, load, translate errors. Blocking. Raises LibraryError, or Abandoned if `abandon` was called."""
-        directory = Path(tempfile.mkdtemp(prefix="skicyclerun-photos-"))
+        try:
+            folder = CopyFolder()
+        except OSError as error:
+            raise LibraryError(
+                self._library,
+                f"there is no temporary folder for a copy of its database ({error.strerror or error})",
+                next_step="Set TMPDIR to a folder that can be written.",
+            ) from error
         database: PhotosDatabase | None = None
         try:
-            database = _load(self._library, directory, self._check)
+            database = _load(self._library, folder, self._check)
             seen = self._first_look(database)
             with self._lock:
                 self._check()
@@ -208,7 +211,7 @@ class LibraryLoader(Generic[T]):
         except BaseException:
             if database is not None:
                 database.close()
-            shutil.rmtree(directory, ignore_errors=True)
+            folder.remove()
             raise
 
     def abandon(self) -> None:
@@ -224,15 +227,15 @@ class LibraryLoader(Generic[T]):
             raise Abandoned
 
 
-def _load(library: Path, directory: Path, check: Callable[..., None]) -> PhotosDatabase:
+def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> PhotosDatabase:
     check_is_library(library)
-    copied = copy_database(library, directory, check)
+    copied = copy_database(library, folder.path, check)
     _check_sqlite(library, copied)
     photosdb: Any = None
     try:
         photosdb = _photosdb_class()
         photosdb.__init__(dbfile=str(copied), library_path=str(library), verbose=check, _skip_searchinfo=True)
-        database = PhotosDatabase(photosdb, directory)
+        database = PhotosDatabase(photosdb, folder)
         database.read_places()
     except BaseException as error:
         _release(photosdb)
