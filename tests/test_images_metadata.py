@@ -318,6 +318,19 @@ def test_damaged_exif_is_replaced_and_the_picture_kept(tmp_path: Path, exif: byt
         assert image.getexif().get_ifd(0x8769)[0x9003] == "2021:07:27 10:05:21"
 
 
+def test_exif_that_fills_its_segment_gives_way_to_what_the_library_knows(tmp_path: Path) -> None:
+    exif = exif_with()
+    for tag in (0x9286, 0xA300, 0xA301, 0xA40B):
+        exif.get_ifd(0x8769)[tag] = bytes(15_900)
+    (tmp_path / "in.jpg").write_bytes(encoded(quadrants(), "JPEG", exif=exif))
+    facts = render(tmp_path / "in.jpg", tmp_path / "out.jpg", replace(KNOWN, description="d" * 10_000))
+    assert "EXIF was shortened" in facts.note
+    assert facts.location is not None
+    assert read_facts(tmp_path / "out.jpg").location == facts.location
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.getexif()[0x0110] == "Model 7"
+
+
 def test_exif_nobody_can_read_is_noted(tmp_path: Path) -> None:
     (tmp_path / "in.jpg").write_bytes(_with_exif(GARBAGE))
     assert "EXIF could not be read" in render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN).note

@@ -1,12 +1,10 @@
-"""EXIF, IPTC and XMP of one photo: read from a header or a file, read out as facts, written back as JPEG segments.
+"""EXIF, IPTC and XMP of one photo: read from a header or a file, and read out as facts.
 
-What the library knows is written into them by `library_tags`. Only the kinds that were changed are encoded anew; the
-others stay as they were, byte for byte.
+What the library knows is written into them by `library_tags`; `metadata_segments` encodes them for a JPEG's header.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +14,7 @@ from typing import Any, Final
 from skicyclerun.images import jpeg_segments
 from skicyclerun.images.tag_dates import parse_date, parse_iso_date
 from skicyclerun.images.tag_positions import from_sexagesimal, valid
-from skicyclerun.images.texts import cut, from_tag
+from skicyclerun.images.texts import from_tag
 from skicyclerun.models import Location
 
 # The smallest thing exiv2 takes for a JPEG: one grey pixel. Its metadata segments are taken, the rest is thrown away.
@@ -35,15 +33,6 @@ _KEPT_OF_IFD0: Final = frozenset(
 _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
 
 GPS_POINTER: Final = "Exif.Image.GPSTag"
-
-
-@dataclass(frozen=True, slots=True)
-class NewSegments:
-    """What replaces the metadata of a header; None leaves that kind as it is."""
-
-    exif: tuple[bytes, ...] | None = None
-    xmp: tuple[bytes, ...] | None = None
-    iptc: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +71,7 @@ class PhotoTags:
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _minimal_jpeg(segments: Iterable[bytes]) -> bytes:
+def minimal_jpeg(segments: Iterable[bytes]) -> bytes:
     return b"".join((b"\xff\xd8", *segments, _MINIMAL_FRAME))
 
 
@@ -106,19 +95,19 @@ def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> P
     everything = [data for datas in found.values() for data in datas]
     unreadable: list[str] = []
     if sum(map(len, everything)) > _MOST_METADATA_BYTES:
-        tags, unreadable = _open(exiv2, _minimal_jpeg(())), [name for name, datas in found.items() if datas]
+        tags, unreadable = _open(exiv2, minimal_jpeg(())), [name for name, datas in found.items() if datas]
     else:
         try:
-            tags = _open(exiv2, _minimal_jpeg(everything))
+            tags = _open(exiv2, minimal_jpeg(everything))
         except exiv2.Exiv2Error:
             readable = []
             for name, datas in found.items():
                 try:
-                    _open(exiv2, _minimal_jpeg(datas))
+                    _open(exiv2, minimal_jpeg(datas))
                     readable += datas
                 except exiv2.Exiv2Error:
                     unreadable.append(name)
-            tags = _open(exiv2, _minimal_jpeg(readable))
+            tags = _open(exiv2, minimal_jpeg(readable))
     if found["EXIF"] and tags.exif.empty() and len(found["EXIF"][0]) > 24 and "EXIF" not in unreadable:
         unreadable.append("EXIF")
     if found["XMP"] and tags.xmp.empty() and b"rdf:Description" in found["XMP"][0] and "XMP" not in unreadable:
@@ -129,7 +118,7 @@ def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> P
 
 def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTags:
     """From the blocks a container (HEIF, AVIF) keeps apart from its pixels; ready to be written to a JPEG."""
-    tags = _open(exiv2, _minimal_jpeg(()))
+    tags = _open(exiv2, minimal_jpeg(()))
     unreadable = [name for name, data in (("EXIF", exif), ("XMP", xmp)) if data and len(data) > _MOST_METADATA_BYTES]
     if exif and "EXIF" not in unreadable:
         try:
@@ -150,7 +139,7 @@ def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTag
 
 def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
     """From a PNG, TIFF, WebP or RAW file; ready to be written to a JPEG. Nothing readable gives empty tags."""
-    tags = _open(exiv2, _minimal_jpeg(()))
+    tags = _open(exiv2, minimal_jpeg(()))
     try:
         source = _open(exiv2, str(path))
     except (exiv2.Exiv2Error, ValueError):
@@ -163,7 +152,7 @@ def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
 
 def no_tags(exiv2: Any) -> PhotoTags:
     """Empty ones, ready to be written to a JPEG."""
-    return _all_new(_open(exiv2, _minimal_jpeg(())))
+    return _all_new(_open(exiv2, minimal_jpeg(())))
 
 
 def _all_new(tags: PhotoTags) -> PhotoTags:
@@ -346,106 +335,3 @@ def facts_of(tags: PhotoTags) -> TagFacts:
         orientation=orientation_of(tags.exif),
         rating=rating_of(tags),
     )
-
-
-# ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def encode(exiv2: Any, tags: PhotoTags) -> NewSegments:
-    """The changed kinds as JPEG segments. What does not fit into one (64 kB) is shortened step by step, and noted."""
-    return NewSegments(
-        exif=_encode_exif(exiv2, tags) if tags.exif_changed else None,
-        xmp=_encode_xmp(exiv2, tags) if tags.xmp_changed else None,
-        iptc=_encode_iptc(exiv2, tags) if tags.iptc_changed else None,
-    )
-
-
-def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> tuple[bytes, ...]:
-    """The metadata segments exiv2 makes of what `put` sets."""
-    image = exiv2.ImageFactory.open(_minimal_jpeg(()))
-    image.readMetadata()
-    if byte_order is not None:
-        image.setByteOrder(byte_order)
-    put(image)
-    image.writeMetadata()
-    stream = image.io()
-    stream.open()
-    data = bytes(stream.data())
-    segments = []
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in (jpeg_segments.APP0, jpeg_segments.APP1, 0xED):
-        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
-        if data[at + 1] != jpeg_segments.APP0:
-            segments.append(data[at:end])
-        at = end
-    return tuple(segments)
-
-
-def _first_that_fits(
-    exiv2: Any, tags: PhotoTags, kind: str, write: Callable[[], tuple[bytes, ...]], steps: list[Callable[[], None]]
-) -> tuple[bytes, ...] | None:
-    """Write; while exiv2 says it is too large, do the next step and write again. None: nothing helps, keep the old."""
-    for step in (None, *steps):
-        if step is not None:
-            step()
-        try:
-            segments = write()
-        except exiv2.Exiv2Error:
-            continue
-        if step is not None:
-            tags.notes.append(f"{kind} was shortened to fit into the file")
-        return segments
-    tags.notes.append(f"{kind} did not fit into the file and was left as it was")
-    return None
-
-
-def _encode_exif(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
-    exif = tags.exif
-
-    def shorten_description() -> None:
-        if "Exif.Image.ImageDescription" in exif:
-            text = cut(text_of(exif, "Exif.Image.ImageDescription"), 2000)
-            exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(text)
-
-    return _first_that_fits(
-        exiv2,
-        tags,
-        "EXIF",
-        lambda: _written(exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder()),
-        [
-            shorten_description,
-            lambda: void(erase_where(exif, lambda tag: tag.groupName() == "Thumbnail")),
-            lambda: void(erase_where(exif, lambda tag: tag.size() > 16_000)),
-        ],
-    )
-
-
-def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
-    xmp = tags.xmp
-
-    def shorten_description() -> None:
-        if "Xmp.dc.description" in xmp:
-            text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
-            xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": text})
-
-    return _first_that_fits(
-        exiv2,
-        tags,
-        "XMP",
-        lambda: _written(exiv2, lambda image: image.setXmpData(xmp)),
-        [
-            shorten_description,
-            lambda: void(erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails"))),
-            lambda: void(erase_where(xmp, lambda tag: tag.size() > 16_000)),
-        ],
-    )
-
-
-def _encode_iptc(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
-    return _first_that_fits(
-        exiv2, tags, "IPTC", lambda: _written(exiv2, lambda image: image.setIptcData(tags.iptc)), []
-    )
-
-
-def void(_: object) -> None:
-    """Takes a result nobody needs."""

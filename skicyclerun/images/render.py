@@ -23,10 +23,8 @@ from skicyclerun.images.jpeg_segments import (
 )
 from skicyclerun.images.library_tags import write_library_metadata
 from skicyclerun.images.metadata import (
-    NewSegments,
     PhotoTags,
     TagFacts,
-    encode,
     facts_of,
     fit_to_pixels,
     no_tags,
@@ -35,6 +33,7 @@ from skicyclerun.images.metadata import (
     tags_of_file,
     tags_of_segments,
 )
+from skicyclerun.images.metadata_segments import NewSegments, encode
 from skicyclerun.images.movies import check_movie
 from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original

@@ -1,0 +1,123 @@
+"""Tags encoded as the segments of a JPEG's header, each within the 64 kB that a segment can hold."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from skicyclerun.images import jpeg_segments
+from skicyclerun.images.metadata import PhotoTags, erase_where, lang_alt_of, minimal_jpeg, text_of
+from skicyclerun.images.texts import cut
+
+
+@dataclass(frozen=True, slots=True)
+class NewSegments:
+    """What replaces the metadata of a header; None leaves that kind as it is."""
+
+    exif: tuple[bytes, ...] | None = None
+    xmp: tuple[bytes, ...] | None = None
+    iptc: tuple[bytes, ...] | None = None
+
+
+def encode(exiv2: Any, tags: PhotoTags) -> NewSegments:
+    """The changed kinds as JPEG segments. What does not fit into one (64 kB) is shortened step by step, and noted."""
+    return NewSegments(
+        exif=_encode_exif(exiv2, tags) if tags.exif_changed else None,
+        xmp=_encode_xmp(exiv2, tags) if tags.xmp_changed else None,
+        iptc=_encode_iptc(exiv2, tags) if tags.iptc_changed else None,
+    )
+
+
+def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> tuple[bytes, ...]:
+    """The metadata segments exiv2 makes of what `put` sets."""
+    image = exiv2.ImageFactory.open(minimal_jpeg(()))
+    image.readMetadata()
+    if byte_order is not None:
+        image.setByteOrder(byte_order)
+    put(image)
+    image.writeMetadata()
+    stream = image.io()
+    stream.open()
+    data = bytes(stream.data())
+    segments = []
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] in (jpeg_segments.APP0, jpeg_segments.APP1, 0xED):
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if data[at + 1] != jpeg_segments.APP0:
+            segments.append(data[at:end])
+        at = end
+    return tuple(segments)
+
+
+def _first_that_fits(
+    exiv2: Any, tags: PhotoTags, kind: str, write: Callable[[], tuple[bytes, ...]], steps: list[Callable[[], None]]
+) -> tuple[bytes, ...] | None:
+    """Write; while exiv2 says it is too large, do the next step and write again. None: nothing helps, keep the old."""
+    for step in (None, *steps):
+        if step is not None:
+            step()
+        try:
+            segments = write()
+        except exiv2.Exiv2Error:
+            continue
+        if step is not None:
+            tags.notes.append(f"{kind} was shortened to fit into the file")
+        return segments
+    tags.notes.append(f"{kind} did not fit into the file and was left as it was")
+    return None
+
+
+def _encode_exif(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    exif = tags.exif
+
+    def shorten_description() -> None:
+        if "Exif.Image.ImageDescription" in exif:
+            text = cut(text_of(exif, "Exif.Image.ImageDescription"), 2000)
+            exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(text)
+
+    return _first_that_fits(
+        exiv2,
+        tags,
+        "EXIF",
+        lambda: _written(exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder()),
+        [
+            shorten_description,
+            lambda: void(erase_where(exif, lambda tag: tag.groupName() == "Thumbnail")),
+            lambda: void(erase_where(exif, lambda tag: tag.size() > 16_000)),
+            lambda: void(erase_where(exif, lambda tag: tag.size() > 256)),
+        ],
+    )
+
+
+def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    xmp = tags.xmp
+
+    def shorten_description() -> None:
+        if "Xmp.dc.description" in xmp:
+            text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
+            xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": text})
+
+    return _first_that_fits(
+        exiv2,
+        tags,
+        "XMP",
+        lambda: _written(exiv2, lambda image: image.setXmpData(xmp)),
+        [
+            shorten_description,
+            lambda: void(erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails"))),
+            lambda: void(erase_where(xmp, lambda tag: tag.size() > 16_000)),
+            lambda: void(erase_where(xmp, lambda tag: tag.size() > 1_000)),
+        ],
+    )
+
+
+def _encode_iptc(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
+    return _first_that_fits(
+        exiv2, tags, "IPTC", lambda: _written(exiv2, lambda image: image.setIptcData(tags.iptc)), []
+    )
+
+
+def void(_: object) -> None:
+    """Takes a result nobody needs."""
