@@ -43,6 +43,11 @@ class ExportOptions:
             ".jpg" if photo.component is Component.STILL else ".mov"
         )
 
+    def same_bytes_as(self, earlier: Mapping[str, Any]) -> bool:
+        """Whether a run with the options `earlier` (of its row) would have made the same bytes of the same photo."""
+        before = ExportOptions.from_row(earlier)
+        return (self.format, self.jpeg_quality, self.missing) == (before.format, before.jpeg_quality, before.missing)
+
     def wants(self, photo: Photo) -> bool:
         """False for components that are not part of the export at all (the movies of Live Photos, unless asked for)."""
         return photo.component is not Component.LIVE_MOVIE or self.live_photos

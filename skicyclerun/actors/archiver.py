@@ -15,26 +15,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
-from anyio.lowlevel import current_token
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from skicyclerun.actors.archive_job import ArchiveJobs, archived_folders, timestamp_now
 from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
 from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
-from skicyclerun.archive.create import write_archive
-from skicyclerun.archive.plan import ArchivedFolder, check_space, plan_archive
-from skicyclerun.archive.prove import ProvedArchive, prove_archive
-from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
+from skicyclerun.archive.plan import plan_archive
+from skicyclerun.archive.publish import open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
 from skicyclerun.fault_points import fault_point
-from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, Notice, ProgressEvent
+from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
 from skicyclerun.settings import Settings
 from skicyclerun.shutdown import Shutdown
 from skicyclerun.state import archives
@@ -44,8 +38,6 @@ from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +76,6 @@ async def archiver(
                 await outbox.send(OutputsPutAway(configured))
 
 
-def archived_folders(settings: Settings) -> list[ArchivedFolder]:
-    """The folders of old outputs, under the names they have inside an archive."""
-    paths = settings.paths
-    return [
-        ArchivedFolder("albums", paths.apple_photos_export),
-        ArchivedFolder("lora_processed", paths.lora_processed),
-        ArchivedFolder("metadata", paths.metadata_dir),
-    ]
-
-
-def archive_id(job: ArchiveRow) -> str:
-    """What the ZIP of a job carries inside, by which a restart knows it again."""
-    return f"{job.timestamp}-{job.id}"
-
-
 class _Archiving:
     def __init__(self, configured: RunConfigured, parts: ArchiverParts) -> None:
         settings = configured.command.settings
@@ -107,8 +84,10 @@ class _Archiving:
         self._store = parts.store
         self._folders = archived_folders(settings)
         self._archive_folder = settings.paths.archive
-        self._export_folder = settings.paths.apple_photos_export
         self._allowed = settings.cleanup.archive_old_outputs
+        self._jobs = ArchiveJobs(
+            parts.store, settings.paths.archive, settings.paths.apple_photos_export, parts.progress, parts.shutdown
+        )
 
     async def recover_abandoned(self) -> None:
         """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt."""
@@ -135,7 +114,7 @@ class _Archiving:
                 job = await self._clean_or_keep(job)
         except SkicyclerunError as error:
             with anyio.CancelScope(shield=True):
-                await self._failed(job, error)
+                await self._jobs.fail(job, error)
             raise
         self._parts.on_archive(job)
 
@@ -155,23 +134,13 @@ class _Archiving:
             self._parts.progress(Notice(text, "warning"))
             return None
         clean = command.force_clean or "export" in stages
-        timestamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-        return await archives.create(self._store, run_id=run.id if run else None, clean=clean, timestamp=timestamp)
+        run_id = run.id if run else None
+        return await archives.create(self._store, run_id=run_id, clean=clean, timestamp=timestamp_now())
 
     async def _recovered(self, job: ArchiveRow) -> ArchiveRow:
         """The job as a stop left it, brought to a state from which to go on: pending, archived, or ended."""
-        if job.status in (ArchiveStatus.ARCHIVING, ArchiveStatus.PROVING):
-            found = await anyio.to_thread.run_sync(find_archive, self._archive_folder, archive_id(job))
-            if found is not None and job.status is ArchiveStatus.PROVING:
-                # It had its final name; only the commit is missing.
-                job = await self._commit_proved(job, open_proved(found))
-            else:
-                job = await archives.step(self._store, job, ArchiveTrigger.INTERRUPT)
-        if job.status is ArchiveStatus.CLEANING:
-            return await self._cleaned(job)
-        if not job.ended:
-            await anyio.to_thread.run_sync(remove_partials, self._archive_folder)
-        return job
+        job = await self._jobs.recover(job)
+        return await self._cleaned(job) if job.status is ArchiveStatus.CLEANING else job
 
     async def _archived(self, job: ArchiveRow) -> ArchiveRow:
         """pending → archived, or done where there is nothing."""
@@ -180,67 +149,7 @@ class _Archiving:
             self._parts.progress(Notice("Nothing to archive: there are no old outputs."))
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
         freed = plan.content_bytes if job.clean else 0
-        await anyio.to_thread.run_sync(
-            partial(
-                check_space,
-                plan,
-                self._archive_folder,
-                self._export_folder,
-                self._parts.export_estimate,
-                freed_bytes=freed,
-            )
-        )
-        catalog = {
-            f"albums/{row['folder']}/{row['file_name']}": row["sha256"]
-            for row in await self._store.all("present_hashes")
-        }
-        job = await archives.step(self._store, job, ArchiveTrigger.START)
-        try:
-            written = await self._in_thread(
-                partial(
-                    write_archive,
-                    plan,
-                    self._archive_folder,
-                    timestamp=job.timestamp,
-                    archive_id=archive_id(job),
-                    catalog=catalog,
-                    progress=self._reporting("writing"),
-                    stop=self._stopping,
-                )
-            )
-            job = await archives.step(self._store, job, ArchiveTrigger.WRITTEN)
-            proved = await self._in_thread(
-                partial(
-                    prove_archive,
-                    written.partial,
-                    written,
-                    progress=self._reporting("proving"),
-                    stop=self._stopping,
-                )
-            )
-            fault_point("archive.proved")
-            name = await anyio.to_thread.run_sync(publish_archive, proved)
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(remove_partials, self._archive_folder)
-                if isinstance(error, ArchiveStopped) or not isinstance(error, SkicyclerunError):
-                    await archives.step(self._store, await archives.get(self._store, job.id), ArchiveTrigger.INTERRUPT)
-            raise
-        return await self._commit_proved(job, ProvedArchive(name, proved.manifest, proved.size, proved.proved))
-
-    async def _commit_proved(self, job: ArchiveRow, proved: ProvedArchive) -> ArchiveRow:
-        job = await archives.step(
-            self._store,
-            job,
-            ArchiveTrigger.PROVED,
-            file=proved.path.name,
-            size=proved.size,
-            files=proved.manifest.files,
-            proved=True,
-        )
-        fault_point("archive.committed")
-        log.info("archived %d files in %s, proved", proved.manifest.files, proved.path)
-        return job
+        return await self._jobs.write(job, plan, freed_bytes=freed, export_estimate=self._parts.export_estimate)
 
     async def _clean_or_keep(self, job: ArchiveRow) -> ArchiveRow:
         if not job.clean:
@@ -256,7 +165,7 @@ class _Archiving:
         except ArchiveNotProved:
             await anyio.to_thread.run_sync(put_back, self._folders)
             raise
-        report = await self._in_thread(partial(clean_folders, self._folders, proved.manifest))
+        report = await anyio.to_thread.run_sync(clean_folders, self._folders, proved.manifest)
         job = await archives.step(self._store, job, ArchiveTrigger.CLEANED)
         fault_point("clean.committed")
         self._say_kept(report)
@@ -274,32 +183,6 @@ class _Archiving:
             )
         for path in (*report.kept, *report.stuck):
             log.warning("not removed, it is not in the archive as it is now: %s", path)
-
-    async def _failed(self, job: ArchiveRow, error: SkicyclerunError) -> None:
-        current = await archives.get(self._store, job.id)
-        if not current.ended and not isinstance(error, ArchiveStopped):
-            await archives.step(self._store, current, ArchiveTrigger.FAIL, reason=str(error))
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await anyio.to_thread.run_sync(work)
-
-    def _stopping(self) -> bool:
-        return self._parts.shutdown.draining
-
-    def _reporting(self, phase: ArchivePhase) -> Callable[[int, int], None]:
-        """Progress out of a worker thread, at most once per percent."""
-        shown = -1
-        # The proof reads on threads of its own, which the event loop does not know.
-        token = current_token()
-
-        def report(done: int, total: int) -> None:
-            nonlocal shown
-            percent = done * 100 // total if total else 100
-            if percent != shown:
-                shown = percent
-                anyio.from_thread.run_sync(self._parts.progress, ArchiveProgress(phase, done, total), token=token)
-
-        return report
 
 
 def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,9 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.album_export import AlbumExport, ExportLimits, RenderFunction, TransientStreak
+from skicyclerun.actors.album_export import AlbumExport, ExportLimits, RenderFunction, TransientStreak, raise_for_disk
+from skicyclerun.actors.archive_job import ArchiveJobs
+from skicyclerun.actors.departures import Departures
 from skicyclerun.actors.messages import (
     AlbumEnded,
     CatalogerMessage,
@@ -26,6 +28,7 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     PhotosCommitted,
 )
+from skicyclerun.actors.update_plan import plan_update
 from skicyclerun.album_folder import STAGING_NAME, AlbumFolder
 from skicyclerun.errors import NotWritable, OutsideFolder, SourceError, SourceStopped
 from skicyclerun.export_options import ExportOptions
@@ -111,6 +114,9 @@ class _RunExport:
         self._export_folder = settings.paths.apple_photos_export
         self._staging = self._export_folder / STAGING_NAME
         self._deadline = anyio.current_time() + settings.export.timeouts.run
+        self._archive_jobs = ArchiveJobs(
+            parts.store, settings.paths.archive, self._export_folder, parts.progress, parts.shutdown
+        )
         self._streak = TransientStreak(self._limits.pause_after, parts.source)
 
     def _out_of_time(self) -> bool:
@@ -132,10 +138,9 @@ class _RunExport:
             for album in everything
             if album.status is AlbumStatus.PENDING and (not self._retry_albums or album.id in self._retry_albums)
         ]
-        self._parts.progress(
-            RunStarted(run.id, len(everything), _photos_listed(everything), self._parts.source.location)
-        )
-        await self._fresh_staging()
+        coming = await self._photos_coming(waiting)
+        self._parts.progress(RunStarted(run.id, len(everything), coming, self._parts.source.location))
+        await anyio.to_thread.run_sync(self._sweep_staging)
         try:
             for album in waiting:
                 if self._stop():
@@ -143,13 +148,23 @@ class _RunExport:
                 await self._export_album(album, len(everything))
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(partial(shutil.rmtree, self._staging, ignore_errors=True))
+                await anyio.to_thread.run_sync(self._sweep_staging)
+        if run.mode == "update" and not self._stop():
+            there = frozenset(album.id for album in await self._parts.source.albums())
+            await Departures(self._archive_jobs, run, there).put_away()
         ending = ExportEnding.COMPLETE
         if any(album.status is AlbumStatus.PENDING for album in await albums.listing(store, run.id)):
             ending = ExportEnding.DRAINED if self._parts.shutdown.draining else ExportEnding.OUT_OF_TIME
             if not self._stop():
                 ending = ExportEnding.COMPLETE  # retry-failed leaves other pending albums as they are.
         await self._outbox.send(ExportEnded(run, ending))
+
+    async def _photos_coming(self, waiting: Sequence[AlbumRow]) -> int | None:
+        """Photos this process will settle, for the time left; None where only the planning of an update will tell."""
+        if self._run.mode == "update":
+            return None
+        counts = await albums.accounting_of_run(self._parts.store, self._run.id)
+        return sum(album.album.photo_count if album.expected is None else counts[album.id].planned for album in waiting)
 
     async def _plan(self) -> None:
         """List the source's albums, choose, give each a folder, and enter them all at once."""
@@ -164,16 +179,18 @@ class _RunExport:
         folders = assign_folders([(album.id, album.title) for album in chosen], taken)
         await albums.plan(self._parts.store, self._run, folders, chosen, gone)
 
-    async def _fresh_staging(self) -> None:
-        def sweep() -> None:
-            if self._staging.is_symlink():
-                raise OutsideFolder(self._staging, self._export_folder)
-            shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging.mkdir(parents=True)
+    def _sweep_staging(self) -> None:
+        """Remove what a stopped run left in staging. Raises OutsideFolder where a link stands in its place."""
+        if self._staging.is_symlink():
+            raise OutsideFolder(self._staging, self._export_folder)
+        shutil.rmtree(self._staging, ignore_errors=True)
 
+    async def _make_staging(self) -> None:
+        """Only when there is something to stage: an update with nothing new touches nothing."""
         try:
-            await anyio.to_thread.run_sync(sweep)
+            await anyio.to_thread.run_sync(partial(self._staging.mkdir, parents=True, exist_ok=True))
         except OSError as error:
+            raise_for_disk(error, self._export_folder)
             raise NotWritable(
                 f"{self._export_folder} cannot be written: {error.strerror or error}. Nothing was exported.",
                 next_step="Check the disk and the folder's permissions.",
@@ -240,6 +257,10 @@ class _RunExport:
         listed = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
         occupied = await anyio.to_thread.run_sync(folder.occupied_names)
         strangers = occupied - ours
+        if self._run.mode == "update":
+            place = (self._run.source_kind.value, self._run.source_location)
+            earlier = await photos.present_of_album(self._parts.store, album.id, place)
+            return plan_update(listed, earlier, self._options, occupied, strangers)
         names = plan_file_names(listed, extension_of=self._options.extension_of, reserved=strangers)
         if strangers:
             log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
@@ -250,6 +271,8 @@ class _RunExport:
     async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
         store = self._parts.store
         to_do = await photos.to_do(store, album.id)
+        if to_do:
+            await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
         self._parts.progress(AlbumStarted(album.position, of, album.album.title, expected))
@@ -304,7 +327,3 @@ class _RunExport:
                 f"{counts.exported} of {counts.expected} photos exported and kept"
             )
         return await albums.finish(store, album, reason, seconds)
-
-
-def _photos_listed(everything: list[AlbumRow]) -> int:
-    return sum(album.expected if album.expected is not None else album.album.photo_count for album in everything)

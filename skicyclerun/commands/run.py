@@ -122,10 +122,11 @@ def retry_failed(
 
 def _stages(settings: Settings, wanted: str | None, *, no_cleanup: bool) -> tuple[str, ...]:
     named = tuple(stage.name for stage in parse_stages(wanted if wanted is not None else settings.pipeline.stages))
+    no_cleanup = no_cleanup or settings.export.mode == "update"
     if wanted is None and (no_cleanup or not settings.cleanup.enabled):
         return tuple(name for name in named if name != "cleanup")
     if no_cleanup and "cleanup" in named:
-        raise UsageError("--no-cleanup contradicts the stage cleanup.")
+        raise UsageError("The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone.")
     return named
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -34,6 +36,27 @@ class PhotoPlan:
     photo: Photo
     file_name: str
     left_out: str = ""
+    carried: int | None = None
+    """The row of an earlier run whose file is still right; this row takes it over as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresentPhoto:
+    """A file of an earlier run, as an update compares it. `options` are the export settings it was made with."""
+
+    row_id: int
+    file_name: str
+    fingerprint: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DepartedPhoto:
+    """A file of an earlier run whose photo is no longer in its album."""
+
+    row_id: int
+    folder: str
+    file_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +177,22 @@ def facts_from_row(row: Row) -> ExportedFacts:
 
 async def insert_plans(transaction: Transaction, album_id: int, folder: str, plans: Sequence[PhotoPlan]) -> None:
     """Enter an album's photos, in the transaction that starts the album."""
+    numbered = list(enumerate(plans, start=1))
+    carried = [(position, plan) for position, plan in numbered if plan.carried is not None]
+    await transaction.execute_many("not_present", [{"id": plan.carried} for _, plan in carried])
+    await transaction.execute_many(
+        "carry_photo",
+        [
+            {
+                "earlier": plan.carried,
+                "album": album_id,
+                "position": position,
+                "original_filename": plan.photo.original_filename,
+                "fingerprint": plan.photo.fingerprint,
+            }
+            for position, plan in carried
+        ],
+    )
     await transaction.execute_many(
         "insert_photo",
         [
@@ -169,7 +208,8 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
                 "reason": plan.left_out,
                 "path_key": path_key(folder, plan.file_name),
             }
-            for position, plan in enumerate(plans, start=1)
+            for position, plan in numbered
+            if plan.carried is None
         ],
     )
 
@@ -233,3 +273,32 @@ async def commit_group(store: Store, outcomes: Sequence[Exported | NotExported])
 async def names_of_ours_in(store: Store, folder: str) -> set[str]:
     """File names in an album folder that rows speak for: files of ours, which a new export may replace."""
     return {row["file_name"] for row in await store.all("names_of_ours_in_folder", {"folder": folder})}
+
+
+async def present_of_album(
+    store: Store, album_source_id: str, source: tuple[str, str]
+) -> dict[tuple[str, str], PresentPhoto]:
+    """Files of an album of this source (kind, location) that earlier runs left, by (photo id, component)."""
+    where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
+    return {
+        (row["source_id"], row["component"]): PresentPhoto(
+            row["id"], row["file_name"], row["fingerprint"], json.loads(row["options"])
+        )
+        for row in await store.all("present_of_album", where)
+    }
+
+
+async def departed(store: Store, run_id: int, listed: Collection[str]) -> list[DepartedPhoto]:
+    """Files that no photo of the run stands for, of the run's planned albums and of albums the source has no more."""
+    rows = await store.all("present_of_earlier_runs", {"run_id": run_id})
+    return [
+        DepartedPhoto(row["id"], row["folder"], row["file_name"])
+        for row in rows
+        if row["planned_again"] or row["album_id"] not in listed
+    ]
+
+
+async def forget_departed(store: Store, photos: Sequence[DepartedPhoto]) -> None:
+    """Commit that these rows no longer speak for a file."""
+    async with store.transaction() as transaction:
+        await transaction.execute_many("not_present", [{"id": photo.row_id} for photo in photos])

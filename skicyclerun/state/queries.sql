@@ -103,6 +103,35 @@ INSERT INTO photos (album, position, source_id, component, original_filename, fi
 VALUES (:album, :position, :source_id, :component, :original_filename, :fingerprint, :file_name, :status, :reason,
         :path_key)
 
+-- name: not_present
+UPDATE photos SET present = 0 WHERE id = :id
+
+-- name: carry_photo
+-- A row of an earlier run goes on in this one: same file, same facts, same time of export.
+INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, attempts,
+                    size, sha256, mtime_ns, facts, exported_at, present, path_key)
+SELECT :album, :position, source_id, component, :original_filename, :fingerprint, file_name, 'exported', 0,
+       size, sha256, mtime_ns, facts, exported_at, 1, path_key
+FROM photos WHERE id = :earlier
+
+-- name: present_of_album
+SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.fingerprint, runs.options
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND albums.source_id = :album_id
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+
+-- name: present_of_earlier_runs
+-- Of the same source; planned_again: its album is part of this run and was listed, and no photo of it has this file.
+SELECT photos.id, albums.folder, photos.file_name, albums.source_id AS album_id,
+       EXISTS (SELECT 1 FROM albums AS again WHERE again.run_id = :run_id AND again.source_id = albums.source_id
+               AND again.expected IS NOT NULL) AS planned_again
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+     JOIN runs AS this ON this.id = :run_id
+WHERE photos.present = 1 AND albums.run_id < :run_id
+  AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
+  AND NOT EXISTS (SELECT 1 FROM photos AS mine JOIN albums AS my_album ON my_album.id = mine.album
+                  WHERE my_album.run_id = :run_id AND mine.path_key = photos.path_key AND mine.status <> 'left_out')
+
 -- name: photos_to_do
 SELECT id, position, source_id, component, original_filename, fingerprint, file_name, attempts
 FROM photos WHERE album = :album AND status = 'planned' ORDER BY position

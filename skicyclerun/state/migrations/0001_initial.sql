@@ -71,6 +71,8 @@ CREATE TABLE photos (
     UNIQUE (album, file_name)
 );
 CREATE INDEX photos_by_status ON photos (album, status, position);
+CREATE INDEX photos_by_path ON photos (path_key);
+CREATE INDEX albums_by_source_id ON albums (source_id, run_id);
 CREATE UNIQUE INDEX photos_present ON photos (path_key) WHERE present = 1;
 
 CREATE TABLE archives (

@@ -1,0 +1,61 @@
+"""What an update does with an album: which photos are carried over as they are, and which are exported again.
+
+Pure: decided from what the source lists now, what rows say of the earlier export, and which files are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePath
+
+from skicyclerun.export_options import ExportOptions
+from skicyclerun.models import Photo
+from skicyclerun.naming import collision_key, plan_file_names
+from skicyclerun.state.photos import PhotoPlan, PresentPhoto
+
+
+def plan_update(
+    listed: Sequence[Photo],
+    earlier: Mapping[tuple[str, str], PresentPhoto],
+    options: ExportOptions,
+    occupied: Collection[str],
+    strangers: Collection[str],
+) -> list[PhotoPlan]:
+    """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now.
+
+    A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
+    says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
+    file is there. A file that another program changed is left to `verify`: an update neither trusts nor undoes it.
+    """
+    kept: dict[tuple[str, str], str] = {}
+    retired: list[str] = []
+    by_key = {(photo.id, photo.component.value): photo for photo in listed}
+    for key, photo_before in earlier.items():
+        photo = by_key.get(key)
+        if photo is None or _same_kind(photo_before.file_name, options.extension_of(photo)):
+            kept[key] = photo_before.file_name
+        else:
+            retired.append(photo_before.file_name)
+    names = plan_file_names(listed, extension_of=options.extension_of, reserved=(*strangers, *retired), kept=kept)
+    there = {collision_key(name) for name in occupied}
+    plans = []
+    for photo in listed:
+        key = (photo.id, photo.component.value)
+        left_out = options.left_out(photo)
+        before = earlier.get(key)
+        carried = (
+            before.row_id
+            if before is not None
+            and not left_out
+            and before.file_name == names[key]
+            and before.fingerprint == photo.fingerprint
+            and options.same_bytes_as(before.options)
+            and collision_key(before.file_name) in there
+            else None
+        )
+        plans.append(PhotoPlan(photo, names[key], left_out, carried))
+    return plans
+
+
+def _same_kind(file_name: str, extension: str) -> bool:
+    return PurePath(file_name).suffix.lower() == extension.lower()
