@@ -26,6 +26,7 @@
     ├── StorageError                 the disk
     │   ├── DiskFull
     │   ├── NotWritable
+    │   ├── FolderMissing            a folder to write to is missing, and so is the one above it
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
     │   ├── ArchiveNotProved         reading back did not give what was written
@@ -253,6 +254,15 @@ class DiskFull(StorageError):
 
 class NotWritable(StorageError):
     """Read-only, or permission denied."""
+
+
+class FolderMissing(StorageError):
+    """A folder to write to is missing, and so is what would hold it: most often a disk that is not connected."""
+
+    def __init__(self, key: str, folder: Path, missing: Path, *, next_step: str = "") -> None:
+        self.key, self.folder, self.missing = key, folder, missing
+        what = f"{missing} does not exist" if missing != folder else "it does not exist"
+        super().__init__(f"{folder} ({key}) is not there: {what}. Nothing was touched.", next_step=next_step)
 
 
 class OutsideFolder(StorageError):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from skicyclerun.errors import (
 )
 from skicyclerun.export_options import ExportOptions
 from skicyclerun.log_file import open_run_log
+from skicyclerun.missing_folders import check_folders
 from skicyclerun.models import Album, Component, ExportedFacts, Fetched
 from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
@@ -85,6 +86,8 @@ _Answer = TypeVar("_Answer")
 Confirm = Callable[[Plan], bool]
 #: Asked when a fresh run would give up an unfinished one: "resume", "fresh" or "cancel". None: nobody can be asked.
 AskUnfinished = Callable[[RunRow, int], str]
+#: Asked by a fresh export which of the source's albums it is to be; their ids, or None to keep to the request.
+ChooseAlbums = Callable[[Source, Sequence[Album]], Awaitable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class RunRequest:
     dry_run: bool = False
     source_given: bool = False
     """--source or --library was typed; a resumed run then has to be of that source."""
+    folders_to_make: frozenset[Path] = frozenset()
+    """Folders that the person has agreed to have made although what would hold them is missing as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class RunOutcome:
 
 
 class RunSession:
-    """Carries out one request. `confirm` and `ask_unfinished` block; `renderer` hears nothing before their answer."""
+    """Carries out one request. What is asked comes first; `renderer` hears nothing before the answers."""
 
     def __init__(
         self,
@@ -122,6 +127,7 @@ class RunSession:
         renderer: Renderer,
         confirm: Confirm | None = None,
         ask_unfinished: AskUnfinished | None = None,
+        choose_albums: ChooseAlbums | None = None,
         make: Callable[[str, Path | None, Settings, ExportOptions], Source] | None = None,
     ) -> None:
         self._request = request
@@ -129,6 +135,7 @@ class RunSession:
         self._renderer = renderer
         self._confirm = confirm
         self._ask_unfinished = ask_unfinished
+        self._choose_albums = choose_albums
         self._make = make or source_for
         self._shutdown = Shutdown()
         self._source: Source | None = None
@@ -160,8 +167,9 @@ class RunSession:
 
     async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
         """What would be done, with the source left open for it. Nothing is made, locked or written."""
-        settings = self._settings
-        check_stage_needs(settings, parse_stages(self._request.stages))
+        settings, stages = self._settings, parse_stages(self._request.stages)
+        check_stage_needs(settings, stages)
+        check_folders(settings, stages, self._request.folders_to_make)
         if holder := current_holder(_lock_file(settings)):
             raise LockHeld(settings.lib_root, holder)
         try:
@@ -282,6 +290,10 @@ class RunSession:
         listed = await source.albums()
         if not listed:
             return f"There are no albums in {source.location}. Nothing was touched."
+        if self._choose_albums is not None and (ids := await self._choose_albums(source, listed)) is not None:
+            if not ids:
+                raise Cancelled("No album was chosen. Nothing was touched.")
+            request = self._request = replace(request, selection=tuple(ids))
         chosen = select_albums(listed, request.selection) if request.selection else listed
         place = f"{source.kind.value}, {source.location}"
         return Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup)
