@@ -52,7 +52,7 @@ from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs
 from skicyclerun.state.archives import ArchiveRow
-from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.machine import AlbumStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
@@ -154,10 +154,13 @@ class RunSession:
             if self._request.dry_run:
                 return RunOutcome(None, "Dry run: nothing was touched.")
             outcome: RunOutcome | None = None
-            async with anyio.create_task_group() as watching:
-                await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
-                outcome = await self._locked(plan)
-                watching.cancel_scope.cancel()
+            try:
+                async with anyio.create_task_group() as watching:
+                    await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
+                    outcome = await self._locked(plan)
+                    watching.cancel_scope.cancel()
+            except BaseExceptionGroup as group:
+                raise unwrapped(group) from group
         if outcome is None:
             said = "Stopped at once. What was exported before is kept; `skicyclerun run --resume` carries on."
             outcome = RunOutcome(None, said)
@@ -251,6 +254,8 @@ class RunSession:
             if not latest.unfinished:
                 return f"Nothing to resume: run {latest.id} is {latest.status}."
             return await self._planned_again(store, latest, Intent.RESUME, stack)
+        if latest.status is RunStatus.ABANDONED:
+            return f"Nothing to retry: run {latest.id} was given up."
         failed = await albums.listing(store, latest.id, AlbumStatus.FAILED)
         if not failed:
             hint = " It is unfinished: `skicyclerun run --resume` carries on." if latest.unfinished else ""
