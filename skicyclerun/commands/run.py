@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,8 @@ import click
 
 from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.choose_albums import album_choice
+from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
@@ -36,6 +38,8 @@ _SHOWN_ALBUMS = 12
 @click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
 @click.option("--force-clean", is_flag=True, help="With `--stages cleanup`: empty the folders once they are archived.")
 @click.option("--album", "selection", multiple=True, metavar="NAME|GLOB|ID", help="Only these albums. May be repeated.")
+@click.option("--choose", is_flag=True, help="Choose albums from a list. Without it, Photos.app's are asked for.")
+@click.option("--dialogs", is_flag=True, help="Choose albums, and a folder where one is missing, in macOS's dialogs.")
 @source_options
 @place_options
 @click.option("--check-config", is_flag=True, help="Check the configuration and exit.")
@@ -52,6 +56,8 @@ def run(
     no_cleanup: bool,
     force_clean: bool,
     selection: tuple[str, ...],
+    choose: bool,
+    dialogs: bool,
     source: str | None,
     library: Path | None,
     lib_root: Path | None,
@@ -67,8 +73,10 @@ def run(
     A fresh run puts the old outputs into a proved archive, empties their folders and exports. `--resume` carries on
     with a run that was stopped, at the first photo that is not safely on disk.
     """
-    if resume and (fresh or update or stages or selection or no_cleanup or force_clean):
+    if resume and (fresh or update or stages or selection or choose or dialogs or no_cleanup or force_clean):
         raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
+    if sum((bool(selection), choose, dialogs)) > 1:
+        raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
     overrides: dict[str, object] = {}
     if update:
         overrides["export.mode"] = "update"
@@ -76,26 +84,40 @@ def run(
         overrides["cleanup.enabled"] = False
     if verbose:
         overrides["logging.level"] = "DEBUG"
-    settings = settings_of(config_file, lib_root, source, library, overrides)
-    chosen = _stages(settings, stages, no_cleanup=no_cleanup or update)
-    if force_clean and chosen != ("cleanup",):
-        raise UsageError(
-            "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
+
+    def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
+        settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
+        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update)
+        if force_clean and chosen != ("cleanup",):
+            raise UsageError(
+                "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
+            )
+        if (choose or dialogs) and "export" not in chosen:
+            raise UsageError("--choose and --dialogs ask which albums to export, and nothing is to be exported.")
+        return RunRequest(
+            intent=Intent.RESUME if resume else Intent.FRESH,
+            settings=settings,
+            stages=chosen,
+            selection=selection or (() if choose or dialogs else settings.export.albums),
+            fresh_over_unfinished=fresh,
+            force_clean=force_clean,
+            dry_run=dry_run,
+            source_given=source is not None or library is not None,
         )
+
+    request = build(None, {})
     if check_config:
-        click.echo(f"{settings.file}: the configuration is valid. Stages: {', '.join(chosen)}.")
+        click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
         return exit_codes.OK
-    request = RunRequest(
-        intent=Intent.RESUME if resume else Intent.FRESH,
-        settings=settings,
-        stages=chosen,
-        selection=selection or settings.export.albums,
-        fresh_over_unfinished=fresh,
-        force_clean=force_clean,
-        dry_run=dry_run,
-        source_given=source is not None or library is not None,
+    return carry_out(
+        request,
+        yes=yes,
+        verbose=verbose,
+        as_json_lines=as_json_lines,
+        choose=choose,
+        dialogs=dialogs,
+        rebuild=build,
     )
-    return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
 
 @click.command("retry-failed", epilog=exit_codes.HELP)
@@ -130,10 +152,25 @@ def _stages(settings: Settings, wanted: str | None, *, no_cleanup: bool) -> tupl
     return named
 
 
-def carry_out(request: RunRequest, *, yes: bool, verbose: bool, as_json_lines: bool) -> int:
-    """Run the request with the terminal's questions and display; prints the report and returns the exit code."""
+def carry_out(
+    request: RunRequest,
+    *,
+    yes: bool,
+    verbose: bool,
+    as_json_lines: bool,
+    choose: bool = False,
+    dialogs: bool = False,
+    rebuild: Rebuild | None = None,
+) -> int:
+    """Run the request with the terminal's questions and display; prints the report and returns the exit code.
+
+    `rebuild` makes the request anew where a missing folder is replaced by another; without it nothing is offered.
+    """
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asking = at_terminal and not yes and not request.dry_run
+    choice = album_choice(request, choose=choose, dialogs=dialogs, at_terminal=at_terminal, asking=asking)
+    if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
+        request = with_folders_settled(request, rebuild, dialogs=dialogs)
     with _LateRenderer(
         lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
     ) as renderer:
@@ -142,6 +179,7 @@ def carry_out(request: RunRequest, *, yes: bool, verbose: bool, as_json_lines: b
             renderer=renderer,
             confirm=(lambda plan: _confirmed(plan, ask=asking, verbose=verbose)) if asking or request.dry_run else None,
             ask_unfinished=_ask_unfinished if asking else None,
+            choose_albums=choice,
         )
         outcome = anyio.run(session.carry_out)
     return _conclude(outcome, as_json_lines=as_json_lines)
