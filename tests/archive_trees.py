@@ -93,12 +93,20 @@ def forge_archive(
     folders: tuple[str, ...] = ("albums",),
     zip_names: dict[int, str] | None = None,
     inflated: dict[int, bytes] | None = None,
+    lies: tuple[int, ...] = (),
+    gap: bytes = b"",
+    seal_id: str = ID,
 ) -> Path:
     """An archive whose records, hashes and seal are right, with members that `create.py` would never write.
 
-    `zip_names` overrides the name in the ZIP by index, `inflated` what the (deflated) data really holds.
+    `zip_names` overrides the name in the ZIP by index, `inflated` what the (deflated) data really holds; of the members
+    in `lies` the manifest has another hash; `gap` lies behind the first member and belongs to none.
     """
     chosen = [(_hashed(member, data), data) for member, data in members]
+    chosen = [
+        (replace(member, sha256="0" * 64) if index in lies else member, data)
+        for index, (member, data) in enumerate(chosen)
+    ]
     manifest = Manifest(
         ID, "2026-11-22T16:15:00Z", STAMP, {name: f"/{name}" for name in folders}, tuple(one for one, _ in chosen)
     )
@@ -125,9 +133,12 @@ def forge_archive(
         skeleton.update(envelope(entry, hashlib.sha256(stored).digest()))
         entries.append(entry)
         offset = entry.end
+        if index == 0:
+            parts.append(gap)
+            offset += len(gap)
     directory = b"".join(central_record(entry) for entry in entries)
     skeleton.update(directory)
-    seal = Seal(ID, manifest.created, manifest.files, manifest.content_bytes, "2026-11-22T16:15:01Z")
+    seal = Seal(seal_id, manifest.created, manifest.files, manifest.content_bytes, "2026-11-22T16:15:01Z")
     end = end_records(len(entries), len(directory), offset, len(seal.comment()))
     skeleton.update(end)
     path.parent.mkdir(parents=True, exist_ok=True)

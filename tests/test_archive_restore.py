@@ -137,6 +137,13 @@ def test_a_damaged_member_is_not_restored_and_the_others_are(tmp_path: Path) -> 
     assert read_tree(tmp_path / "out") == files
 
 
+def test_a_file_of_another_hash_than_the_manifests_is_not_restored(tmp_path: Path) -> None:
+    members = [(file_member("albums/a.jpg"), b"one"), (file_member("albums/b.jpg"), b"two")]
+    report = restore_archive(forge_archive(tmp_path / "a.zip", members, lies=(0,)), tmp_path / "out")
+    assert [path.name for path, _ in report.damaged] == ["a.jpg"]
+    assert read_tree(tmp_path / "out") == {"albums/b.jpg": b"two"}
+
+
 # ── hostile archives ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -91,6 +91,20 @@ def test_a_photo_exchanged_for_another_of_right_crc_is_found(tmp_path: Path) -> 
     assert any("a.jpg" in problem for problem in problems)
 
 
+def test_a_member_of_another_hash_than_the_manifests_is_found(tmp_path: Path) -> None:
+    members = [(file_member("albums/a.jpg"), b"one"), (file_member("albums/b.jpg"), b"two")]
+    (problem,) = verify_archive(forge_archive(tmp_path / "a.zip", members, lies=(1,))).problems
+    assert "albums/b.jpg" in problem
+    assert "SHA-256" in problem
+
+
+def test_bytes_between_members_and_a_foreign_seal_are_found(tmp_path: Path) -> None:
+    members = [(file_member("albums/a.jpg"), b"one"), (file_member("albums/b.jpg"), b"two")]
+    assert verify_archive(forge_archive(tmp_path / "a.zip", members)).ok
+    assert not verify_archive(forge_archive(tmp_path / "b.zip", members, gap=b"hidden"), quick=True).ok
+    assert not verify_archive(forge_archive(tmp_path / "c.zip", members, seal_id="other"), quick=True).ok
+
+
 def test_a_member_under_another_name_than_the_manifests_is_found(tmp_path: Path) -> None:
     members = [(file_member("albums/a.jpg"), b"one"), (file_member("albums/b.jpg"), b"two")]
     forged = forge_archive(tmp_path / "a.zip", members, zip_names={1: f"pipeline_{STAMP}/albums/c.jpg"})
