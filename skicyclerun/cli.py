@@ -6,7 +6,6 @@ Commands are imported when they are called, so that `status` and `--help` answer
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import tempfile
 import traceback
@@ -17,6 +16,7 @@ import click
 
 from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.lost_reader import stdout_to_nowhere
 from skicyclerun.errors import Cancelled, ConfigErrors, InternalFault, SkicyclerunError
 
 #: Command → (module, object, one line for `--help`). The line stands here so that `--help` imports no command.
@@ -74,8 +74,10 @@ def run_command_line(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.Abort:
-        _say("Stopped. Nothing was touched.")
+    except click.Abort as abort:
+        # At a question, or (click makes one of the other) somewhere in a command.
+        at_work = isinstance(abort.__cause__, KeyboardInterrupt)
+        _say("Stopped." if at_work else "Stopped. Nothing was touched.")
         return exit_codes.INTERRUPTED
     except click.ClickException as error:
         error.show(sys.stderr)
@@ -84,13 +86,18 @@ def run_command_line(arguments: Sequence[str]) -> int:
         _say("Stopped.")
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has left (`skicyclerun status | head`): not an error. What is still buffered for
-        # it has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.OK
+        return _reader_left()
+    except SystemExit:
+        # Out of standalone mode click ends the program itself for one reason only: a broken pipe.
+        return _reader_left()
     except Exception as error:
         return _explain(error)
     return result if isinstance(result, int) else exit_codes.OK
+
+
+def _reader_left() -> int:
+    stdout_to_nowhere()
+    return exit_codes.OK
 
 
 def _explain(error: Exception) -> int:

@@ -16,6 +16,7 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
+from skicyclerun.commands.lost_reader import stdout_to_nowhere
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
@@ -257,22 +258,32 @@ def _ask_unfinished(run: RunRow, remaining: int) -> str:
 
 
 def _conclude(outcome: RunOutcome, *, as_json_lines: bool) -> int:
+    """Print the report; the exit code tells of the run, whether or not anybody reads to the end."""
+    try:
+        _print(outcome, as_json_lines=as_json_lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        stdout_to_nowhere()
+    if outcome.signal_code is not None:
+        return outcome.signal_code
+    report = outcome.report
+    return exit_codes.OK if report is None or accounted_for(report) else exit_codes.WITH_FAILURES
+
+
+def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
     report = outcome.report
     if as_json_lines:
         final: dict[str, Any] = {"event": "report", "said": outcome.said or None}
         if report is not None:
             final |= as_json(report)
         click.echo(json.dumps({key: value for key, value in final.items() if value is not None}))
-    else:
-        if outcome.said:
-            click.echo(outcome.said, err=True)
-        if report is not None:
-            click.echo(as_text(report), nl=False)
-    if outcome.log_file is not None and not as_json_lines:
+        return
+    if outcome.said:
+        click.echo(outcome.said, err=True)
+    if report is not None:
+        click.echo(as_text(report), nl=False)
+    if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)
-    if outcome.signal_code is not None:
-        return outcome.signal_code
-    return exit_codes.OK if report is None or accounted_for(report) else exit_codes.WITH_FAILURES
 
 
 def accounted_for(report: RunReport) -> bool:
