@@ -196,8 +196,8 @@ def slow_picture() -> bytes:
     return stream.getvalue()
 
 
-def make_slow_library(root: Path, albums: int = 2, photos: int = 16) -> Path:
-    """A folder of albums whose export takes seconds."""
+def make_slow_library(root: Path, albums: int = 2, photos: int = 100) -> Path:
+    """A folder of albums whose export takes many seconds."""
     for album in range(1, albums + 1):
         folder = root / f"Slow {album}"
         folder.mkdir(parents=True)
