@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_INSTRUCTION: Final = "(type to filter, space to choose, ctrl-a for all shown, enter to start, esc to cancel)"
+_INSTRUCTION: Final = "(space chooses, ctrl-a all, type to filter, enter goes on, esc cancels)"
 _LONGEST_PATH: Final = 300
 
 
@@ -104,6 +104,7 @@ def label(album: Album, width: int = 5) -> str:
 
 def _question(albums: Sequence[Album]) -> questionary.Question:
     import questionary
+    from prompt_toolkit.filters import Always
     from prompt_toolkit.output import create_output
     from questionary.prompts.common import InquirerControl
 
@@ -116,10 +117,11 @@ def _question(albums: Sequence[Album]) -> questionary.Question:
         use_search_filter=True,
         output=create_output(sys.stderr),
     )
-    control = next(
-        each for each in question.application.layout.find_all_controls() if isinstance(each, InquirerControl)
-    )
-    _bind_keys(question, control)
+    for window in question.application.layout.find_all_windows():
+        if isinstance(window.content, InquirerControl):
+            # Otherwise the list fills the screen with empty lines as soon as a filter stands below it.
+            window.dont_extend_height = Always()
+            _bind_keys(question, window.content)
     return question
 
 
