@@ -12,7 +12,7 @@ from skicyclerun.state import albums, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.archives import of_run as archive_of_run
-from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -261,8 +261,10 @@ def _summary(report: RunReport) -> Iterator[str]:
     if archive is not None and archive.file:
         proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"
         yield f"Archive: {archive.file}, {size(archive.size or 0)}, {archive.files} files, {proved}."
-    elif archive is not None and archive.reason:
-        yield f"Archive: {archive.status.value} ({shown(archive.reason)})."
+    elif archive is not None and archive.status is ArchiveStatus.FAILED:
+        yield f"Archive: failed. {shown(archive.reason)}"
+    elif archive is not None:
+        yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
     yield f"Results: {shown(str(report.export_folder))}"
     if report.running:
         yield f"In progress: {report.running}."
