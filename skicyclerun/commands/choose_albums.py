@@ -158,4 +158,5 @@ def _bind_keys(question: questionary.Question, control: InquirerControl) -> None
         keys.add(key, eager=True)(cancel)
     keys.add(Keys.ControlA, eager=True)(toggle_shown)
     keys.add(Keys.ControlI, eager=True)(nothing)
+    keys.add(Keys.BracketedPaste, eager=True)(filter_by)
     keys.add(Keys.Any)(filter_by)
