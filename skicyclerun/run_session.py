@@ -343,8 +343,8 @@ class RunSession:
         self, kind: str, library: Path | None, stack: AsyncExitStack, run: RunRow | None = None
     ) -> Source:
         options = ExportOptions.from_row(run.options) if run else options_of(self._settings)
-        if kind == "apple_photos":
-            library = None
+        if run is not None and kind == "apple_photos":
+            library = None  # The place of such a run is the application.
         source = self._make(kind, library, self._settings, options)
         if library is not None:
             check_source_and_outputs(self._settings, library)
