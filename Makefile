@@ -52,8 +52,12 @@ format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Minutes, and some gigabytes below SCRATCH.
+SCRATCH ?= $(or $(TMPDIR),/tmp)
 bench: $(TEST_STAMP)
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m bench.export --photos 1000 --update-photos 10000 --scratch $(SCRATCH)
+	$(BIN)/python -m bench.heic_to_jpeg
+	$(BIN)/python -m bench.archive $(SCRATCH)
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
