@@ -31,7 +31,7 @@ class MissingFolder:
     """`lib_root`, or the key of `paths` it stands under (`paths.archive`); `logging.file` for the log files."""
     folder: Path
     missing: Path
-    """The outermost folder on the way to it that is not there; `folder` itself for a disk."""
+    """The outermost folder on the way to it that is not there, or the disk; may be `folder` itself."""
 
     @property
     def is_disk(self) -> bool:
@@ -63,7 +63,7 @@ def missing_folders(
         if folder in allowed or not _is_absent(folder):
             continue
         if _is_absent(folder.parent) or _is_disk(folder):
-            found.setdefault(folder, MissingFolder(key, folder, _outermost_absent(folder)))
+            found.setdefault(folder, MissingFolder(key, folder, _what_is_missing(folder)))
     return list(found.values())
 
 
@@ -102,5 +102,7 @@ def _is_disk(path: Path) -> bool:
     return parent in _MOUNT_FOLDERS or os.path.dirname(parent) in ("/run/media",)
 
 
-def _outermost_absent(folder: Path) -> Path:
-    return [path for path in (folder, *folder.parents) if _is_absent(path)][-1]
+def _what_is_missing(folder: Path) -> Path:
+    """The disk it would lie on, or the outermost folder that is not there."""
+    absent = [path for path in (folder, *folder.parents) if _is_absent(path)]
+    return next((path for path in absent if _is_disk(path)), absent[-1])

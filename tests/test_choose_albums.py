@@ -149,16 +149,14 @@ def test_choosing_nothing_ends_well_and_touches_nothing(scenario: Scenario, lib_
 
 def test_no_list_where_albums_are_named_or_nobody_wants_to_be_asked(scenario: Scenario, lib_root: Path) -> None:
     config = write_config(scenario.folder, export={"albums": ["Trips/Lake"]})
+    arguments = ("run", "--source", "apple_photos", "--lib-root", lib_root)
     for more in (["--album", "Trips/Lake"], ["--config", str(config)]):
-        arguments = ("run", "--source", "apple_photos", "--lib-root", lib_root, *more)
-        with Terminal(*arguments, extra=photos_app(scenario)) as terminal:
+        with Terminal(*arguments, *more, extra=photos_app(scenario)) as terminal:
             terminal.read_until("Start? [Y/n]")
             assert "Which of" not in terminal.shown
             terminal.type("n\n")
             assert terminal.read_to_the_end().code == 0
-    with Terminal(
-        "run", "--source", "apple_photos", "--lib-root", lib_root, "--yes", extra=photos_app(scenario)
-    ) as terminal:
+    with Terminal(*arguments, "--yes", extra=photos_app(scenario)) as terminal:
         done = terminal.read_to_the_end()
     assert (done.code, "Which of" in done.stdout, len(exported(lib_root))) == (0, False, 4)
 

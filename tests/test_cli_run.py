@@ -84,7 +84,7 @@ def test_the_lib_root_may_come_from_the_environment(
 
 
 def test_a_configured_export_folder_that_is_missing_is_made(library: Path, lib_root: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "not" / "there" / "yet"
+    elsewhere = tmp_path / "not there yet"
     config = write_config(tmp_path, paths={"apple_photos_export": str(elsewhere)})
     assert skicyclerun("run", "--library", library, "--lib-root", lib_root, "--config", config).code == 0
     assert (elsewhere / "Alps" / "IMG_0001.jpg").is_file()
