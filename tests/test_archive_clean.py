@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from skicyclerun.archive import create
+from skicyclerun.archive import member_writer
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.clean import clean_folders, leftovers, move_aside, put_back, remove_moved
 from skicyclerun.archive.plan import ArchivedFolder
@@ -41,7 +41,7 @@ POINTS = (
 def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Files changed within seconds of archiving are hashed again by cleaning; of older ones inode and times do."""
     if request.param == "settled":
-        monkeypatch.setattr(create, "_RACY_NS", -(10**18))
+        monkeypatch.setattr(member_writer, "_RACY_NS", -(10**18))
     return str(request.param)
 
 
@@ -205,6 +205,16 @@ def test_what_was_moved_aside_goes_back_when_the_archive_is_gone(tmp_path: Path)
     del before["albums/Alps/IMG_1.jpg"]
     assert after == before
     assert (tmp_path / "albums/Empty album").is_dir()
+
+
+def test_a_folder_goes_back_as_it_was(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    os.chmod(tmp_path / "albums/Alps", 0o711)
+    before = os.stat(tmp_path / "albums/Alps")
+    move_aside(folders_of(tmp_path), STAMP)
+    assert put_back(folders_of(tmp_path)) == []
+    after = os.stat(tmp_path / "albums/Alps")
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
 
 
 def test_what_cannot_go_anywhere_is_named_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

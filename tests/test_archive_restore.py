@@ -98,6 +98,15 @@ def test_identical_files_are_left_and_different_ones_stop_everything(tmp_path: P
     assert read_tree(out) == files
 
 
+def test_folders_that_are_there_keep_their_mode(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    (tmp_path / "out/albums/Alps").mkdir(parents=True)
+    os.chmod(tmp_path / "out/albums/Alps", 0o711)
+    restore_archive(proved.path, tmp_path / "out")
+    assert stat.S_IMODE((tmp_path / "out/albums/Alps").stat().st_mode) == 0o711
+
+
 def test_a_folder_is_never_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path: Path) -> None:
     make_outputs(tmp_path)
     proved = archive_outputs(tmp_path)

@@ -123,6 +123,9 @@ def put_back(folders: Sequence[ArchivedFolder]) -> list[Path]:
     for folder in folders:
         for aside in _asides(folder):
             try:
+                if aside.parent == folder.path.parent and not folder.path.is_symlink():
+                    with suppress(OSError):  # only an empty one goes
+                        os.rmdir(folder.path)
                 if not os.path.lexists(folder.path):
                     os.rename(aside, folder.path)
                     sync_directory(folder.path.parent)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader, drop_from_cache, read_ahead
-from skicyclerun.archive.create import Progress, Stop, WrittenArchive, storage_error
+from skicyclerun.archive.callbacks import Progress, Stop
+from skicyclerun.archive.create import WrittenArchive
+from skicyclerun.archive.disk_errors import storage_error
 from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.seal import Seal, envelope, parse_seal
 from skicyclerun.archive.zip_records import ZipEntry, read_end

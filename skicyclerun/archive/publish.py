@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.archive_file import ArchiveFile
-from skicyclerun.archive.create import PARTIAL_SUFFIX, storage_error
+from skicyclerun.archive.create import PARTIAL_SUFFIX
+from skicyclerun.archive.disk_errors import storage_error
 from skicyclerun.archive.prove import ProvedArchive
 from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import ArchiveError, ArchiveNotProved
@@ -46,7 +47,7 @@ def _take_name(partial: Path, root: str) -> Path:
         target = partial.with_name(f"{root}{f'-{number}' if number > 1 else ''}.zip")
         number += 1
         try:
-            os.link(partial, target, follow_symlinks=False)
+            os.link(partial, target)
         except FileExistsError:
             continue
         except OSError:

@@ -20,7 +20,7 @@ from typing import Final
 
 from skicyclerun.archive.archive_file import BLOCK, ArchiveFile
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.create import Progress, Stop
+from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import require_space, size_text
 from skicyclerun.archive.restore_files import RestoreOptions, RestoreReport, Restoring, WantedMember, look, read_small

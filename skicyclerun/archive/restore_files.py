@@ -13,7 +13,7 @@ from pathlib import Path
 
 from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader
 from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
-from skicyclerun.archive.create import Progress, Stop
+from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.archive.plan import WORK_PREFIX
 from skicyclerun.archive.zip_records import ZipEntry

@@ -159,7 +159,7 @@ def restore_command(
 
 def _homes(settings: Settings) -> Mapping[str, Path]:
     """Where the folders of an archive came from."""
-    from skicyclerun.actors.archiver import archived_folders
+    from skicyclerun.actors.archive_job import archived_folders
 
     return {folder.name_in_zip: folder.path for folder in archived_folders(settings)}
 
