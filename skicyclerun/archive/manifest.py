@@ -79,7 +79,7 @@ class Manifest:
     created: str
     """ISO 8601, UTC, `Z`."""
     timestamp: str
-    """`YYYYMMDD_HHMMSS`, local time; the archive's name and the root of its members."""
+    """`YYYYMMDD_HHMMSS` as the run gave it; the archive's name and the root of its members."""
     folders: Mapping[str, str]
     """Name in the ZIP → where the folder was."""
     members: tuple[Member, ...]
