@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.errors import OutsideFolder
@@ -26,6 +27,9 @@ from skicyclerun.fault_points import fault_point
 
 #: Staging lies inside the export folder, so that a rename never crosses file systems. Hidden, and gone after a run.
 STAGING_NAME = ".skicyclerun-staging"
+
+#: FAT and some network volumes keep times to two seconds only.
+MTIME_TOLERANCE_NS: Final = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,16 @@ class StagedFile:
 
 
 class AlbumFolder:
-    """`export_folder/name`. All methods block."""
+    """`export_folder/name`. All methods block.
 
-    def __init__(self, export_folder: Path, name: str, *, ours: Collection[str] = ()) -> None:
+    `records`: file name → (size, mtime in ns) of files that rows speak for, None where this run has planned the name.
+    """
+
+    def __init__(
+        self, export_folder: Path, name: str, *, records: Mapping[str, tuple[int, int] | None] | None = None
+    ) -> None:
         self.path = export_folder / name
-        self._ours = frozenset(ours)
+        self._records = dict(records or {})
         if self.path.parent != export_folder or name in ("", ".", ".."):
             raise OutsideFolder(name, export_folder)
 
@@ -54,6 +63,29 @@ class AlbumFolder:
         except FileNotFoundError:
             return set()
 
+    def is_ours(self, file_name: str) -> bool:
+        """Whether rows speak for what lies there now. A file that was changed since it was exported is not ours."""
+        if file_name not in self._records:
+            return False
+        record = self._records[file_name]
+        if record is None:
+            return True
+        try:
+            found = (self.path / file_name).lstat()
+        except FileNotFoundError:
+            return True
+        size, mtime_ns = record
+        return (
+            stat.S_ISREG(found.st_mode)
+            and found.st_size == size
+            and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
+        )
+
+    def strangers(self) -> tuple[set[str], set[str]]:
+        """(all names in the folder, those of them that are not ours). Raises OutsideFolder, OSError."""
+        occupied = self.occupied_names()
+        return occupied, {name for name in occupied if not self.is_ours(name)}
+
     def create(self) -> None:
         """Make the folder, durably. Raises OutsideFolder if a symbolic link or a file stands in its place."""
         try:
@@ -64,8 +96,8 @@ class AlbumFolder:
     def publish(self, group: Sequence[StagedFile]) -> list[StagedFile]:
         """Make a group of staged files durable under their final names (steps 1 to 3).
 
-        A file that is already there under one of the names is replaced if rows speak for it (`ours`) or if it holds
-        the very same bytes; otherwise it is somebody else's, it stays, and the staged file is returned as refused.
+        A file that is already there under one of the names is replaced if it is ours or if it holds the very same
+        bytes; otherwise it is somebody else's, it stays, and the staged file is returned as refused.
         Raises OSError and OutsideFolder; then some of the group may have their names, which does no harm.
         """
         self._refuse_link()
@@ -83,7 +115,7 @@ class AlbumFolder:
         return refused
 
     def _may_replace(self, staged: StagedFile) -> bool:
-        if staged.file_name in self._ours:
+        if self.is_ours(staged.file_name):
             return True
         target = self.path / staged.file_name
         try:

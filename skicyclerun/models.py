@@ -45,6 +45,8 @@ class Album:
     folder_path: tuple[str, ...] = ()
     """Titles of the folders it lies in, outermost first."""
     photo_count: int = 0
+    size: int = field(default=0, compare=False)
+    """Bytes of its originals, where the source knows them without opening each; 0 where it does not."""
 
     @property
     def path(self) -> str:

@@ -391,9 +391,15 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
 
 
 async def _export_estimate(store: Store, plan: Plan) -> int:
-    """Bytes a fresh run will write, judged by what earlier photos took; 0 where nothing is known."""
+    """Bytes a fresh run will write: the size of the originals, else what earlier photos took, else 0.
+
+    Meant to be too low rather than too high: a JPEG keeps its size, a HEIC grows. A run is turned away only when even
+    that does not fit.
+    """
     if plan.intent is not Intent.FRESH:
         return 0
+    if known := sum(album.size for album in plan.albums):
+        return known
     row = await store.one("mean_exported_size")
     mean = row["size"] if row is not None else None
     return int(mean * sum(album.photo_count for album in plan.albums)) if mean else 0

@@ -178,3 +178,25 @@ def test_a_modification_time_alone_makes_a_photo_be_looked_at_again(lib_root: Pa
     before = names(lib_root)
     assert update(lib_root, library) == 0
     assert names(lib_root) == before
+
+
+def test_a_file_edited_since_the_export_is_never_overwritten(lib_root: Path, library: Path) -> None:
+    edited = lib_root / "pipeline" / "albums" / "Alps" / "IMG_2.jpg"
+    edited.write_bytes(edited.read_bytes() + b"an edit by another program")
+    by_hand = edited.read_bytes()
+    assert update(lib_root, library) == 0
+    assert edited.read_bytes() == by_hand
+    assert run(lib_root, library, "--no-cleanup") == 0
+    assert edited.read_bytes() == by_hand
+    assert (edited.parent / "IMG_2 (2).jpg").is_file()
+
+
+def test_an_edited_file_whose_photo_changed_too_fails_that_photo_and_stays(
+    lib_root: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = lib_root / "pipeline" / "albums" / "Alps" / "IMG_2.jpg"
+    edited.write_bytes(b"an edit by another program")
+    picture(library / "Alps" / "IMG_2.jpg", 99)
+    assert update(lib_root, library) == 3
+    assert edited.read_bytes() == b"an edit by another program"
+    assert "was left alone" in capsys.readouterr().out

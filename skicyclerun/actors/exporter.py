@@ -233,13 +233,13 @@ class _RunExport:
     async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
         """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""
         store = self._parts.store
-        ours = await photos.names_of_ours_in(store, album.folder)
-        folder = AlbumFolder(self._export_folder, album.folder, ours=ours)
+        records = await photos.files_of_ours_in(store, album.folder, self._run.id)
+        folder = AlbumFolder(self._export_folder, album.folder, records=records)
         plans: list[PhotoPlan] | None = None
         problem = ""
         try:
             if album.expected is None:
-                plans = await self._plan_photos(album.album, folder, ours)
+                plans = await self._plan_photos(album.album, folder)
             if plans is None or plans:
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
@@ -253,10 +253,9 @@ class _RunExport:
             ) from error
         return await albums.start(store, album, plans), None if problem else folder, problem
 
-    async def _plan_photos(self, album: Album, folder: AlbumFolder, ours: set[str]) -> list[PhotoPlan]:
+    async def _plan_photos(self, album: Album, folder: AlbumFolder) -> list[PhotoPlan]:
         listed = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
-        occupied = await anyio.to_thread.run_sync(folder.occupied_names)
-        strangers = occupied - ours
+        occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
         if self._run.mode == "update":
             place = (self._run.source_kind.value, self._run.source_location)
             earlier = await photos.present_of_album(self._parts.store, album.id, place)

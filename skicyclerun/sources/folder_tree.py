@@ -57,6 +57,8 @@ class _Contents:
 
     folders: list[str] = field(default_factory=list)
     photos: list[tuple[str, Component]] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the media files, those left out included."""
 
     @property
     def count(self) -> int:
@@ -133,15 +135,15 @@ class FolderTree:
                 log.warning("%s cannot be read: %s", self._root.joinpath(*names), error.strerror)
                 contents = _Contents()
             if contents.photos or (names and not contents.folders):
-                albums.append(self._album(names, contents.count))
+                albums.append(self._album(names, contents.count, contents.size))
             waiting.extend((*names, name) for name in reversed(contents.folders))
         return albums
 
-    def _album(self, names: tuple[str, ...], count: int) -> Album:
+    def _album(self, names: tuple[str, ...], count: int, size: int) -> Album:
         if not names:
-            return Album(_ROOT_ID, _title(self._root.name or str(self._root)), (), count)
+            return Album(_ROOT_ID, _title(self._root.name or str(self._root)), (), count, size)
         folders = tuple(_title(name) for name in names[:-1])
-        return Album(_encode(names), _title(names[-1]), folders, count)
+        return Album(_encode(names), _title(names[-1]), folders, count, size)
 
     def _list_photos(self, album_id: str) -> list[Photo]:
         names = () if album_id == _ROOT_ID else _decode(album_id)
@@ -175,7 +177,7 @@ class FolderTree:
         folder = self._root.joinpath(*names)
         folders: list[str] = []
         files: list[str] = []
-        ignored = 0
+        ignored = size = 0
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -185,12 +187,13 @@ class FolderTree:
                         folders.append(entry.name)
                 elif entry.is_file(follow_symlinks=False) and _suffix(entry.name) in _KNOWN:
                     files.append(entry.name)
+                    size += entry.stat(follow_symlinks=False).st_size
                 else:
                     ignored += 1
         photos = list(_with_components(folder, sorted(files, key=natural_key)))
         if ignored or len(photos) < len(files):
             log.debug("%s: %d other files, %d RAW beside a JPEG", folder, ignored, len(files) - len(photos))
-        return _Contents(sorted(folders, key=natural_key), photos)
+        return _Contents(sorted(folders, key=natural_key), photos, size)
 
     def _fetch(self, photo: Photo) -> Fetched:
         names = _decode(photo.id)

@@ -193,7 +193,9 @@ def _look(library: Path, database: PhotosDatabase) -> _Opened:
             title = nfc(record.title or "")
             shown = tuple(asset.uuid for asset in record.photos if _is_shown(asset))
             members[record.uuid] = shown
-            albums.append(Album(record.uuid, title, tuple(nfc(name or "") for name in record.folder_names), len(shown)))
+            folders = tuple(nfc(name or "") for name in record.folder_names)
+            size = sum(asset.original_filesize or 0 for asset in record.photos if _is_shown(asset))
+            albums.append(Album(record.uuid, title, folders, len(shown), size))
     except Exception as error:
         # osxphotos has no common base for what it raises over rows it does not expect.
         raise LibraryError(

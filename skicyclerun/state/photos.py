@@ -270,9 +270,16 @@ async def commit_group(store: Store, outcomes: Sequence[Exported | NotExported])
     fault_point("group.committed")
 
 
-async def names_of_ours_in(store: Store, folder: str) -> set[str]:
-    """File names in an album folder that rows speak for: files of ours, which a new export may replace."""
-    return {row["file_name"] for row in await store.all("names_of_ours_in_folder", {"folder": folder})}
+async def files_of_ours_in(store: Store, folder: str, run_id: int) -> dict[str, tuple[int, int] | None]:
+    """File name → (size, mtime in ns) of files in an album folder that rows speak for.
+
+    None for a name this run has planned: a stop may have left the file under its name without its row.
+    """
+    rows = await store.all("files_of_ours_in_folder", {"folder": folder, "run_id": run_id})
+    found: dict[str, tuple[int, int] | None] = {
+        row["file_name"]: (row["size"], row["mtime_ns"]) for row in rows if row["status"] != PhotoStatus.PLANNED
+    }
+    return found | {row["file_name"]: None for row in rows if row["status"] == PhotoStatus.PLANNED}
 
 
 async def present_of_album(

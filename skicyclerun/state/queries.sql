@@ -169,10 +169,12 @@ SELECT COUNT(*) AS rows_planned,
        COALESCE(SUM(CASE WHEN status = 'exported' THEN size END), 0) AS bytes
 FROM photos WHERE album = :album
 
--- name: names_of_ours_in_folder
--- Exported and there, or planned by a run that was stopped between the rename and the commit.
-SELECT photos.file_name FROM photos JOIN albums ON albums.id = photos.album
-WHERE albums.folder = :folder AND (photos.present = 1 OR photos.status = 'planned')
+-- name: files_of_ours_in_folder
+-- Exported and there, or planned by this run, which may have been stopped between the rename and the commit.
+SELECT photos.file_name, photos.status, photos.size, photos.mtime_ns
+FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.folder = :folder
+  AND (photos.present = 1 OR (photos.status = 'planned' AND albums.run_id = :run_id))
 
 -- name: present_photos
 SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
