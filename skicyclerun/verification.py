@@ -208,6 +208,9 @@ async def _albums(store: Store, base: RunRow, work: _Work) -> list[AlbumVerifica
     for album in await albums.listing(store, base.id):
         accounted = counts[album.id]
         now = newest.get(album.album.id, album)
+        if album.expected is None and now.expected is not None:
+            # Its photos were never planned; a repair has planned all of them.
+            album, accounted = now, await albums.accounting(store, now.id)
         problems = outstanding.get(album.album.id, [])
         if now.status is not AlbumStatus.DONE and not problems:
             reason = now.reason or f"the album is {now.status}"

@@ -16,11 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skicyclerun import PhotoExporter
+from skicyclerun.actors.messages import Intent
 from skicyclerun.commands.verify import depth_of
-from skicyclerun.errors import LockHeld, NoState, StateDamaged, UsageError
+from skicyclerun.errors import LibraryError, LockHeld, NoState, StateDamaged, UsageError
+from skicyclerun.models import Photo
+from skicyclerun.progress.plain_text import PlainText
 from skicyclerun.run_lock import RunLock
+from skicyclerun.run_session import RunRequest, RunSession
 from skicyclerun.sample_library import make_sample_library
-from skicyclerun.verification_report import Finding, VerificationReport
+from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.verification_report import Depth, Finding, VerificationReport
+from skicyclerun.verify_session import verify_and_repair, verify_only
 from tests.exported_sample import SAMPLE_FILES, Exported, all_files, flip_a_byte
 from tests.shared_libraries import (
     TEST_LIBRARY,
@@ -496,6 +502,29 @@ def test_a_repair_keeps_what_retry_failed_needs(tmp_path: Path, library: Path) -
     assert after.sound
     alps = after.albums[0]
     assert (alps.status, alps.expected, alps.exported) == ("done", 4, 4)
+
+
+async def test_an_album_that_could_not_be_listed_is_exported_whole_by_a_repair(tmp_path: Path, library: Path) -> None:
+    class Forgetful(FolderTree):
+        async def photos(self, album_id: str) -> list[Photo]:
+            if album_id == "2025/Alps":
+                raise LibraryError(library, "the album cannot be read today")
+            return await super().photos(album_id)
+
+    exported = Exported(tmp_path / "out", library)
+    configuration = exported.exporter.settings
+    request = RunRequest(Intent.FRESH, configuration)
+    with PlainText(io.StringIO()) as renderer:
+        await RunSession(request, renderer=renderer, make=lambda *_: Forgetful(library)).carry_out()
+        report = (await verify_only(configuration, Depth())).report
+        assert [(problem.finding, problem.folder) for problem in report.problems] == [
+            (Finding.ALBUM_UNFINISHED, "Alps (2)")
+        ]
+        after = (await verify_and_repair(configuration, Depth("full"), renderer)).report
+    assert after.sound
+    assert [(album.expected, album.exported, album.files) for album in after.albums] == [
+        (len(names), len(names), len(names)) for names in SAMPLE_FILES.values()
+    ]
 
 
 def test_a_fresh_run_after_a_repair_gives_the_same_names(exported: Exported) -> None:
