@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -42,7 +43,7 @@ async def at_once(photo: Photo) -> None:
     """Hand the photo over without any delay."""
 
 
-def cut_short_at(name: str, library: Path, lib_root: Path) -> None:
+def cut_short_at(name: str, library: Path, lib_root: Path, overrides: Mapping[str, object] | None = None) -> None:
     """A run that the source ends when it is asked for the photo of that name."""
 
     async def before(photo: Photo) -> None:
@@ -50,7 +51,7 @@ def cut_short_at(name: str, library: Path, lib_root: Path) -> None:
             raise SourceStopped("The source was unplugged.")
 
     with pytest.raises(SourceStopped):
-        run_with(ToldSource(library, before), lib_root)
+        run_with(ToldSource(library, before), lib_root, overrides=overrides)
 
 
 # ── an unfinished run ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,12 +145,13 @@ def test_a_run_cannot_be_resumed_from_another_source(library: Path, lib_root: Pa
 
 def test_a_resumed_run_keeps_the_settings_it_was_begun_with(tmp_path: Path, lib_root: Path) -> None:
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.png", "IMG_2.png"]})
-    cut_short_at("IMG_2.png", library, lib_root)
-    config = write_config(tmp_path, export={"format": "original", "jpeg_quality": 10})
+    cut_short_at("IMG_2.png", library, lib_root, {"export.jpeg_quality": 10})
+    config = write_config(tmp_path, export={"format": "original", "jpeg_quality": 100})
     resumed = skicyclerun("run", "--resume", "--config", config, "--lib-root", lib_root)
     assert resumed.code == 0
     assert "keeps the export settings" in resumed.stderr
-    skicyclerun("run", "--library", library, "--lib-root", tmp_path / "whole")
+    run_with(ToldSource(library, at_once), tmp_path / "whole", overrides={"export.jpeg_quality": 10})
+    assert sorted(exported(lib_root)) == ["Alps/IMG_1.jpg", "Alps/IMG_2.jpg"]
     assert exported(lib_root) == exported(tmp_path / "whole")
 
 
@@ -321,6 +323,39 @@ def test_a_source_that_fails_again_and_again_is_paused_with_the_rest_pending(lib
     assert [album["status"] for album in report["albums"]] == ["pending", "pending"]
     assert list(exported(lib_root)) == ["Alps/IMG_1.jpg"]
     assert skicyclerun("run", "--resume", "--lib-root", lib_root).code == 0
+
+
+def test_failures_that_pass_in_between_do_not_pause_the_source(library: Path, lib_root: Path) -> None:
+    tried: set[str] = set()
+
+    async def before(photo: Photo) -> None:
+        if photo.id not in tried:
+            tried.add(photo.id)
+            raise PhotoTransient("the reply timed out.")
+
+    overrides = {"export.retries.backoff_seconds": 0, "export.retries.pause_after": 2}
+    run_with(ToldSource(library, before), lib_root, overrides=overrides)
+    assert status_of(lib_root)["run"]["status"] == "finished"
+    assert len(exported(lib_root)) == 5
+
+
+def test_the_pause_before_each_further_try_doubles(
+    library: Path, lib_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+
+    async def before(photo: Photo) -> None:
+        if photo.original_filename == "IMG_2.jpg":
+            raise PhotoTransient("the reply timed out.")
+
+    overrides = {"export.retries.backoff_seconds": 3, "export.retries.attempts": 4}
+    run_with(ToldSource(library, before), lib_root, overrides=overrides)
+    assert pauses == [3, 6, 12]
 
 
 def test_the_catalog_is_right_after_a_run_cut_short_and_resumed(library: Path, lib_root: Path) -> None:
