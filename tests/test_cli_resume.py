@@ -153,6 +153,8 @@ def test_a_resumed_run_keeps_the_settings_it_was_begun_with(tmp_path: Path, lib_
     run_with(ToldSource(library, at_once), tmp_path / "whole", overrides={"export.jpeg_quality": 10})
     assert sorted(exported(lib_root)) == ["Alps/IMG_1.jpg", "Alps/IMG_2.jpg"]
     assert exported(lib_root) == exported(tmp_path / "whole")
+    run_with(ToldSource(library, at_once), tmp_path / "finer")
+    assert exported(lib_root) != exported(tmp_path / "finer")
 
 
 def test_an_album_deleted_from_the_library_meanwhile_fails_with_a_sentence(library: Path, lib_root: Path) -> None:
