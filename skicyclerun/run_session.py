@@ -232,7 +232,6 @@ class RunSession:
                 abandon_unfinished=plan.gives_up is not None,
                 force_clean=request.force_clean,
             )
-            render = await anyio.to_thread.run_sync(load_renderer) if source is not None else _never
             estimate = await _export_estimate(store, plan)
             parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
             result = await run_pipeline(command, parts)
@@ -415,20 +414,9 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
     return f"Archived {archive.files} files in {place} ({size(archive.size or 0)}), proved. {emptied}"
 
 
-def load_renderer() -> Callable[..., ExportedFacts]:
-    """The image stack, imported only now: it takes a moment, and `status` has no use for it."""
+def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:
+    """Render one photo (`skicyclerun.images.render`). The image stack is imported by the first photo that needs it."""
     from skicyclerun.images.render import RenderOptions, render_photo
 
-    def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:
-        return render_photo(
-            fetched,
-            component,
-            staged,
-            RenderOptions(format=options.format, quality=options.jpeg_quality, max_pixels=options.max_pixels),
-        )
-
-    return render
-
-
-def _never(*_: object) -> ExportedFacts:
-    raise AssertionError("nothing is rendered in a run without export")
+    wanted = RenderOptions(format=options.format, quality=options.jpeg_quality, max_pixels=options.max_pixels)
+    return render_photo(fetched, component, staged, wanted)

@@ -28,7 +28,7 @@ from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.repair import SourceRepair, albums_to_repair, keep_what_stands, plan_repair, set_times
 from skicyclerun.run_lock import RunLock, current_holder
-from skicyclerun.run_session import load_renderer, source_for
+from skicyclerun.run_session import render, source_for
 from skicyclerun.settings import Settings, check_source_and_outputs
 from skicyclerun.shutdown import Shutdown, listen
 from skicyclerun.sources.base import Source
@@ -223,7 +223,6 @@ class _Repair:
                 albums=found,
             )
             self._runs.append(run.id)
-            render = await anyio.to_thread.run_sync(load_renderer)
             command = ConfigureRun(Intent.RESUME, settings, ("export",), ())
             parts = PipelineParts(self._store, source, render, self._renderer, self._shutdown)
             await run_pipeline(command, parts)
