@@ -49,6 +49,8 @@ class RunReport:
     running: str
     """Who works on it right now, empty if nobody does."""
     with_photos: bool
+    files_present: int
+    """Files of this run that rows still speak for; those archived, or exported anew by a later run, are not."""
 
     def albums_with(self, *statuses: AlbumStatus) -> int:
         return sum(album.row.status in statuses for album in self.albums)
@@ -81,7 +83,16 @@ async def build_report(
             if not with_photos:
                 listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
         reports.append(AlbumReport(row, accounted, tuple(listed)))
-    return RunReport(run, tuple(reports), await archive_of_run(store, run.id), export_folder, running, with_photos)
+    counted = await store.one("present_of_run", {"run_id": run.id})
+    return RunReport(
+        run=run,
+        albums=tuple(reports),
+        archive=await archive_of_run(store, run.id),
+        export_folder=export_folder,
+        running=running,
+        with_photos=with_photos,
+        files_present=counted["files"] if counted is not None else 0,
+    )
 
 
 async def build_latest_report(store: Store, export_folder: Path) -> RunReport | None:
@@ -110,6 +121,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "reason": run.reason,
         },
         "export_folder": str(report.export_folder),
+        "files_present": report.files_present,
         "totals": {"albums": len(report.albums), **_counts_json(totals, totals.expected)},
         "albums": [_album_json(report, album) for album in report.albums],
         "archive": _archive_json(report.archive),
@@ -265,7 +277,10 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"Archive: failed. {shown(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
-    yield f"Results: {shown(str(report.export_folder))}"
+    if totals.exported and not report.files_present:
+        yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
+    else:
+        yield f"Results: {shown(str(report.export_folder))}"
     if report.running:
         yield f"In progress: {report.running}."
     elif report.run.unfinished:

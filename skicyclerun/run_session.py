@@ -259,6 +259,12 @@ class RunSession:
         if not failed:
             hint = " It is unfinished: `skicyclerun run --resume` carries on." if latest.unfinished else ""
             return f"Nothing to retry: no album of run {latest.id} failed.{hint}"
+        if await runs.was_put_away(store, latest):
+            raise UsageError(
+                f"What run {latest.id} exported has been archived since and its folders were emptied, so that retrying "
+                "would leave albums in pieces. Nothing was touched.",
+                next_step="`skicyclerun run` exports everything anew.",
+            )
         return await self._planned_again(store, latest, Intent.RETRY_FAILED, stack)
 
     async def _planned_fresh(self, store: Store, latest: RunRow | None, stack: AsyncExitStack) -> Plan | str:

@@ -187,6 +187,15 @@ ORDER BY albums.run_id, albums.position, photos.position
 SELECT albums.folder, photos.file_name, photos.sha256
 FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
 
+-- name: present_of_run
+SELECT COUNT(*) AS files FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = :run_id AND photos.present = 1
+
+-- name: exported_and_present_of_run
+SELECT COUNT(*) AS exported, COALESCE(SUM(photos.present), 0) AS present
+FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = :run_id AND photos.status = 'exported'
+
 -- name: mean_exported_size
 SELECT AVG(size) AS size FROM photos WHERE status = 'exported'
 

@@ -141,3 +141,9 @@ async def remaining_albums(store: Store, run: RunRow) -> int:
     """How many albums of the run are still pending or exporting."""
     rows = await store.all("count_albums_by_status", {"run_id": run.id})
     return sum(row["albums"] for row in rows if row["status"] in (AlbumStatus.PENDING, AlbumStatus.EXPORTING))
+
+
+async def was_put_away(store: Store, run: RunRow) -> bool:
+    """Whether the run exported files and none of them is in its folder any more: archived and cleaned since."""
+    counted = await store.one("exported_and_present_of_run", {"run_id": run.id})
+    return counted is not None and counted["exported"] > 0 and counted["present"] == 0
