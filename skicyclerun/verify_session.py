@@ -149,6 +149,9 @@ class _Repair:
         self._notes: list[str] = []
         self._runs: list[int] = []
         self._kept = 0
+        self._was_there = False
+        """Whether there was an export folder: where there is none, its disk may just not be mounted, and no entry is
+        dropped."""
 
     async def carry_out(self) -> VerifyOutcome:
         store = self._store
@@ -162,6 +165,7 @@ class _Repair:
         last = await store.one("last_photo_id")
         assert last is not None
         folder = self._settings.paths.apple_photos_export
+        self._was_there = await anyio.Path(folder).is_dir()
         times, notes = await set_times(store, first, folder)
         self._notes += notes
         async with anyio.create_task_group() as watching:
@@ -233,7 +237,7 @@ class _Repair:
         if not wrong:
             return bool(self._runs)
         left_over = [problem.name for problem in wrong if problem.finding is Finding.ENTRY_WITHOUT_FILE]
-        gone = await anyio.to_thread.run_sync(_truly_gone, left_over, first.export_folder)
+        gone = await anyio.to_thread.run_sync(_truly_gone, left_over, first.export_folder) if self._was_there else []
         written = await write_whole_catalog(self._store, self._settings, also_gone=gone)
         if written.problem:
             self._notes.append(written.problem)
@@ -260,11 +264,6 @@ class _Repair:
 
 
 def _truly_gone(paths: Sequence[str], export_folder: Path) -> list[str]:
-    """Those that lie in an album folder's place and are not there.
-
-    Where there is no export folder at all, its disk may just not be mounted: nothing is gone then.
-    """
-    if not os.path.isdir(export_folder):
-        return []
+    """Those that lie in an album folder's place and are not there."""
     inside = [path for path in paths if os.path.dirname(os.path.dirname(path)) == str(export_folder)]
     return [path for path in inside if not os.path.lexists(path)]

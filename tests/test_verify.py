@@ -415,6 +415,19 @@ def test_entries_of_a_folder_that_is_not_there_are_never_removed(exported: Expor
     assert "/Volumes/Not Mounted/albums/Alps/x.jpg" in exported.entries()
 
 
+def test_where_the_export_folder_is_not_there_no_entry_is_dropped(exported: Exported) -> None:
+    before = exported.files()
+    entries = exported.entries()
+    ghost = str(exported.albums / "Alps" / "ghost.jpg")
+    entries[ghost] = next(iter(entries.values())) | {"caption": "somebody's work"}
+    exported.write_entries(entries)
+    exported.albums.rename(exported.lib_root / "moved away")
+    report = exported.exporter.verify_exports(repair=True)
+    assert exported.files() == before
+    assert found_in(report) == {("entry_without_file", "Alps", ghost)}
+    assert exported.entries()[ghost]["caption"] == "somebody's work"
+
+
 # ── samples ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
