@@ -259,10 +259,9 @@ class NotWritable(StorageError):
 class FolderMissing(StorageError):
     """A folder to write to is missing, and so is what would hold it: most often a disk that is not connected."""
 
-    def __init__(self, key: str, folder: Path, missing: Path, *, next_step: str = "") -> None:
-        self.key, self.folder, self.missing = key, folder, missing
-        what = f"{missing} does not exist" if missing != folder else "it does not exist"
-        super().__init__(f"{folder} ({key}) is not there: {what}. Nothing was touched.", next_step=next_step)
+    def __init__(self, key: str, folder: Path, problem: str, *, next_step: str = "") -> None:
+        self.key, self.folder, self.problem = key, folder, problem
+        super().__init__(f"{folder} ({key}) is not there: {problem}. Nothing was touched.", next_step=next_step)
 
 
 class OutsideFolder(StorageError):

@@ -26,9 +26,11 @@ import anyio.to_thread
 from skicyclerun import __version__, health_disk, health_macos
 from skicyclerun.errors import NoState, SkicyclerunError
 from skicyclerun.health_findings import Finding, failed, ok, warning
+from skicyclerun.missing_folders import missing_folders
 from skicyclerun.models import SourceKind
 from skicyclerun.settings import Settings
 from skicyclerun.sources.choose import choose_kind
+from skicyclerun.stages import STAGES
 from skicyclerun.state.store import Store
 
 _LEAST_PYTHON: Final = (3, 11)
@@ -68,6 +70,9 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     ]
     if kind is not None and export.library is not None:
         steps.append(partial(anyio.to_thread.run_sync, partial(check_library, kind, export.library)))
+    for missing in missing_folders(settings, [stage for stage in STAGES if stage.name in settings.pipeline.stages]):
+        words = f"{missing.folder} ({missing.key}) is not there: {missing.what}"
+        yield failed("folders", words, missing.error().next_step)
     places = {"lib_root": settings.lib_root}
     places |= {name: paths[key] for name, key in _PLACES.items() if key in paths}
     for name, folder in health_disk.on_different_disks(places).items():

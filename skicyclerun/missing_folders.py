@@ -38,6 +38,11 @@ class MissingFolder:
         """Whether what is missing is named like a disk, which nobody should make a folder for."""
         return _is_disk(self.missing)
 
+    @property
+    def what(self) -> str:
+        """Why it is not simply made, for the end of a sentence."""
+        return "it does not exist" if self.missing == self.folder else f"{self.missing} does not exist"
+
     def error(self) -> FolderMissing:
         """What to say where nobody can be asked."""
         if self.is_disk:
@@ -48,7 +53,7 @@ class MissingFolder:
                 step += " Another folder is named with --lib-root."
         if self.key != LIB_ROOT:
             step += f" Another place is named with {self.key} in the configuration."
-        return FolderMissing(self.key, self.folder, self.missing, next_step=step)
+        return FolderMissing(self.key, self.folder, self.what, next_step=step)
 
 
 def missing_folders(

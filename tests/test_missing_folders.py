@@ -109,6 +109,13 @@ def test_a_missing_export_folder_elsewhere_is_named_with_its_key(library: Path, 
     assert not (tmp_path / "root").exists()
 
 
+def test_the_doctor_says_so_too(library: Path, tmp_path: Path) -> None:
+    done = skicyclerun("doctor", "--json", "--library", library, "--lib-root", tmp_path / "disk" / "lib_root")
+    (finding,) = [each for each in done.json["checks"] if each["check"] == "folders"]
+    assert (done.code, finding["status"]) == (1, "failed")
+    assert f"{tmp_path / 'disk'} does not exist" in finding["detail"]
+
+
 # ── at a terminal ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
