@@ -17,7 +17,7 @@ import click
 
 from skicyclerun.archive.listing import ListedArchive, archive_named, list_archives
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import Cancelled, UsageError
 from skicyclerun.progress.terminal_text import bytes_in_words, counted, printable
 from skicyclerun.run_lock import RunLock
@@ -110,7 +110,7 @@ def verify_command(
 @click.option("--album", "albums", multiple=True, metavar="FOLDER", help="Only this album's folder; may be repeated.")
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NAMED_PATH,
     metavar="DIR",
     help="Restore to DIR/albums, DIR/metadata …; otherwise to the folders the files came from.",
 )

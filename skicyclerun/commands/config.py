@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import NotWritable, UsageError
 from skicyclerun.settings import default_config_text
 from skicyclerun.stages import check_stage_needs, parse_stages
@@ -39,7 +39,7 @@ def show(*, lib_root: Path | None, config_file: Path | None) -> int:
 
 
 @config.command()
-@click.argument("file", type=click.Path(path_type=Path), default="pipeline_config.json")
+@click.argument("file", type=NAMED_PATH, default="pipeline_config.json")
 def init(*, file: Path) -> int:
     """Write the default configuration to FILE; an existing file is never overwritten."""
     try:

@@ -8,7 +8,7 @@ import click
 
 from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import settings_of
+from skicyclerun.commands.options import NAMED_PATH, settings_of
 from skicyclerun.commands.run import carry_out
 from skicyclerun.run_session import RunRequest
 from skicyclerun.sample_library import make_sample_library
@@ -18,7 +18,7 @@ from skicyclerun.sample_library import make_sample_library
 @click.option(
     "--to",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NAMED_PATH,
     default="skicyclerun-demo",
     show_default=True,
     metavar="DIR",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -13,18 +13,31 @@ from skicyclerun.settings import Settings, load_settings
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+class _NamedPath(click.Path):
+    """A path that is not empty: `--lib-root "$UNSET"` must not mean the folder one happens to be in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail("the path is empty. Is the variable it was to come from set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+#: For every option that names a place.
+NAMED_PATH: Final = _NamedPath(path_type=Path)
+
+
 def place_options(command: _F) -> _F:
     """--lib-root and --config: where things are."""
     command = click.option(
         "--config",
         "config_file",
-        type=click.Path(path_type=Path),
+        type=NAMED_PATH,
         metavar="FILE",
         help="Configuration; otherwise LIB_ROOT/config/pipeline_config.json, otherwise the shipped default.",
     )(command)
     return click.option(
         "--lib-root",
-        type=click.Path(path_type=Path),
+        type=NAMED_PATH,
         metavar="DIR",
         help="Where albums, catalog, archive and state live; otherwise $SKICYCLERUN_LIB_ROOT.",
     )(command)
@@ -34,7 +47,7 @@ def source_options(command: _F) -> _F:
     """--source and --library: where photos come from."""
     command = click.option(
         "--library",
-        type=click.Path(path_type=Path),
+        type=NAMED_PATH,
         metavar="PATH",
         help="A .photoslibrary, or a folder of albums.",
     )(command)
