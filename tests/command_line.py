@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -140,6 +141,17 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def press_ctrl_c(self) -> Ended:
+        """Interrupt the program until it hears of it; how it ended.
+
+        A signal in the instant before Python waits for a key is heard of only with the next one.
+        """
+        while True:
+            self.process.send_signal(signal.SIGINT)
+            ready, _, _ = select.select([self._master], [], [], 5)
+            if ready:
+                return self.read_to_the_end()
 
     def read_to_the_end(self) -> Ended:
         """Everything shown, as `stdout`, once the program has ended."""

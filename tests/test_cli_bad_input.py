@@ -107,6 +107,29 @@ def test_a_lib_root_that_is_not_named(library: Path) -> None:
         assert "--lib-root" in refused.stderr
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_no_folder_and_least_of_all_the_one_one_is_in(
+    library: Path, lib_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for options in (
+        ["run", "--library", library, "--lib-root", empty],
+        ["run", "--library", empty, "--lib-root", lib_root],
+        ["run", "--library", library, "--lib-root", lib_root, "--config", empty],
+        ["status", "--lib-root", empty],
+        ["demo", "--to", empty],
+        ["config", "init", empty],
+    ):
+        refused = skicyclerun(*options)
+        assert refused.code == 2
+        assert "empty" in refused.stderr
+    monkeypatch.setenv("SKICYCLERUN_LIB_ROOT", empty)
+    assert skicyclerun("run", "--library", library).code == 2
+    assert list((tmp_path / "here").iterdir()) == []
+    assert not lib_root.exists()
+
+
 def test_options_that_contradict_each_other(library: Path, lib_root: Path) -> None:
     for options in (
         ["--no-cleanup", "--stages", "cleanup,export"],

@@ -66,9 +66,8 @@ def test_ctrl_c_at_the_question_ends_the_program_and_touches_nothing(
 ) -> None:
     before = tree_state(tmp_path)
     with Terminal("run", "--library", library, "--lib-root", lib_root) as terminal:
-        terminal.read_until("Start?")
-        terminal.process.send_signal(signal.SIGINT)
-        ended = terminal.read_to_the_end()
+        terminal.read_until("Start? [Y/n]: ")
+        ended = terminal.press_ctrl_c()
     assert ended.code == 130
     assert "Nothing was touched" in ended.stdout
     assert tree_state(tmp_path) == before
