@@ -7,6 +7,7 @@ whose bytes are not those that the catalog names is told of and not claimed.
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections import Counter
@@ -139,7 +140,7 @@ class _Rebuild:
         began = time.monotonic()
         label = await self._label_of_old()
         catalog = await anyio.to_thread.run_sync(self._catalog)
-        salvaged = await anyio.to_thread.run_sync(salvage_runs, self._state_db) if label else []
+        salvaged = await anyio.to_thread.run_sync(_salvaged, self._state_db)
         places = _places(self._settings, salvaged, self._library_given)
         entries = await anyio.to_thread.run_sync(partial(_sorted_entries, catalog.entries, self._export_folder, places))
         if not entries.albums:
@@ -360,6 +361,19 @@ def _different(records: Sequence[CatalogRecord], unclaimed: list[tuple[str, str]
         names.add(name)
         kept.append(record)
     return kept
+
+
+def _salvaged(state_db: Path) -> list[SalvagedRun]:
+    """The runs of the old database, or of the newest one that was set aside as damaged and can still be read."""
+    aside = [
+        path
+        for path in state_db.parent.glob(f"{glob.escape(state_db.name)}.corrupt-*")
+        if not path.name.endswith(("-wal", "-shm"))
+    ]
+    for database in (state_db, *sorted(aside, reverse=True)):
+        if database.is_file() and (found := salvage_runs(database)):
+            return found
+    return []
 
 
 def _places(settings: Settings, salvaged: Sequence[SalvagedRun], library_given: bool) -> dict[SourceKind, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -281,27 +283,46 @@ def test_nothing_is_printed(exporter: PhotoExporter, capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_interrupt_lets_the_photos_in_hand_finish_and_is_raised(tmp_path: Path, library: Path) -> None:
-    class Interrupting:
-        def handle(self, event: ProgressEvent) -> None:
-            if isinstance(event, PhotoFinished) and not self.sent:
-                self.sent = True
-                os.kill(os.getpid(), signal.SIGINT)
+class Interrupting:
+    """A renderer that sends SIGINT with the first photo, once it is armed."""
 
-        sent = False
+    def __init__(self) -> None:
+        self.armed = False
 
-        def close(self) -> None: ...
-        def __enter__(self) -> Interrupting:
-            return self
+    def handle(self, event: ProgressEvent) -> None:
+        if isinstance(event, PhotoFinished) and self.armed:
+            self.armed = False
+            os.kill(os.getpid(), signal.SIGINT)
 
-        def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None:
+        return
 
+    def __enter__(self) -> Interrupting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.parametrize("repairing", [False, True])
+def test_an_interrupt_lets_the_photos_in_hand_finish_and_is_raised(
+    tmp_path: Path, library: Path, repairing: bool
+) -> None:
+    renderer = Interrupting()
     settings = {"export.workers": 1, "export.group_photos": 1}
-    exporter = PhotoExporter(lib_root=tmp_path / "out", library=library, settings=settings, renderer=Interrupting())
-    with pytest.raises(KeyboardInterrupt):
+    exporter = PhotoExporter(lib_root=tmp_path / "out", library=library, settings=settings, renderer=renderer)
+    if repairing:
         exporter.export_albums()
-    report = exporter.resume()
-    assert report.totals.exported == 13
+        shutil.rmtree(exporter.settings.paths.apple_photos_export)
+    renderer.armed = True
+    work: Callable[[], object] = partial(exporter.verify_exports, repair=True) if repairing else exporter.export_albums
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    status = exporter.status()
+    assert status is not None
+    assert status.run.status is RunStatus.INTERRUPTED
+    assert 0 < status.totals.exported < 13
+    assert exporter.resume().totals.exported == 13
     assert exporter.verify_exports(full=True).sound
 
 

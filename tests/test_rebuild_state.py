@@ -362,7 +362,10 @@ def test_a_dry_run_leaves_a_damaged_database_where_it_is(exported: Exported) -> 
     assert exported.state_db.read_bytes() == data
 
 
-def test_the_source_is_read_from_the_damaged_database_where_it_can_be(tmp_path: Path, library: Path) -> None:
+@pytest.mark.parametrize("by_a_run", [False, True])
+def test_the_source_is_read_from_the_damaged_database_where_it_can_be(
+    tmp_path: Path, library: Path, by_a_run: bool
+) -> None:
     exported = Exported(tmp_path / "out", library)
     exported.export()
     exported.sql("UPDATE runs SET options = json_set(options, '$.jpeg_quality', 77)")
@@ -370,6 +373,9 @@ def test_the_source_is_read_from_the_damaged_database_where_it_can_be(tmp_path: 
     data = bytearray(exported.state_db.read_bytes())
     _page(page - 1)(data)
     exported.state_db.write_bytes(data)
+    if by_a_run:
+        assert exported.command("run", "--yes", "--library", str(library)) == 1
+        assert len(aside(exported, "corrupt")) == 1
     assert exported.command("rebuild-state") == 0  # No --library is needed.
     location, options = exported.sql("SELECT source_location, options FROM runs")[0]
     assert location == str(library)

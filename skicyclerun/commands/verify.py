@@ -53,13 +53,11 @@ def verify(
     """
     depth = depth_of(full=full, sample=sample, seed=seed)
     settings = settings_of(config_file, lib_root)
-    with growing_line("Verifying") as advance:
-        if repair:
-            with choose_renderer(sys.stderr) as renderer:
-                outcome: VerifyOutcome = anyio.run(
-                    lambda: verify_and_repair(settings, depth, renderer, advance=advance)
-                )
-        else:
+    if repair:
+        with choose_renderer(sys.stderr) as renderer:
+            outcome: VerifyOutcome = anyio.run(lambda: verify_and_repair(settings, depth, renderer))
+    else:
+        with growing_line("Verifying") as advance:
             outcome = anyio.run(lambda: verify_only(settings, depth, advance=advance))
     report = outcome.report
     if json_wanted:
