@@ -48,14 +48,16 @@ async def listen(
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Turn SIGINT and SIGTERM into `shutdown`; runs until cancelled. The second signal, or the deadline, cancels.
+    """Turn SIGINT, SIGTERM and SIGHUP (its terminal was closed) into `shutdown`; runs until cancelled.
+
+    The second signal, or the deadline, cancels.
 
     Python gives signals to the main thread alone: in another one, where a program of its own runs us, none are heard.
     """
     if threading.current_thread() is not threading.main_thread():
         task_status.started()
         await anyio.sleep_forever()
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         task_status.started()
         async with anyio.create_task_group() as deadline:
             async for received in signals:

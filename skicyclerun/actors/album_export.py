@@ -198,6 +198,13 @@ class AlbumExport:
                 return NotExported(photo.row_id, PhotoStatus.FAILED, str(error), attempt)
             except OSError as error:
                 return self._disk_or_photo(photo, error, attempt)
+            except SkicyclerunError:
+                raise
+            except Exception as error:
+                # A fault of ours, or of a decoder over a strange file: this photo fails, ten thousand others go on.
+                log.critical("%s: unexpected", photo.photo.original_filename, exc_info=error)
+                reason = f"an unexpected error ({type(error).__name__}: {error}); the log file has the details"
+                return NotExported(photo.row_id, PhotoStatus.FAILED, reason, attempt)
             else:
                 self._streak.broken()
                 return rendered

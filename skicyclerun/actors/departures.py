@@ -35,14 +35,17 @@ class Departures:
     run: RunRow
     listed: frozenset[str]
 
-    async def put_away(self) -> None:
-        """Nothing if nothing left, or if it was done before. Raises ArchiveError, StorageError."""
+    async def put_away(self) -> bool:
+        """Nothing if nothing left, or if it was done before; False if a signal stopped it before it was done.
+
+        Raises ArchiveError, StorageError.
+        """
         store = self.jobs.store
         departed = await photos.departed(store, self.run.id, self.listed)
         job = await archives.of_run(store, self.run.id)
         if job is None:
             if not departed:
-                return
+                return True
             job = await archives.create(store, run_id=self.run.id, clean=False, timestamp=timestamp_now())
         elif job.status is ArchiveStatus.FAILED:
             job = await archives.step(store, job, ArchiveTrigger.RETRY)
@@ -50,10 +53,12 @@ class Departures:
             await self._finish(await self.jobs.recover(job), departed)
         except ArchiveStopped:
             log.info("stopped while archiving what left its album; nothing was removed")
+            return False
         except SkicyclerunError as error:
             with anyio.CancelScope(shield=True):
                 await self.jobs.fail(job, error)
             raise
+        return True
 
     async def _finish(self, job: ArchiveRow, departed: list[DepartedPhoto]) -> None:
         store = self.jobs.store

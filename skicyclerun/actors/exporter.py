@@ -149,15 +149,22 @@ class _RunExport:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._sweep_staging)
-        if run.mode == "update" and not self._stop():
-            there = frozenset(album.id for album in await self._parts.source.albums())
-            await Departures(self._archive_jobs, run, there).put_away()
-        ending = ExportEnding.COMPLETE
-        if any(album.status is AlbumStatus.PENDING for album in await albums.listing(store, run.id)):
-            ending = ExportEnding.DRAINED if self._parts.shutdown.draining else ExportEnding.OUT_OF_TIME
-            if not self._stop():
-                ending = ExportEnding.COMPLETE  # retry-failed leaves other pending albums as they are.
+        left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
+        complete = not left and await self._departures_put_away()
+        if complete:
+            ending = ExportEnding.COMPLETE
+        else:
+            ending = ExportEnding.OUT_OF_TIME if not self._parts.shutdown.draining else ExportEnding.DRAINED
         await self._outbox.send(ExportEnded(run, ending))
+
+    async def _departures_put_away(self) -> bool:
+        """The end of an update; False where a signal or the run's time left it for the next start."""
+        if self._run.mode != "update":
+            return True
+        if self._stop():
+            return False
+        there = frozenset(album.id for album in await self._parts.source.albums())
+        return await Departures(self._archive_jobs, self._run, there).put_away()
 
     async def _photos_coming(self, waiting: Sequence[AlbumRow]) -> int | None:
         """Photos this process will settle, for the time left; None where only the planning of an update will tell."""
@@ -173,9 +180,10 @@ class _RunExport:
         own, foreign = await albums.folders_of_source(self._parts.store, self._run)
         there = {album.id for album in listed}
         gone = [album_id for album_id in own if album_id not in there]
-        # Folders of other sources are taken under ids that no album has.
-        taken = {album_id: folder for album_id, folder in own.items() if album_id in there}
-        taken |= {f"\0{folder}": folder for folder in foreign if folder not in taken.values()}
+        # Folders that hold another source's files are taken, under ids that no album has; an album of ours that had
+        # one of them before gets a new one.
+        taken = {f"\0{folder}": folder for folder in foreign}
+        taken |= {album_id: folder for album_id, folder in own.items() if album_id in there and folder not in foreign}
         folders = assign_folders([(album.id, album.title) for album in chosen], taken)
         await albums.plan(self._parts.store, self._run, folders, chosen, gone)
 
@@ -254,7 +262,9 @@ class _RunExport:
         return await albums.start(store, album, plans), None if problem else folder, problem
 
     async def _plan_photos(self, album: Album, folder: AlbumFolder) -> list[PhotoPlan]:
-        listed = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
+        wanted = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
+        # A photo that an album holds twice is one photo.
+        listed = list({(photo.id, photo.component): photo for photo in wanted}.values())
         occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
         if self._run.mode == "update":
             place = (self._run.source_kind.value, self._run.source_location)
@@ -279,7 +289,6 @@ class _RunExport:
         def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
             nonlocal settled
             settled += 1
-            exported = isinstance(outcome, Exported)
             self._parts.progress(
                 PhotoFinished(
                     album_number=album.position,
@@ -292,7 +301,7 @@ class _RunExport:
                     reason="" if isinstance(outcome, Exported) else outcome.reason,
                 )
             )
-            if not exported:
+            if not isinstance(outcome, Exported):
                 log.warning("album %r, %s: %s", album.album.title, photo.photo.original_filename, outcome)
 
         async def on_commit(count: int) -> None:
