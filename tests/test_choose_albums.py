@@ -127,7 +127,7 @@ def test_a_fresh_run_from_photos_asks_which_albums_and_keeps_to_them(scenario: S
         assert "\x1b[31mred" not in terminal.shown
         terminal.type(f"trips {ENTER}")
         terminal.read_until("Start? [Y/n]")
-        assert "Export 1 album with 1 photos" in terminal.shown
+        assert "Export 1 album with 1 photo" in terminal.shown
         terminal.type("y\n")
         done = terminal.read_to_the_end()
     assert done.code == 0

@@ -21,6 +21,7 @@ from skicyclerun.commands.options import place_options, settings_of, source_opti
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
+from skicyclerun.progress.terminal_text import counted
 from skicyclerun.report import RunReport, as_json, as_text, shown
 from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
 from skicyclerun.settings import Settings
@@ -230,8 +231,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
             Intent.RESUME: f"Carry on with run {plan.run.id if plan.run else ''}:",
             Intent.RETRY_FAILED: f"Fetch again what failed in run {plan.run.id if plan.run else ''}:",
         }[plan.intent]
-        albums = "album" if len(plan.albums) == 1 else "albums"
-        lines.append(f"{what} {len(plan.albums)} {albums} with {photos} photos")
+        lines.append(f"{what} {counted(len(plan.albums), 'album')} with {counted(photos, 'photo')}")
         lines.append(f"  from     {shown(plan.source)}")
         lines.append(f"  into     {paths.apple_photos_export}")
         lines.append(f"  catalog  {paths.master_catalog}")
