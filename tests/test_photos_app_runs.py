@@ -461,3 +461,17 @@ def test_stopped_once_during_a_hang_ends_with_the_photo_in_hand(mac: Mac) -> Non
     assert mac.all_exported() == {"Lake/A.jpg": "A"}
     assert mac.run("run", "--resume").code == 0
     assert mac.all_exported() == {f"Lake/{name}.jpg": name for name in "ABC"}
+
+
+@pytest.mark.parametrize(("verb", "options"), [("preflight", []), ("choose-albums", ["--dialogs"])])
+def test_interrupted_while_photos_waits_for_the_person_leaves_no_process_and_touches_nothing(
+    mac: Mac, verb: str, options: list[str]
+) -> None:
+    mac.album("Lake", "A.JPG")
+    mac.photos.add_fault(verb, hang="silent", child=True)
+    process = mac.begin("run", "--source", "apple_photos", *options)
+    interrupt(process, mac, at_once=False)
+    done = ended(process)
+    assert (done.code, "Stopped." in done.stderr) == (130, True)
+    mac.nothing_is_left()
+    assert sorted(path.name for path in mac.lib_root.iterdir()) == ["config"]
