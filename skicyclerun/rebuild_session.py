@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +21,12 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.config import options_of
-from skicyclerun.album_folder import STAGING_NAME
 from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
-from skicyclerun.catalog.entries import CatalogRecord, record_from_entry
+from skicyclerun.catalog.entries import CatalogRecord
 from skicyclerun.catalog.master_json import CatalogReading, CatalogWrite, read_catalog
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew, StorageError, UsageError
-from skicyclerun.models import Album, Photo, SourceKind
-from skicyclerun.naming import collision_key
+from skicyclerun.models import Photo, SourceKind
+from skicyclerun.rebuild_entries import AlbumEntries, SortedEntries, records_at, sorted_entries, without_repetitions
 from skicyclerun.rebuild_files import FoundFile, look_at
 from skicyclerun.run_lock import RunLock
 from skicyclerun.settings import Settings
@@ -79,22 +78,6 @@ class RebuildReport:
         return not (self.gone or self.differing or self.unclaimed or self.unknown)
 
 
-@dataclass(slots=True)
-class _AlbumEntries:
-    kind: SourceKind
-    album: Album
-    folder: str
-    paths: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """The catalog's entries by album, those of the kinds whose place is known."""
-
-    albums: list[_AlbumEntries] = field(default_factory=list)
-    unclaimed: list[tuple[str, str]] = field(default_factory=list)
-
-
 async def rebuild_state(
     settings: Settings, *, force: bool = False, library_given: bool = False, advance: Advance | None = None
 ) -> RebuildReport:
@@ -142,7 +125,7 @@ class _Rebuild:
         catalog = await anyio.to_thread.run_sync(self._catalog)
         salvaged = await anyio.to_thread.run_sync(_salvaged, self._state_db)
         places = _places(self._settings, salvaged, self._library_given)
-        entries = await anyio.to_thread.run_sync(partial(_sorted_entries, catalog.entries, self._export_folder, places))
+        entries = await anyio.to_thread.run_sync(partial(sorted_entries, catalog.entries, self._export_folder, places))
         if not entries.albums:
             raise _nothing_to_claim(self._settings, entries)
         self._total = sum(len(album.paths) for album in entries.albums)
@@ -214,7 +197,7 @@ class _Rebuild:
         self,
         new: Path,
         entries: Mapping[str, Any],
-        found: _Sorted,
+        found: SortedEntries,
         places: Mapping[SourceKind, str],
         salvaged: Sequence[SalvagedRun],
     ) -> list[int]:
@@ -237,12 +220,12 @@ class _Rebuild:
         return made
 
     async def _photos_of(
-        self, found: Sequence[_AlbumEntries], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
+        self, found: Sequence[AlbumEntries], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
     ) -> AsyncIterator[list[RebuiltPhoto]]:
         """The photos of each album, their files read and compared on all cores. One album at a time is in memory."""
         limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
         for album in found:
-            records = _different(_records(album.paths, entries), unclaimed)
+            records = without_repetitions(records_at(album.paths, entries), unclaimed)
             batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
             results: list[list[FoundFile]] = [[] for _ in batches]
 
@@ -269,7 +252,7 @@ class _Rebuild:
                 if (photo := self._rebuilt(album, record, file)) is not None
             ]
 
-    def _rebuilt(self, album: _AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
+    def _rebuilt(self, album: AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
         path = str(self._export_folder / album.folder / record.file_name)
         self._known.add(album.folder, record.file_name)
         if file.differs:
@@ -289,78 +272,7 @@ class _Rebuild:
         )
 
 
-# ── what the catalog says ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _sorted_entries(entries: Mapping[str, Any], export_folder: Path, places: Mapping[SourceKind, str]) -> _Sorted:
-    """The entries by album. One album has one folder and the other way round: where they differ, the most count.
-
-    An entry of another export folder, as after a move of the whole lib_root, counts for the file of that folder and
-    name in this one, unless that has an entry of its own.
-    """
-    found = _Sorted()
-    groups: dict[tuple[SourceKind, str, str], _AlbumEntries] = {}
-    for path in entries:
-        record = record_from_entry(path, entries[path])
-        if record is None:
-            continue
-        folder, name = record.album_name, record.file_name
-        here = export_folder / folder / name
-        if not _is_plain(folder) or not _is_plain(name) or folder == STAGING_NAME:
-            found.unclaimed.append((path, "it does not lie in the folder of an album"))
-        elif str(here) != path and (str(here) in entries or not os.path.lexists(here)):
-            found.unclaimed.append((path, "it lies outside the export folder"))
-        elif record.source_kind not in places:
-            found.unclaimed.append((path, f"nobody knows which library it came from (source {record.source_kind})"))
-        else:
-            key = (record.source_kind, record.album_id, folder)
-            if key not in groups:
-                groups[key] = _AlbumEntries(record.source_kind, _album(record), folder)
-            groups[key].paths.append(path)
-    albums_taken: set[tuple[SourceKind, str]] = set()
-    folders_taken: set[str] = set()
-    chosen = []
-    for key, group in sorted(groups.items(), key=lambda item: -len(item[1].paths)):
-        if key[:2] in albums_taken or collision_key(group.folder) in folders_taken:
-            found.unclaimed += [(path, "its folder belongs to another album") for path in group.paths]
-            continue
-        albums_taken.add(key[:2])
-        folders_taken.add(collision_key(group.folder))
-        chosen.append(key)
-    found.albums = [group for key, group in groups.items() if key in set(chosen)]
-    return found
-
-
-def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
-
-
-def _album(record: CatalogRecord) -> Album:
-    """The album as the entry tells of it; the folders it lies in are what stands before the title in its path."""
-    above = record.album_path.removesuffix(record.album_title).rstrip("/")
-    told = record.album_path.endswith("/" + record.album_title) and above
-    return Album(record.album_id, record.album_title, tuple(above.split("/")) if told else ())
-
-
-def _records(paths: Sequence[str], entries: Mapping[str, Any]) -> list[CatalogRecord]:
-    records = (record_from_entry(path, entries[path]) for path in paths)
-    return [record for record in records if record is not None]
-
-
-def _different(records: Sequence[CatalogRecord], unclaimed: list[tuple[str, str]]) -> list[CatalogRecord]:
-    """Without those that name a photo or a file for the second time."""
-    photos: set[tuple[str, str]] = set()
-    names: set[str] = set()
-    kept = []
-    for record in records:
-        photo, name = (record.photo_id, record.component.value), collision_key(record.file_name)
-        if photo in photos or name in names:
-            unclaimed.append((record.file_path, "another entry names the same photo or file"))
-            continue
-        photos.add(photo)
-        names.add(name)
-        kept.append(record)
-    return kept
+# ── where the photos came from ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _salvaged(state_db: Path) -> list[SalvagedRun]:
@@ -401,7 +313,7 @@ def _options(settings: Settings, kind: SourceKind, salvaged: Sequence[SalvagedRu
     return {key: value for key, value in known.items() if key != REPAIR_OPTION}
 
 
-def _nothing_to_claim(settings: Settings, entries: _Sorted) -> UsageError:
+def _nothing_to_claim(settings: Settings, entries: SortedEntries) -> UsageError:
     path = settings.paths.master_catalog
     if any("nobody knows" in why for _, why in entries.unclaimed):
         return UsageError(
