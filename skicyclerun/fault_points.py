@@ -47,6 +47,9 @@ FAULT_POINTS: tuple[str, ...] = (
     "clean.recreated",
     "clean.removed",
     "clean.committed",
+    # the end of an update (actors/departures.py)
+    "departures.removed",
+    "departures.forgotten",
 )
 
 _KILL = os.environ.get("SKICYCLERUN_FAULT", "")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ pytestmark = pytest.mark.crash
 
 CRASHES = int(os.environ.get("SKICYCLERUN_CRASHES", "6"))
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261122"))
+OF_AN_UPDATE = ("departures.removed", "departures.forgotten")
+OF_A_FRESH_RUN = tuple(name for name in FAULT_POINTS if name not in OF_AN_UPDATE)
 #: How many processes at most a case may need until the run is finished.
 PATIENCE = 12
 #: The id of the run whose results every case starts from.
@@ -61,9 +63,13 @@ class Campaign:
 
     library: Path
     earlier: Path
+    arguments: tuple[str, ...]
+    """What is typed to begin the run that is killed."""
     expected: dict[str, Any]
     seconds: float
     """How long the undisturbed run took."""
+    replaced: frozenset[str] = frozenset()
+    """Old outputs that the run replaces by a newer version of the same photo, and need not keep."""
 
 
 def run(lib_root: Path, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
@@ -77,6 +83,17 @@ def run(lib_root: Path, *arguments: str, fault: str = "") -> subprocess.Complete
     )
 
 
+def undisturbed(base: Path, library: Path, earlier: Path, *arguments: str) -> Campaign:
+    """Run to the end without a stop, in a copy of the earlier results; that is what all others are compared with."""
+    place = base / "undisturbed" / "root"
+    shutil.copytree(earlier, place, symlinks=True)
+    began = os.times().elapsed
+    ended = run(place, *arguments)
+    seconds = os.times().elapsed - began
+    assert ended.returncode == 3, ended.stderr
+    return Campaign(library, earlier, arguments, outcome(place), seconds)
+
+
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     base = tmp_path_factory.mktemp("campaign")
@@ -88,13 +105,24 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     assert first.returncode == 3, first.stderr
     (earlier / "pipeline" / "lora_processed" / "deep" / "empty").mkdir(parents=True)
     (earlier / "pipeline" / "lora_processed" / "deep" / "styled.txt").write_text("by another program")
-    undisturbed = base / "undisturbed" / "root"
-    shutil.copytree(earlier, undisturbed, symlinks=True)
-    began = os.times().elapsed
-    second = run(undisturbed, "run", "--library", str(library))
-    seconds = os.times().elapsed - began
-    assert second.returncode == 3, second.stderr
-    return Campaign(library, earlier, outcome(undisturbed), seconds)
+    return undisturbed(base, library, earlier, "run", "--library", str(library))
+
+
+@pytest.fixture(scope="module")
+def update_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """An update in which a photo is new, one changed, and a photo and an album left."""
+    base = tmp_path_factory.mktemp("update")
+    library = base / "library"
+    make_library(library)
+    earlier = base / "earlier" / "root"
+    configure(earlier)
+    assert run(earlier, "run", "--library", str(library)).returncode == 3
+    (library / "Alps" / "IMG_0.jpg").unlink()
+    shutil.rmtree(library / "2024")
+    for name in ("IMG_2.jpg", "new.jpg"):
+        Image.new("RGB", (50, 30), (1, 2, 3)).save(library / "Alps" / name)
+    ended = undisturbed(base, library, earlier, "run", "--update", "--library", str(library))
+    return replace(ended, replaced=frozenset({"IMG_2.jpg"}))
 
 
 def configure(lib_root: Path) -> None:
@@ -204,7 +232,7 @@ def old_outputs_are_safe(campaign: Campaign, lib_root: Path) -> None:
         hashlib.sha256(path.read_bytes()).hexdigest() for path in (lib_root / "pipeline").rglob("*") if path.is_file()
     }
     for path in (campaign.earlier / "pipeline").rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.name not in campaign.replaced:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             assert digest in archived or digest in on_disk, f"{path.name} is neither in a folder nor in an archive"
 
@@ -215,7 +243,7 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
     begun = False
     safe_inodes: dict[str, int] = {}
     for _ in range(PATIENCE):
-        arguments = ["run", "--resume"] if begun else ["run", "--library", str(campaign.library)]
+        arguments = ["run", "--resume"] if begun else list(campaign.arguments)
         kill = next(kills, "")
         returncode, errors = one_process(lib_root, arguments, kill)
         assert "Traceback" not in errors, errors
@@ -282,7 +310,7 @@ def lib_root(campaign: Campaign, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "fault", [*FAULT_POINTS, *(f"{name}:2" for name in VISITED_TWICE), "group.committed:4", "album.finished:4"]
+    "fault", [*OF_A_FRESH_RUN, *(f"{name}:2" for name in VISITED_TWICE), "group.committed:4", "album.finished:4"]
 )
 def test_killed_at_a_fault_point_and_resumed_equals_a_run_never_interrupted(
     campaign: Campaign, lib_root: Path, fault: str
@@ -314,6 +342,35 @@ def test_a_restart_that_is_killed_at_every_second_step_still_gets_there(campaign
     killed = carry_to_the_end(campaign, lib_root, iter(faults))
     assert killed >= 4
     compare(campaign, lib_root)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "albums.planned",
+        "album.started:2",
+        "group.renamed",
+        "group.committed",
+        "album.finished:3",
+        "archive.job_created",
+        "archive.first_member_written",
+        "archive.written",
+        "archive.proved",
+        "archive.renamed",
+        "archive.committed",
+        *OF_AN_UPDATE,
+        "catalog.renamed",
+        "run.finished",
+    ],
+)
+def test_an_update_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
+    update_campaign: Campaign, tmp_path: Path, fault: str
+) -> None:
+    place = tmp_path / "root"
+    shutil.copytree(update_campaign.earlier, place, symlinks=True)
+    killed = carry_to_the_end(update_campaign, place, iter([fault]))
+    assert killed == 1, f"{fault} was not reached"
+    compare(update_campaign, place)
 
 
 def test_every_fault_point_is_named_in_the_code() -> None:

@@ -181,8 +181,18 @@ class _Archiving:
                     "warning",
                 )
             )
-        for path in (*report.kept, *report.stuck):
+        if report.stuck:
+            self._parts.progress(
+                Notice(
+                    f"{counted(len(report.stuck), 'file')} could neither be removed nor moved back: "
+                    f"{listed(report.stuck)}. Look into {report.stuck[0].parent}; the next cleanup tries again.",
+                    "warning",
+                )
+            )
+        for path in report.kept:
             log.warning("not removed, it is not in the archive as it is now: %s", path)
+        for path in report.stuck:
+            log.warning("could neither be removed nor moved back: %s", path)
 
 
 def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> str:

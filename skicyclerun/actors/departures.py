@@ -17,6 +17,7 @@ from skicyclerun.archive.departures import plan_departures, remove_departures
 from skicyclerun.archive.plan import ArchivedFolder
 from skicyclerun.archive.publish import open_proved
 from skicyclerun.errors import ArchiveStopped, SkicyclerunError
+from skicyclerun.fault_points import fault_point
 from skicyclerun.progress.events import Notice
 from skicyclerun.state import archives, photos
 from skicyclerun.state.archives import ArchiveRow
@@ -76,7 +77,9 @@ class Departures:
         proved = await anyio.to_thread.run_sync(open_proved, self.jobs.archive_folder / job.file)
         with anyio.CancelScope(shield=True):
             report = await anyio.to_thread.run_sync(remove_departures, folder, files, proved.manifest)
+            fault_point("departures.removed")
             await photos.forget_departed(store, departed)
+            fault_point("departures.forgotten")
             await archives.step(store, job, ArchiveTrigger.KEEP)
         text = f"{report.removed_files} photos left their albums; their files are in {job.file}."
         self.jobs.progress(Notice(text))

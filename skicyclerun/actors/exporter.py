@@ -248,7 +248,10 @@ class _RunExport:
         try:
             if album.expected is None:
                 plans = await self._plan_photos(album.album, folder)
-            if plans is None or plans:
+                to_come = any(plan.carried is None and not plan.left_out for plan in plans)
+            else:
+                to_come = (await albums.accounting(store, album.id)).planned > 0
+            if to_come:
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
