@@ -113,6 +113,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "status": run.status.value,
             "running": bool(report.running),
             "mode": run.mode,
+            "repairs_run": run.options.get("repairs_run"),
             "stages": list(run.stages),
             "source": {"kind": run.source_kind.value, "location": run.source_location},
             "selection": list(run.selection),
@@ -207,7 +208,9 @@ def _lines(report: RunReport) -> Iterator[str]:
     if run.status is RunStatus.FINISHED and report.albums_with(AlbumStatus.FAILED):
         state = "finished, with failures"
     because = f" ({run.reason})" if run.reason and not report.running else ""
-    yield f"Run {run.id}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
+    of = run.options.get("repairs_run")
+    kind = f" (repairs run {of})" if of else " (update)" if run.mode == "update" else ""
+    yield f"Run {run.id}{kind}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
     yield f"Source: {run.source_kind.value}, {shown(run.source_location)}"
     yield ""
     yield from _table(report)
