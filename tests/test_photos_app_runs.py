@@ -25,6 +25,7 @@ from PIL import Image
 
 from tests.command_line import (
     Ended,
+    Terminal,
     album_of,
     ended,
     exported,
@@ -194,6 +195,21 @@ def test_the_first_progress_line_comes_before_the_second_photo_is_done(mac: Mac)
     read = wait_for(process, "PROGRESS: album_1_of_1 | photo_1_of_3")
     interrupt(process, mac)
     assert ended(process, read).code == 130
+
+
+def test_a_terminal_shows_the_first_photo_before_the_second_is_done(mac: Mac) -> None:
+    items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
+    mac.photos.add_fault(about=items[1], hang="silent")
+    made = mac.photos.environment()
+    extra = {name: made[name] for name in ("PATH", "SKICYCLERUN_STANDIN")}
+    arguments = ("run", "--source", "apple_photos", "--lib-root", mac.lib_root, "--yes")
+    with Terminal(*arguments, extra=extra) as terminal:
+        terminal.read_until("photo 1 of 3")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_until("Stopping after the photos in hand")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.read_to_the_end().code == 130
+    mac.nothing_is_left()
 
 
 def test_a_library_without_albums_is_said_and_nothing_is_touched(mac: Mac) -> None:
