@@ -46,6 +46,7 @@ MAX_FOREIGN: Final = 1000
 
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _UNRESOLVED: Final = object()
+_NO_ROOT: Final = Path("/no lib_root is named")
 _S = TypeVar("_S", bound=Section)
 
 
@@ -55,13 +56,16 @@ def load_settings(
     lib_root: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, object] = _NOTHING,
+    needs_lib_root: bool = True,
 ) -> Settings:
     """Read, resolve and check the configuration.
 
     `config_file` None: `{lib_root}/config/pipeline_config.json` where there is one, otherwise the shipped default. What
     the file leaves out has its default. `lib_root` wins over $SKICYCLERUN_LIB_ROOT, which wins over `paths.lib_root`.
     `overrides` are the command line's, by dotted key (`export.source`); they win over the file, and their texts are
-    taken as they are, without placeholders, relative paths from the working directory.
+    taken as they are, without placeholders, relative paths from the working directory. Without `needs_lib_root` it is
+    no mistake that nothing names a lib_root; the paths below it then lie in a folder that is not there, and only what
+    has nothing to do with them may be used.
 
     Raises ConfigError, or ConfigErrors with all problems at once.
     """
@@ -73,7 +77,7 @@ def load_settings(
     except ValueError as error:
         raise ConfigError(str(error), key=named_by) from None
     file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
-    return _Loader(file, root, environ, overrides).load(read_config_file(file))
+    return _Loader(file, root, environ, overrides, needs_lib_root=needs_lib_root).load(read_config_file(file))
 
 
 def _found_config(root: Path | None) -> Path:
@@ -150,20 +154,29 @@ class _Loader:
     """One reading of one file; gathers every problem before it raises."""
 
     def __init__(
-        self, file: Path, root: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+        self,
+        file: Path,
+        root: Path | None,
+        environ: Mapping[str, str],
+        overrides: Mapping[str, object],
+        *,
+        needs_lib_root: bool = True,
     ) -> None:
         self.file = file
         self.root = root
         self.environ = environ
         self.overrides = overrides
+        self.needs_lib_root = needs_lib_root
+        self.unset_root: ConfigError | None = None
         self.problems: list[ConfigError] = []
         self.warnings: list[str] = []
         self.carried: dict[str, Any] = {}
 
     def load(self, raw: dict[str, object]) -> Settings:
+        written = raw
         raw = self._with_overrides(raw)
-        ours = self._ours(raw)
-        texts = self._path_texts(ours["paths"])
+        ours = self._ours(raw, written)
+        texts = self._path_texts(ours["paths"], written.get("paths"))
         resolver, root = self._resolver(texts)
         pipeline = self._section(PipelineSettings, "pipeline", ours, resolver, root)
         paths = self._paths(texts, resolver, root, pipeline)
@@ -225,14 +238,17 @@ class _Loader:
         else:
             self.problems.append(ConfigError(text, key=key, file=self.file, next_step=next_step))
 
-    def _ours(self, raw: dict[str, object]) -> dict[str, dict[str, object]]:
-        """Our sections without what is not ours, which goes to `carried`."""
+    def _ours(self, raw: dict[str, object], written: Mapping[str, object]) -> dict[str, dict[str, object]]:
+        """Our sections without what is not ours, which goes to `carried`.
+
+        `written` is what the file says, without the command line: only what is missing there can be a slip of the pen.
+        """
         ours: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
         for name, value in raw.items():
             if name not in SECTIONS:
                 self.carried[name] = value
                 if len(self.carried) < MAX_FOREIGN and not name.startswith("_"):
-                    self._warn_if_near(join("", name), name, [known for known in SECTIONS if known not in raw])
+                    self._warn_if_near(join("", name), name, [known for known in SECTIONS if known not in written])
             elif isinstance(value, dict):
                 ours[name], notes = _without_notes(value)
                 if notes:
@@ -247,7 +263,7 @@ class _Loader:
                 f"{self.file}: {key} is carried along and means nothing to skicyclerun. Did you mean {close[0]!r}?"
             )
 
-    def _path_texts(self, section: dict[str, object]) -> dict[str, str]:
+    def _path_texts(self, section: dict[str, object], written: object) -> dict[str, str]:
         """The texts that placeholders may refer to: ours, with their defaults, and those of other programs."""
         known: dict[str, object] = {}
         foreign: dict[str, object] = {}
@@ -261,8 +277,9 @@ class _Loader:
             foreign = {}
         if foreign:
             self.carried["paths"] = foreign | self.carried.get("paths", {})
+        absent = {*PathTexts.model_fields, "raw_input"} - (written.keys() if isinstance(written, dict) else set())
         for key in foreign:
-            self._warn_if_near(join("paths", key), key, sorted({*PathTexts.model_fields, "raw_input"} - section.keys()))
+            self._warn_if_near(join("paths", key), key, sorted(absent))
         texts = {key: value for key, value in foreign.items() if isinstance(value, str)}
         texts |= self._validated(PathTexts, "paths", known).model_dump()
         alias = section.get("raw_input")
@@ -281,12 +298,15 @@ class _Loader:
         root = self.root
         if root is None:
             # Goes on with a stand-in where it cannot be settled, so that the other problems are told as well.
-            root = Path("/lib_root")
+            root = _NO_ROOT
             try:
                 resolved = Resolver(texts, self.environ, file=self.file).key("lib_root")
                 root = _absolute(self._plain(resolved, "paths.lib_root"), self.environ, Path.cwd())
             except ConfigError as error:
-                self.problems.append(error)
+                if not self.needs_lib_root and isinstance(error, EnvironmentUnset):
+                    self.unset_root = error
+                else:
+                    self.problems.append(error)
             except ValueError as error:
                 self._problem("paths.lib_root", str(error))
         bound = {"lib_root": str(root)}
@@ -366,7 +386,12 @@ class _Loader:
                     raise ValueError(f"must name a file, not {show(value)}")
                 return str(_absolute(resolved.template, self.environ, root, written=escape))
             plain = self._plain(resolved, key)
-            return _absolute(plain, self.environ, root) if key == "export.library" else plain
+            if key != "export.library":
+                return plain
+            library = _absolute(plain, self.environ, root)
+            if self.unset_root is not None and lies_in(library, root):
+                self.problems.append(self.unset_root)  # written as lying below it, so it is needed after all
+            return library
         except ConfigError as error:
             self.problems.append(error)
         except ValueError as error:

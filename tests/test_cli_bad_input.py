@@ -408,3 +408,12 @@ def test_a_catalog_that_does_not_parse_is_set_aside_and_said(library: Path, lib_
     (aside,) = master.parent.glob("master.json.corrupt-*")
     assert aside.read_bytes() == b'{"half": '
     assert b"IMG_3.jpg" in master.read_bytes()
+
+
+def test_listing_albums_needs_no_lib_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SKICYCLERUN_LIB_ROOT", raising=False)
+    library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
+    listed = skicyclerun("albums", "--library", library)
+    assert (listed.code, "Alps" in listed.stdout) == (0, True)
+    refused = skicyclerun("run", "--library", library)
+    assert (refused.code, "SKICYCLERUN_LIB_ROOT" in refused.stderr) == (2, True)

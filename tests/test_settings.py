@@ -217,6 +217,30 @@ def test_a_name_very_near_to_ours_is_warned_of(root: Path) -> None:
     assert any("exports" in warning and "'export'" in warning for warning in settings.warnings)
 
 
+def test_what_the_command_line_sets_does_not_hide_a_misspelt_name(root: Path) -> None:
+    misspelt = {"exprot": {"source": "folder"}, "paths": {"archve": "/x"}}
+    settings = load(root, misspelt, overrides={"export.library": "/photos", "paths.archive": "/zips"})
+    assert any("exprot" in warning and "Did you mean 'export'" in warning for warning in settings.warnings)
+    assert any("paths.archve" in warning and "'archive'" in warning for warning in settings.warnings)
+
+
+def test_without_a_lib_root_only_what_lies_below_it_is_refused_where_none_is_needed(root: Path) -> None:
+    unset = {"SKICYCLERUN_LIB_ROOT": ""}
+    assert load_without_root(root, {"export": {"library": "/photos"}}).export.library == Path("/photos")
+    with pytest.raises(EnvironmentUnset):
+        load_without_root(root, {"export": {"library": "photos"}})
+    with pytest.raises(EnvironmentUnset):
+        load_without_root(root, {"export": {"library": "{lib_root}/photos"}})
+    with pytest.raises(EnvironmentUnset):
+        load(root, {}, environ=unset)
+
+
+def load_without_root(root: Path, config: object) -> Settings:
+    file = root.parent / "given.json"
+    file.write_text(json.dumps(config))
+    return load_settings(file, environ={"HOME": str(root.parent / "home")}, needs_lib_root=False)
+
+
 def test_the_file_of_an_older_pipeline_is_told_key_by_key_what_to_change(root: Path) -> None:
     error = refused(
         root,

@@ -25,7 +25,7 @@ def albums(
     *, source: str | None, library: Path | None, lib_root: Path | None, config_file: Path | None, json_wanted: bool
 ) -> int:
     """List the albums the source offers: photos, path, id."""
-    settings = settings_of(config_file, lib_root, source, library)
+    settings = settings_of(config_file, lib_root, source, library, needs_lib_root=False)
     location, listed = anyio.run(_listed, settings)
     if json_wanted:
         rows = [

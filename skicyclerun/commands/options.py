@@ -64,14 +64,19 @@ def settings_of(
     source: str | None = None,
     library: Path | None = None,
     overrides: Mapping[str, object] | None = None,
+    *,
+    needs_lib_root: bool = True,
 ) -> Settings:
-    """The settings with the command line's word on top; prints their warnings. Raises ConfigError."""
+    """The settings with the command line's word on top; prints their warnings. Raises ConfigError.
+
+    `needs_lib_root` as for `load_settings`.
+    """
     given: dict[str, object] = dict(overrides or {})
     if source is not None:
         given["export.source"] = source
     if library is not None:
         given["export.library"] = str(library)
-    settings = load_settings(config_file, lib_root=lib_root, overrides=given)
+    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root)
     for warning in settings.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return settings
