@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from filelock import Timeout, UnixFileLock
 
-from skicyclerun.errors import LockHeld, NotWritable, StorageError
+from skicyclerun.errors import DiskFull, LockHeld, NotWritable, StorageError
 
 # `current_holder` takes a shared lock for some microseconds; a run that starts just then must not be turned away.
 _PATIENCE_SECONDS: Final = 0.25
@@ -43,20 +43,14 @@ class RunLock:
         """
         if self._lock is not None:
             raise LockHeld(self._lib_root, "this very process")
+        self._make_folder()
         lock = UnixFileLock(self._lock_file, timeout=_PATIENCE_SECONDS, thread_local=False, poll_interval=0.02)
         try:
-            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise LockHeld(self._lib_root, holder_in_words(self._lock_file)) from None
         except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise NotWritable(
-                    f"{self._lib_root} cannot be written: {reason} ({self._lock_file}). Nothing was touched.",
-                    next_step="Name a folder you may write with --lib-root or SKICYCLERUN_LIB_ROOT.",
-                ) from error
-            raise StorageError(f"{self._lock_file} cannot be locked: {reason}. Nothing was touched.") from error
+            raise self._refusal(error, f"{self._lock_file} cannot be locked") from error
         if type(lock) is not UnixFileLock:  # filelock changes the class where the file system has no flock
             lock.release()
             raise StorageError(
@@ -66,6 +60,26 @@ class RunLock:
             )
         self._lock = lock
         _write_holder(_holder_file(self._lock_file))
+
+    def _make_folder(self) -> None:
+        folder = self._lock_file.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            # The folder that mkdir stumbled over, which may be any of those above.
+            raise self._refusal(error, f"The folder {error.filename or folder} cannot be made") from error
+
+    def _refusal(self, error: OSError, what: str) -> StorageError:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return NotWritable(
+                f"{self._lib_root} cannot be written: {reason} ({error.filename or self._lock_file}). "
+                "Nothing was touched.",
+                next_step="Name a folder you may write with --lib-root or SKICYCLERUN_LIB_ROOT.",
+            )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFull(f"The disk of {self._lib_root} is full: {what}. Nothing was touched.")
+        return StorageError(f"{what}: {reason}. Nothing was touched.")
 
     def release(self) -> None:
         """Give the lock back. Safe to call twice."""

@@ -199,6 +199,15 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, lock_file: P
         RunLock(tmp_path, lock_file).acquire()
 
 
+def test_a_lib_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to("/nowhere/at-all")
+    for lib_root, named in ((Path("/proc/skicyclerun"), "/proc/skicyclerun"), (tmp_path / "gone" / "x", "gone")):
+        if not Path("/proc/self").exists() and lib_root.parts[1] == "proc":
+            continue
+        with pytest.raises(StorageError, match=rf"^The folder .*{named}.* cannot be made"):
+            RunLock(lib_root, lib_root / "state" / "run.lock").acquire()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_lib_root_that_may_not_be_written_is_named(tmp_path: Path, lock_file: Path) -> None:
     tmp_path.chmod(0o500)
