@@ -206,6 +206,21 @@ def test_nothing_is_drawn_before_there_is_something_to_show() -> None:
         assert "\x1b[?25h" in stream.getvalue()
 
 
+def test_a_line_above_the_display_never_redraws_an_older_frame() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    with RichDisplay(stream, console=console) as display:
+        display.handle(AlbumStarted(2, 5, "Summer", 42))
+        display._live.auto_refresh = False
+        display.handle(photo(1))
+        stream.seek(0)
+        stream.truncate()
+        display.handle(Notice("Something happened."))
+        drawn = stream.getvalue()
+    assert "photo 0 of 42" not in drawn
+    assert "photo 1 of 42" in drawn
+
+
 def test_photos_that_were_there_already_do_not_brighten_the_estimate(clock: Clock) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with RichDisplay(io.StringIO(), console=console, clock=clock) as display:

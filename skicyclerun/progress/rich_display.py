@@ -33,6 +33,16 @@ _PHASES: Final = {"writing": "Archiving", "proving": "Proving the archive", "cle
 _STYLES: Final = {"info": "", "warning": "yellow", "error": "bold red"}
 
 
+class _Current:
+    """Asks what to draw whenever it is drawn, also below a line that is printed above it: never an older frame."""
+
+    def __init__(self, render: Callable[[], RenderableType]) -> None:
+        self._render = render
+
+    def __rich__(self) -> RenderableType:
+        return self._render()
+
+
 class RichDisplay:
     """A `Renderer` on a terminal: album n of m, photo n of m, rate, time left, and the archiver's phases.
 
@@ -58,8 +68,8 @@ class RichDisplay:
         self._start_rates()
         # Standard output is for data: what others print there goes there, not through this display.
         self._live = Live(
+            _Current(self._render),
             console=self._console,
-            get_renderable=self._render,
             refresh_per_second=_REFRESHES_A_SECOND,
             transient=True,
             redirect_stdout=False,
