@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from skicyclerun.actors.archiver import left_in_words
 from skicyclerun.archive import member_writer
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.clean import clean_folders, leftovers, move_aside, put_back, remove_moved
+from skicyclerun.archive.clean import CleanReport, clean_folders, leftovers, move_aside, put_back, remove_moved
 from skicyclerun.archive.plan import ArchivedFolder
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import archive_paths
@@ -215,6 +216,16 @@ def test_a_folder_goes_back_as_it_was(tmp_path: Path) -> None:
     assert put_back(folders_of(tmp_path)) == []
     after = os.stat(tmp_path / "albums/Alps")
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+
+
+def test_the_person_is_told_what_was_not_removed() -> None:
+    assert left_in_words(CleanReport()) == []
+    kept, stuck = left_in_words(
+        CleanReport(kept=[Path("/a/1.jpg")], stuck=[Path(f"/aside/{number}.jpg") for number in range(1, 6)])
+    )
+    assert kept == "1 file changed after being archived and was left where it is: 1.jpg."
+    assert stuck.startswith("5 files could neither be removed nor moved back: 1.jpg, 2.jpg, 3.jpg and 2 more")
+    assert stuck.endswith("Look into /aside.")
 
 
 def test_what_cannot_go_anywhere_is_named_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from skicyclerun.archive.publish import open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
 from skicyclerun.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
+from skicyclerun.progress.terminal_text import counted
 from skicyclerun.settings import Settings
 from skicyclerun.shutdown import Shutdown
 from skicyclerun.state import archives
@@ -168,31 +169,36 @@ class _Archiving:
         report = await anyio.to_thread.run_sync(clean_folders, self._folders, proved.manifest)
         job = await archives.step(self._store, job, ArchiveTrigger.CLEANED)
         fault_point("clean.committed")
-        self._say_kept(report)
+        self._say_left(report)
         return job
 
-    def _say_kept(self, report: CleanReport) -> None:
+    def _say_left(self, report: CleanReport) -> None:
         log.info("cleaned: %d files removed, %d kept", report.removed_files, len(report.kept))
-        if report.kept:
-            self._parts.progress(
-                Notice(
-                    f"{len(report.kept)} files changed after they were archived and were left where they are: "
-                    + ", ".join(path.name for path in report.kept[:3]),
-                    "warning",
-                )
-            )
-        if report.stuck:
-            self._parts.progress(
-                Notice(
-                    f"{counted(len(report.stuck), 'file')} could neither be removed nor moved back: "
-                    f"{listed(report.stuck)}. Look into {report.stuck[0].parent}; the next cleanup tries again.",
-                    "warning",
-                )
-            )
+        for sentence in left_in_words(report):
+            self._parts.progress(Notice(sentence, "warning"))
         for path in report.kept:
             log.warning("not removed, it is not in the archive as it is now: %s", path)
         for path in report.stuck:
             log.warning("could neither be removed nor moved back: %s", path)
+
+
+def left_in_words(report: CleanReport) -> list[str]:
+    """What cleaning did not remove, a sentence for each reason; empty where all of it went."""
+
+    def named(paths: Sequence[Path]) -> str:
+        more = f" and {len(paths) - 3} more, all in the log" if len(paths) > 3 else ""
+        return ", ".join(path.name for path in paths[:3]) + more
+
+    sentences: list[str] = []
+    if kept := report.kept:
+        were = "was left where it is" if len(kept) == 1 else "were left where they are"
+        sentences.append(f"{counted(len(kept), 'file')} changed after being archived and {were}: {named(kept)}.")
+    if stuck := report.stuck:
+        sentences.append(
+            f"{counted(len(stuck), 'file')} could neither be removed nor moved back: {named(stuck)}. "
+            f"Look into {stuck[0].parent}."
+        )
+    return sentences
 
 
 def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> str:
@@ -208,7 +214,7 @@ def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: 
     if plan.is_empty:
         return "Nothing to archive: there are no old outputs."
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
-    what = f"{plan.files} files ({plan.content_bytes / 1e6:,.1f} MB) of {names}"
+    what = f"{counted(plan.files, 'file')} ({plan.content_bytes / 1e6:,.1f} MB) of {names}"
     place: Path = settings.paths.archive
     if force_clean or "export" in stages:
         return f"Archive {what} in {place}, prove the archive, then empty these folders."
