@@ -31,9 +31,9 @@ CRASHES = int(os.environ.get("SKICYCLERUN_CRASHES", "5"))
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261122"))
 KILLS_PER_RUN = 50
 ALBUMS = 3
-PHOTOS = 40 if CRASHES >= KILLS_PER_RUN else 5
+PHOTOS = 40 if CRASHES >= KILLS_PER_RUN else 7
 #: Photos exported between two kills, on the average; so few that a run is not finished before the last kill.
-PACE = 0.8 * ALBUMS * PHOTOS / min(CRASHES, KILLS_PER_RUN)
+PACE = 0.6 * ALBUMS * PHOTOS / min(CRASHES, KILLS_PER_RUN)
 STARTING_SECONDS = 1.2
 EXPORT_SECONDS = 0.25
 PATIENCE = 300
@@ -189,7 +189,9 @@ def kill_and_resume(campaign: Campaign, lib_root: Path, kills: int, chance: rand
         if killed >= kills:
             returncode = process.wait(PATIENCE)
         else:
-            exports = chance.randint(0, round(2 * PACE))
+            # Two photos are left for each further kill, so that it does not come too late.
+            left = ALBUMS * PHOTOS - len(safe) - 2 * (kills - killed)
+            exports = chance.randint(0, max(0, min(round(2 * PACE), left)))
             seconds = chance.uniform(0, EXPORT_SECONDS if exports else STARTING_SECONDS)
             returncode = live_until(process, calls, exports, seconds)
         assert "Traceback" not in errors(lib_root), errors(lib_root)
