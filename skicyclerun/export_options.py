@@ -39,8 +39,10 @@ class ExportOptions:
         """The extension of the exported file, with its dot, lower case."""
         if photo.component is Component.STILL and self.format == "jpeg":
             return ".jpg"
-        return PurePath(photo.original_filename).suffix.lower() or (
-            ".jpg" if photo.component is Component.STILL else ".mov"
+        return (
+            photo.extension
+            or PurePath(photo.original_filename).suffix.lower()
+            or (".jpg" if photo.component is Component.STILL else ".mov")
         )
 
     def same_bytes_as(self, earlier: Mapping[str, Any]) -> bool:

@@ -64,6 +64,8 @@ class Photo:
     component: Component = Component.STILL
     fingerprint: str = ""
     """Changes when the photo, its edit or what the library knows about it changes; compared, never parsed."""
+    extension: str = field(default="", compare=False)
+    """Of the file that `fetch` will hand over, with its dot, where that is not the original's (an edit, a preview)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,3 +110,9 @@ def test_originals_can_be_passed_on_as_they_are(tmp_path: Path) -> None:
     assert export(tmp_path, {"format": "original"}, "--album", "Pumpkin Farm") == 0
     original = TEST_LIBRARY / "originals" / "F" / "F12384F6-CD17-4151-ACBA-AE0E3688539E.jpeg"
     assert (albums(tmp_path) / "Pumpkin Farm" / "Pumkins1.jpg").read_bytes() == original.read_bytes()
+
+
+def test_an_edit_passed_on_as_it_is_has_its_own_extension(tmp_path: Path) -> None:
+    assert export(tmp_path, {"format": "original"}, "--album", "AlbumInFolder") == 0
+    (render,) = TEST_LIBRARY.glob("resources/renders/E/E9BC5C36-7CD1-40A1-A72B-8B8FAC227D51_1_201_a.jpeg")
+    assert (albums(tmp_path) / "AlbumInFolder" / "wedding.jpeg").read_bytes() == render.read_bytes()

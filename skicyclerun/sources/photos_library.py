@@ -15,7 +15,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -140,11 +140,23 @@ class PhotosLibrary:
                 log.debug("%s: no fingerprint: %r", uuid, error)
                 fingerprint = ""
             main = Component.VIDEO if asset.ismovie else Component.STILL
-            photos.append(Photo(uuid, asset.original_filename, main, fingerprint))
+            photo = Photo(uuid, asset.original_filename, main, fingerprint)
+            photos.append(replace(photo, extension=self._other_extension(opened, photo, asset)))
             if asset.live_photo and not asset.ismovie:
                 movie = f"{os.path.splitext(asset.original_filename)[0]}.mov"
                 photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
         return photos
+
+    def _other_extension(self, opened: _Opened, photo: Photo, asset: Asset) -> str:
+        """The extension of an edit or a preview; empty where the original is handed over, or nothing is."""
+        try:
+            if not asset.hasadjustments and not asset.ismissing:
+                return ""
+            path, rendering, _ = self._find(opened, photo, asset)
+        except Exception as error:  # `fetch` says what is wrong, for this photo alone
+            log.debug("%s: no current version: %r", photo.id, error)
+            return ""
+        return os.path.splitext(path)[1].lower() if rendering is not Rendering.ORIGINAL else ""
 
     def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
         asset = opened.database.asset(photo.id)
