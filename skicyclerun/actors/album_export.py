@@ -185,7 +185,8 @@ class AlbumExport:
                 log.warning("%s, attempt %d: %s", photo.photo.original_filename, attempt, error)
                 await self._streak.longer(error)
                 if attempt == self._limits.attempts:
-                    return NotExported(photo.row_id, PhotoStatus.FAILED, f"{error} Tried {attempt} times.", attempt)
+                    tried = f" Tried {attempt} times." if attempt > 1 else ""
+                    return NotExported(photo.row_id, PhotoStatus.FAILED, f"{error}{tried}", attempt)
                 if self._stop():
                     return None
                 await anyio.sleep(self._limits.backoff_seconds * 2 ** (attempt - 1))
