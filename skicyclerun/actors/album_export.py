@@ -33,7 +33,7 @@ from skicyclerun.errors import (
 )
 from skicyclerun.export_options import ExportOptions
 from skicyclerun.fault_points import fault_point
-from skicyclerun.models import ExportedFacts
+from skicyclerun.models import ExportedFacts, Fetched
 from skicyclerun.sources.base import Restartable, Source
 from skicyclerun.state import photos
 from skicyclerun.state.photos import Exported, NotExported, PhotoStatus, PhotoToDo
@@ -213,6 +213,7 @@ class AlbumExport:
 
     async def _attempt(self, photo: PhotoToDo, staged: Path, attempt: int) -> _Rendered:
         directory = staged.with_suffix(".fetch")
+        fetched: Fetched | None = None
         try:
             with anyio.fail_after(self._limits.photo_seconds):
                 fetched = await self._source.fetch(photo.photo, directory)
@@ -225,7 +226,8 @@ class AlbumExport:
                 f"it took longer than {self._limits.photo_seconds:g} s (export.timeouts.photo)"
             ) from None
         finally:
-            if directory.exists():
+            # A source that hands over its own files has made no directory; looking would cost a stat a photo.
+            if (fetched is None or fetched.path.is_relative_to(directory)) and directory.exists():
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
         fault_point("photo.staged")

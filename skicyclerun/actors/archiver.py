@@ -167,6 +167,7 @@ class _Archiving:
             await anyio.to_thread.run_sync(put_back, self._folders)
             raise
         report = await anyio.to_thread.run_sync(clean_folders, self._folders, proved.manifest)
+        self._parts.progress(ArchiveProgress("cleaning", job.size or 0, job.size or 0))
         job = await archives.step(self._store, job, ArchiveTrigger.CLEANED)
         fault_point("clean.committed")
         self._say_left(report)

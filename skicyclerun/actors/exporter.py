@@ -102,7 +102,8 @@ class _RunExport:
         self._parts = parts
         self._options = ExportOptions.from_row(run.options)
         self._limits = ExportLimits(
-            workers=settings.export.workers or os.cpu_count() or 1,
+            # One more than there are cores: some always wait for the disk.
+            workers=settings.export.workers or (os.cpu_count() or 1) + 1,
             group_photos=settings.export.group_photos,
             group_seconds=settings.export.group_seconds,
             photo_seconds=settings.export.timeouts.photo,
