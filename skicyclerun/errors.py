@@ -196,7 +196,8 @@ class NoState(StateError):
         self.path = path
         super().__init__(
             f"Nothing has been exported yet: there is no state at {path}.",
-            next_step="`skicyclerun run` starts the first export.",
+            next_step="`skicyclerun run` starts the first export. If there was one and its state was lost, "
+            "`skicyclerun rebuild-state` makes it anew.",
         )
 
 

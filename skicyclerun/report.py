@@ -197,12 +197,16 @@ _RUN_WORDS: Final = {
 }
 
 
-def as_text(report: RunReport) -> str:
-    """The report for people. Every name is made safe for a terminal."""
-    return "\n".join(_lines(report)) + "\n"
+def as_text(report: RunReport, *, width: int | None = None) -> str:
+    """The report for people. Every name is made safe for a terminal.
+
+    `width`: columns of that terminal. Where the table is wider, each album has its facts on a line below its title:
+    a table whose lines are broken by the terminal cannot be read.
+    """
+    return "\n".join(_lines(report, width)) + "\n"
 
 
-def _lines(report: RunReport) -> Iterator[str]:
+def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     run = report.run
     state = "running" if report.running else _RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and report.albums_with(AlbumStatus.FAILED):
@@ -213,18 +217,24 @@ def _lines(report: RunReport) -> Iterator[str]:
     yield f"Run {run.id}{kind}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
     yield f"Source: {run.source_kind.value}, {shown(run.source_location)}"
     yield ""
-    yield from _table(report)
+    yield from _table(report, width)
     yield ""
     yield from _summary(report)
 
 
-def _table(report: RunReport) -> Iterator[str]:
+def _table(report: RunReport, width: int | None) -> Iterator[str]:
     header = ("Album", "Status", "Expected", "Exported", "Failed", "Missing", "Tries", "Time", "Size")
     rows = [_cells(album) for album in report.albums]
     widths = [max([_width(header[column]), *(_width(row[column]) for row in rows)]) for column in range(len(header))]
-    yield _aligned(header, widths)
+    narrow = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
+    if not narrow:
+        yield _aligned(header, widths)
     for album, row in zip(report.albums, rows, strict=True):
-        yield _aligned(row, widths)
+        if narrow:
+            yield row[0]
+            yield f"    {_facts(album)}"
+        else:
+            yield _aligned(row, widths)
         if album.row.reason:
             yield f"    {shown(album.row.reason)}"
         yield from _photo_lines(report, album)
@@ -243,6 +253,15 @@ def _cells(album: AlbumReport) -> tuple[str, ...]:
         duration(album.row.seconds),
         size(counts.bytes),
     )
+
+
+def _facts(album: AlbumReport) -> str:
+    """An album's row of the table in words, for a terminal that is too narrow for it."""
+    counts, row = album.counts, album.row
+    facts = [row.status.value, f"{counts.exported} of {album.expected} exported"]
+    facts += [f"{number} {word}" for number, word in ((counts.failed, "failed"), (counts.missing, "missing")) if number]
+    facts += [f"{row.attempts} tries"] if row.attempts > 1 else []
+    return ", ".join((*facts, duration(row.seconds), size(counts.bytes)))
 
 
 def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -107,10 +108,12 @@ def skicyclerun_process(*arguments: str | Path, extra: Mapping[str, str] | None 
 
 
 class Terminal:
-    """The program with a terminal of its own as stdin, stdout and stderr."""
+    """The program with a terminal of its own as stdin, stdout and stderr; by default one that does not say its size."""
 
-    def __init__(self, *arguments: str | Path, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str | Path, extra: Mapping[str, str] | None = None, columns: int = 0) -> None:
         self._master, slave = pty.openpty()
+        if columns:
+            termios.tcsetwinsize(slave, (24, columns))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "skicyclerun", *map(str, arguments)],
             stdin=slave,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import album_of, exported, make_library, skicyclerun, status_of
+from tests.command_line import Terminal, album_of, exported, make_library, skicyclerun, status_of
 
 ALBUMS = {"Alps": ["IMG_1.jpg", "IMG_2.jpg", "IMG_3.png"], "Coast": ["IMG_4.jpg"], "Empty": []}
 
@@ -123,6 +123,27 @@ def test_an_album_with_many_failures_names_the_first_and_counts_the_rest(tmp_pat
     assert "… and 10 more (`skicyclerun status --photos` names all)" in done.stdout
     assert skicyclerun("status", "--photos", "--lib-root", lib_root).stdout.count("    failed  ") == 30
     assert len(status_of(lib_root)["albums"][0]["not_exported"]) == 30
+
+
+def test_on_a_narrow_terminal_no_line_of_the_table_is_broken(tmp_path: Path, lib_root: Path) -> None:
+    library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg", "IMG_2.jpg"]})
+    (library / "Alps" / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
+    skicyclerun("run", "--library", library, "--lib-root", lib_root)
+    shown = {}
+    for columns in (0, 40, 120):
+        with Terminal("status", "--lib-root", lib_root, columns=columns) as terminal:
+            shown[columns] = terminal.read_to_the_end().stdout
+    assert shown[0] == shown[120] == skicyclerun("status", "--lib-root", lib_root).stdout
+    assert "Album  Status  Expected" in shown[120]
+    assert "Expected" not in shown[40]
+    assert "Alps\n    failed, 2 of 3 exported, 1 failed, " in shown[40]
+    assert "torn.jpg" in shown[40]
+
+
+def test_a_disk_that_is_not_there_is_not_taken_for_a_first_time(tmp_path: Path) -> None:
+    gone = skicyclerun("status", "--lib-root", tmp_path / "disk" / "site")
+    assert gone.code == 1
+    assert "Connect the disk" in gone.stderr
 
 
 def test_names_from_a_library_cannot_act_on_the_terminal(tmp_path: Path, lib_root: Path) -> None:

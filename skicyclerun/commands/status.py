@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,8 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import NoState, UsageError
+from skicyclerun.missing_folders import check_folders
+from skicyclerun.progress.terminal_text import columns
 from skicyclerun.report import RunReport, as_json, as_text, build_report
 from skicyclerun.run_lock import current_holder
 from skicyclerun.settings import Settings
@@ -32,12 +35,13 @@ def status(
     if json_wanted:
         click.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
     else:
-        click.echo(as_text(report), nl=False)
+        click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
     return exit_codes.OK
 
 
 async def _report(settings: Settings, run_id: int | None, with_photos: bool) -> RunReport:
     state_db = settings.paths.state_db
+    check_folders(settings, ())  # a disk that is not connected is not a folder where nothing was exported yet
     async with await Store.open_to_read(state_db) as store:
         if run_id is None:
             run = await runs.latest(store)

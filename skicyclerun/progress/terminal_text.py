@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from typing import Final, TextIO
 
@@ -46,6 +47,14 @@ def seconds_in_words(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is that the stream writes to; None where it is no terminal, or one that does not say."""
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
 
 
 class LastingStream(io.TextIOBase):
