@@ -5,6 +5,7 @@ Commands are imported when they are called, so that `status` and `--help` answer
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 import tempfile
@@ -48,6 +49,14 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0]
+        if name not in COMMANDS and (near := difflib.get_close_matches(name, COMMANDS, n=1)):
+            context.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(context, arguments)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -113,7 +122,7 @@ def _explain(error: Exception) -> int:
         sentences = error.errors if isinstance(error, ConfigErrors) else (error,)
         for each in sentences:
             _say(f"Error: {each}")
-        for step in dict.fromkeys(each.next_step for each in (*sentences, error) if each.next_step):
+        for step in dict.fromkeys(each.next_step for each in sentences if each.next_step):
             _say(f"       {step}")
         return exit_codes.code_of(error)
     fault = InternalFault(error, _keep_traceback(error))

@@ -127,6 +127,10 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
     ours = {*EMPTIED_KEYS, *(key for stage in STAGES if stage.provided for key in stage.makes_paths)}
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
     written["logging.file"] = settings.log_folder
+    if lies_in(settings.lib_root, library):
+        # Said once, rather than of each path below it.
+        written = {key: path for key, path in written.items() if not lies_in(path, settings.lib_root)}
+        written = {"lib_root": settings.lib_root, **written}
     emptied = [f"paths.{key}" for key in EMPTIED_KEYS]
     _raise(unsafe_source(library, written, emptied, settings.file))
 

@@ -100,7 +100,9 @@ def unsafe_source(
                     f"{path} lies in the source {library}; nothing is ever written there",
                     key=key,
                     file=config,
-                    next_step=f"Change {key}, or name another --lib-root.",
+                    next_step="Name another --lib-root."
+                    if key == "lib_root"
+                    else f"Change {key}, or name another --lib-root.",
                 )
             )
         elif key in emptied and lies_in(library, path):

@@ -410,6 +410,26 @@ def test_a_catalog_that_does_not_parse_is_set_aside_and_said(library: Path, lib_
     assert b"IMG_3.jpg" in master.read_bytes()
 
 
+def test_a_misspelt_command_is_told_the_nearest_one() -> None:
+    refused = skicyclerun("staus")
+    assert (refused.code, "Did you mean 'status'?" in refused.stderr) == (2, True)
+    assert "Did you mean" not in skicyclerun("xyzzy").stderr
+
+
+def test_each_remedy_is_told_once(tmp_path: Path) -> None:
+    library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
+    refused = skicyclerun("run", "--library", library, "--lib-root", library / "site")
+    assert refused.code == 2
+    assert refused.stderr.count("lies in the source") == 1
+    assert refused.stderr.count("Name another --lib-root.") == 1
+    file = write_config(tmp_path, paths={"archive": "{albums}", "pipeline_base": "${NOWHERE_NAMED}/x"})
+    refused = skicyclerun("run", "--config", file, "--library", library, "--lib-root", tmp_path / "site")
+    steps = [line for line in refused.stderr.splitlines() if not line.startswith("Error")]
+    assert len(refused.stderr.splitlines()) > len(steps) >= 1
+    assert len(set(steps)) == len(steps)
+    assert all(line.startswith("       ") for line in steps)
+
+
 def test_listing_albums_needs_no_lib_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SKICYCLERUN_LIB_ROOT", raising=False)
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
