@@ -14,6 +14,7 @@ from typing import Final
 
 from skicyclerun.atomic_files import sync_files
 from skicyclerun.health_findings import Finding, failed, ok, warning
+from skicyclerun.progress.terminal_text import bytes_in_words
 from skicyclerun.run_lock import current_holder
 
 _LITTLE: Final = 5_000_000_000
@@ -49,7 +50,7 @@ def check_space(name: str, folder: Path) -> Finding:
         usage = shutil.disk_usage(nearest_folder(folder))
     except OSError as error:
         return failed(check, f"{folder}: {error.strerror}")
-    words = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.0f} GB for {folder}"
+    words = f"{bytes_in_words(usage.free)} free of {bytes_in_words(usage.total)} for {folder}"
     if usage.free < _TOO_LITTLE:
         return failed(check, words, "Make room, or name another disk with --lib-root.")
     if usage.free < _LITTLE:

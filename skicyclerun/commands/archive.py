@@ -154,6 +154,8 @@ def restore_command(
         for damaged, problem in report.damaged:
             click.echo(f"Not restored, {printable(problem)}: {printable(str(damaged))}")
         click.echo(summary(report))
+        if report.restored and not dry_run:
+            click.echo(f"Into: {printable(os.path.commonpath([path.parent for path in report.restored]))}")
     return exit_codes.WITH_FAILURES if report.refused or report.damaged else exit_codes.OK
 
 

@@ -21,7 +21,7 @@ from skicyclerun.commands.options import place_options, settings_of, source_opti
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
-from skicyclerun.progress.terminal_text import counted
+from skicyclerun.progress.terminal_text import columns, counted
 from skicyclerun.report import RunReport, as_json, as_text, shown
 from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
 from skicyclerun.settings import Settings
@@ -226,8 +226,9 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
         lines.append(f"Run {plan.gives_up.id} is unfinished and is given up.")
     if plan.source:
         photos = sum(album.photo_count for album in plan.albums)
+        update = plan.intent is Intent.FRESH and plan.settings.export.mode == "update"
         what = {
-            Intent.FRESH: "Export",
+            Intent.FRESH: "Update" if update else "Export",
             Intent.RESUME: f"Carry on with run {plan.run.id if plan.run else ''}:",
             Intent.RETRY_FAILED: f"Fetch again what failed in run {plan.run.id if plan.run else ''}:",
         }[plan.intent]
@@ -239,6 +240,11 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
         lines += [f"    {album.photo_count:>6}  {shown(album.path)}" for album in named]
         if len(named) < len(plan.albums):
             lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
+        if update:
+            lines.append(
+                "Only what is new or changed is exported. Photos that have left their albums are put into an archive, "
+                "then removed."
+            )
     if plan.cleanup:
         lines.append(plan.cleanup)
     lines += plan.notes
@@ -281,7 +287,7 @@ def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
     if outcome.said:
         click.echo(outcome.said, err=True)
     if report is not None:
-        click.echo(as_text(report), nl=False)
+        click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)
 

@@ -10,6 +10,7 @@ from typing import IO, Final, Self, TextIO, assert_never, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -200,9 +201,10 @@ def _bar(done: int, total: int, label: str) -> RenderableType:
     return row
 
 
-def _facts(facts: list[str]) -> Text:
-    # The most wanted first: a narrow terminal cuts the end.
-    return Text(" · ".join(facts), style="dim", no_wrap=True, overflow="ellipsis")
+def _facts(facts: list[str]) -> RenderableType:
+    # The most wanted first: a narrow terminal cuts the end. The cursor stands behind this line, and a terminal writes
+    # ^C there: with no room left for it, it would begin a line that is not wiped away.
+    return Padding(Text(" · ".join(facts), style="dim", no_wrap=True, overflow="ellipsis"), (0, 3, 0, 0))
 
 
 def _album_line(event: AlbumFinished, *, unnamed: int) -> Text:
