@@ -66,12 +66,18 @@ def sync_directory(directory: Path) -> None:
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        sync_open_directory(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_open_directory(descriptor: int) -> None:
+    """`sync_directory` for one that is open already."""
+    try:
         _flush_drive_cache(descriptor)
     except OSError as error:
         if error.errno not in _FSYNC_UNSUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def make_directories(directory: Path) -> None:

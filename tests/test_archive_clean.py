@@ -16,6 +16,7 @@ from skicyclerun.actors.archiver import left_in_words
 from skicyclerun.archive import member_writer
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.clean import CleanReport, clean_folders, leftovers, move_aside, put_back, remove_moved
+from skicyclerun.archive.departures import remove_departures
 from skicyclerun.archive.plan import ArchivedFolder
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import archive_paths
@@ -216,6 +217,29 @@ def test_a_folder_goes_back_as_it_was(tmp_path: Path) -> None:
     assert put_back(folders_of(tmp_path)) == []
     after = os.stat(tmp_path / "albums/Alps")
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+
+
+def test_a_photo_that_left_its_album_and_cannot_be_removed_is_named_and_the_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    albums = folders_of(tmp_path)[0]
+    files = sorted(path.relative_to(albums.path).parts for path in albums.path.glob("Alps/*.jpg"))
+    assert len(files) > 1
+    real = os.unlink
+
+    def locked(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if path == files[0][-1]:
+            raise PermissionError(1, "locked")
+        real(path, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", locked)
+        report = remove_departures(albums, files, proved.manifest)
+    assert report.stuck == [albums.path.joinpath(*files[0])]
+    assert report.removed_files == len(files) - 1
+    assert remove_departures(albums, files, proved.manifest).removed_files == 1
 
 
 def test_the_person_is_told_what_was_not_removed() -> None:

@@ -81,7 +81,16 @@ class Departures:
             await photos.forget_departed(store, departed)
             fault_point("departures.forgotten")
             await archives.step(store, job, ArchiveTrigger.KEEP)
-        text = f"{report.removed_files} photos left their albums; their files are in {job.file}."
-        self.jobs.progress(Notice(text))
-        for path in report.kept:
-            log.warning("%s is not in the archive as it is now; it was left where it is", path)
+        left = "photo has left its album" if report.removed_files == 1 else "photos have left their albums"
+        files_are = "its file is" if report.removed_files == 1 else "their files are"
+        self.jobs.progress(Notice(f"{report.removed_files} {left}; {files_are} in {job.file}."))
+        for paths, why in (
+            (report.kept, "not in the archive as it is now"),
+            (report.stuck, "could not be removed"),
+        ):
+            for path in paths:
+                log.warning("left its album, %s, and stays where it is: %s", why, path)
+            if paths:
+                names = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+                text = f"Of the photos that have left, these stay where they are, {why}: {names}"
+                self.jobs.progress(Notice(text, "warning"))

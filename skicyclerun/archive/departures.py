@@ -10,13 +10,13 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.clean import CleanReport
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, PlannedMember
+from skicyclerun.atomic_files import sync_open_directory
 
 _BLOCK: Final = 1 << 20
 
@@ -54,31 +54,36 @@ def plan_departures(folder: ArchivedFolder, files: Sequence[Parts]) -> ArchivePl
 def remove_departures(folder: ArchivedFolder, files: Sequence[Parts], manifest: Manifest) -> CleanReport:
     """Remove those of the files that the archive holds as they are now, and the album folders that are empty then.
 
-    A file that changed since, or that the archive does not hold, stays and is named in the report. Safe to repeat.
-    Raises OSError where the folder cannot be opened.
+    A file that changed since, or that the archive does not hold, stays and is `kept` in the report; one that cannot be
+    read or removed stays too, and is `stuck`. Safe to repeat. Raises OSError where the folder cannot be opened.
     """
     report = CleanReport()
     archived = {member.parts: member for member in manifest.members}
-    touched: set[Path] = set()
+    touched: set[Parts] = set()
     with Beneath(folder.path) as beneath:
         for parts in files:
-            status = _status(beneath, parts)
-            if status is None:
-                continue
             member = archived.get((folder.name_in_zip, *parts))
-            if member is None or not _holds(beneath, parts, status, member):
-                report.kept.append(folder.path.joinpath(*parts))
+            try:
+                status = _status(beneath, parts)
+                if status is None:
+                    continue
+                if member is None or not _holds(beneath, parts, status, member):
+                    report.kept.append(folder.path.joinpath(*parts))
+                    continue
+                os.unlink(parts[-1], dir_fd=beneath.folder(parts[:-1]))
+            except OSError:
+                report.stuck.append(folder.path.joinpath(*parts))
                 continue
-            os.unlink(parts[-1], dir_fd=beneath.folder(parts[:-1]))
             report.removed_files += 1
             report.removed_bytes += member.size
-            touched.add(folder.path.joinpath(*parts[:-1]))
-            os.fsync(beneath.folder(parts[:-1]))
+            touched.add(parts[:-1])
+        for parent in sorted(touched):
+            sync_open_directory(beneath.folder(parent))
         beneath.forget()
         for parent in touched:
             with suppress(OSError):  # not empty: other photos, or somebody's files
-                os.rmdir(parent.name, dir_fd=beneath.folder())
-        os.fsync(beneath.folder())
+                os.rmdir(parent[-1], dir_fd=beneath.folder(parent[:-1]))
+        sync_open_directory(beneath.folder())
     return report
 
 
