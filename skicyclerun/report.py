@@ -217,8 +217,9 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     yield f"Run {run.id}{kind}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
     yield f"Source: {run.source_kind.value}, {shown(run.source_location)}"
     yield ""
-    yield from _table(report, width)
-    yield ""
+    if report.albums:
+        yield from _table(report, width)
+        yield ""
     yield from _summary(report)
 
 
@@ -282,7 +283,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     expected = sum(album.expected for album in report.albums)
     done, failed = report.albums_with(AlbumStatus.DONE), report.albums_with(AlbumStatus.FAILED)
     waiting = len(report.albums) - done - failed
-    parts = [f"{done} of {len(report.albums)} albums done"]
+    parts = [f"{done} of {len(report.albums)} albums done" if report.albums else "It has not come to its albums"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{waiting} pending"] if waiting else []
     yield ", ".join(parts) + "."
@@ -290,7 +291,8 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{totals.left_out} left out by a setting"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
-    yield ", ".join(parts) + "."
+    if report.albums:
+        yield ", ".join(parts) + "."
     archive = report.archive
     if archive is not None and archive.file:
         proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"

@@ -21,7 +21,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from skicyclerun.actors.archiver import cleanup_in_words
+from skicyclerun.actors.archiver import cleanup_ahead
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
 from skicyclerun.errors import (
@@ -182,7 +182,7 @@ class RunSession:
         except NoState:
             if self._request.intent is not Intent.FRESH:
                 raise
-            return await self._planned_anew(None, stack)
+            return await self._planned_anew(None, None, stack)
         except StateDamaged:
             if not self._request.dry_run:
                 with RunLock(settings.lib_root, _lock_file(settings)):
@@ -285,17 +285,18 @@ class RunSession:
                 if answer != "fresh":
                     raise Cancelled(f"Cancelled. Run {latest.id} can still be resumed. Nothing was touched.")
                 gives_up = latest
-        return await self._planned_anew(gives_up, stack)
+        return await self._planned_anew(store, gives_up, stack)
 
-    async def _planned_anew(self, gives_up: RunRow | None, stack: AsyncExitStack) -> Plan | str:
+    async def _planned_anew(self, store: Store | None, gives_up: RunRow | None, stack: AsyncExitStack) -> Plan | str:
         """The plan of a fresh run, or of a cleanup alone."""
         request = self._request
         cleanup = await anyio.to_thread.run_sync(
-            partial(cleanup_in_words, self._settings, request.stages, force_clean=request.force_clean),
+            partial(cleanup_ahead, self._settings, request.stages, force_clean=request.force_clean),
             abandon_on_cancel=True,
         )
         if "export" not in request.stages:
-            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up, cleanup)
+            await anyio.to_thread.run_sync(cleanup.check_space, self._settings, 0)
+            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up, cleanup.words)
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
@@ -306,7 +307,10 @@ class RunSession:
             request = self._request = replace(request, selection=tuple(ids))
         chosen = select_albums(listed, request.selection) if request.selection else listed
         place = f"{source.kind.value}, {source.location}"
-        return Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup)
+        plan = Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup.words)
+        estimate = await _export_estimate(store, plan)
+        await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
+        return plan
 
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
@@ -395,7 +399,7 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
     return make_source(kind, library, missing=options.missing, make_apple_photos=photos_app)
 
 
-async def _export_estimate(store: Store, plan: Plan) -> int:
+async def _export_estimate(store: Store | None, plan: Plan) -> int:
     """Bytes a fresh run will write: the size of the originals, else what earlier photos took, else 0.
 
     Meant to be too low rather than too high: a JPEG keeps its size, a HEIC grows. A run is turned away only when even
@@ -405,7 +409,7 @@ async def _export_estimate(store: Store, plan: Plan) -> int:
         return 0
     if known := sum(album.size for album in plan.albums):
         return known
-    row = await store.one("mean_exported_size")
+    row = await store.one("mean_exported_size") if store is not None else None
     mean = row["size"] if row is not None else None
     return int(mean * sum(album.photo_count for album in plan.albums)) if mean else 0
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +41,22 @@ def members(archive: Path) -> dict[str, bytes]:
         assert stream.testzip() is None
         names = [name for name in stream.namelist() if not name.endswith("/")]
         return {name.partition("/")[2]: stream.read(name) for name in names if name.count("/")}
+
+
+def test_a_disk_without_room_for_the_archive_is_found_before_a_run_begins(
+    library: Path, lib_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = exported(lib_root)
+    for stages in ("cleanup,export", "cleanup"):
+        command = ("run", "--stages", stages, "--library", library, "--lib-root", lib_root)
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1, used=1, free=0))
+            for options in ((), ("--dry-run",)):
+                refused = skicyclerun(*command, *options)
+                assert (refused.code, "are missing" in refused.stderr) == (1, True)
+        assert status_of(lib_root)["run"]["id"] == 1
+        assert exported(lib_root) == before
+    assert skicyclerun("run", "--library", library, "--lib-root", lib_root).code == 0
 
 
 def test_a_fresh_run_archives_the_old_outputs_proves_them_and_replaces_them(library: Path, lib_root: Path) -> None:

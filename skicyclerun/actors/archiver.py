@@ -13,6 +13,7 @@ only what the proved ZIP holds is removed, and a restart carries on with it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from skicyclerun.actors.archive_job import ArchiveJobs, archived_folders, timestamp_now
 from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
 from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
-from skicyclerun.archive.plan import plan_archive
-from skicyclerun.archive.publish import open_proved
+from skicyclerun.archive.plan import ArchivePlan, check_space, nearest_folder, plan_archive
+from skicyclerun.archive.publish import has_partials, open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
 from skicyclerun.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
@@ -202,21 +203,48 @@ def left_in_words(report: CleanReport) -> list[str]:
     return sentences
 
 
-def cleanup_in_words(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> str:
-    """What the cleanup of a fresh run will archive and delete, as a sentence; walks the folders. Empty for no cleanup.
+@dataclass(frozen=True, slots=True)
+class CleanupAhead:
+    """What the cleanup of a run will do. `plan` is None where nothing is archived."""
+
+    words: str
+    """What is archived and what is deleted, as a sentence; empty for no cleanup."""
+    plan: ArchivePlan | None = None
+    clean: bool = False
+    """Whether the folders are emptied."""
+
+    def check_space(self, settings: Settings, export_estimate: int) -> None:
+        """Whether the archive, and an export of so many bytes after it, will fit. Raises DiskFull.
+
+        For the time before a run has begun, so that one that cannot succeed leaves nothing to be resumed. The job
+        looks again when it starts. Not looked at where an attempt that was cut off left bytes that the job removes,
+        nor where nothing may be written, which is worth its own sentence.
+        """
+        paths = settings.paths
+        if self.plan is None or has_partials(paths.archive):
+            return
+        if not os.access(nearest_folder(paths.archive), os.W_OK):
+            return
+        freed = self.plan.content_bytes if self.clean else 0
+        check_space(self.plan, paths.archive, paths.apple_photos_export, export_estimate, freed_bytes=freed)
+
+
+def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> CleanupAhead:
+    """Look what the cleanup of a fresh run will archive and delete; walks the folders.
 
     Raises ArchiveError for what could not be archived.
     """
     if "cleanup" not in stages:
-        return ""
+        return CleanupAhead("")
     if not settings.cleanup.archive_old_outputs:
-        return "Nothing is archived and nothing is emptied (cleanup.archive_old_outputs is false)."
+        return CleanupAhead("Nothing is archived and nothing is emptied (cleanup.archive_old_outputs is false).")
     plan = plan_archive(archived_folders(settings))
     if plan.is_empty:
-        return "Nothing to archive: there are no old outputs."
+        return CleanupAhead("Nothing to archive: there are no old outputs.")
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
     what = f"{counted(plan.files, 'file')} ({plan.content_bytes / 1e6:,.1f} MB) of {names}"
     place: Path = settings.paths.archive
     if force_clean or "export" in stages:
-        return f"Archive {what} in {place}, prove the archive, then empty these folders."
-    return f"Archive {what} in {place} and prove the archive; nothing is deleted."
+        words = f"Archive {what} in {place}, prove the archive, then empty these folders."
+        return CleanupAhead(words, plan, clean=True)
+    return CleanupAhead(f"Archive {what} in {place} and prove the archive; nothing is deleted.", plan)

@@ -169,7 +169,7 @@ def check_space(
     """
     archive_bytes = estimate_archive_bytes(plan)
     export_bytes = max(0, export_estimate - freed_bytes)
-    archive_at, export_at = _nearest(archive_directory), _nearest(export_directory)
+    archive_at, export_at = nearest_folder(archive_directory), nearest_folder(export_directory)
     if os.stat(archive_at).st_dev == os.stat(export_at).st_dev:
         require_space(archive_at, {"archive": archive_bytes, "export": export_bytes})
     else:
@@ -178,7 +178,7 @@ def check_space(
     return archive_bytes
 
 
-def _nearest(path: Path) -> Path:
+def nearest_folder(path: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
     path = Path(os.path.abspath(path))
     while not path.exists():
@@ -196,10 +196,11 @@ def require_space(path: Path, needs: Mapping[str, int]) -> None:
     if missing > 0:
         parts = " and ".join(f"{size_text(size)} for the {name}" for name, size in needs.items() if size)
         raise DiskFull(
-            f"The disk of {path} has {size_text(free)} free and {parts} are needed: {size_text(missing)} are missing. "
-            "Nothing was touched.",
+            f"The disk of {path} has {size_text(free)} free and {parts} are needed, with "
+            f"{size_text(_SPARE_BYTES)} to spare: {size_text(missing)} are missing. Nothing was touched.",
             next_step="Free some space (`skicyclerun archive prune --dry-run` shows what could go), "
-            "or set `paths.archive` to another disk.",
+            "or set `paths.archive` to another disk. Then type the command again, or "
+            "`skicyclerun run --resume` where the run had begun.",
         )
 
 

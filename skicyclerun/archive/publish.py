@@ -101,6 +101,14 @@ def archive_paths(archive_directory: Path) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
+def has_partials(archive_directory: Path) -> bool:
+    """Whether interrupted archiving left something behind."""
+    try:
+        return any(_PARTIAL_NAME.fullmatch(name) for name in os.listdir(archive_directory))
+    except FileNotFoundError:
+        return False
+
+
 def remove_partials(archive_directory: Path) -> list[Path]:
     """Remove what interrupted archiving left behind; returns what was removed. Raises OSError."""
     removed: list[Path] = []
