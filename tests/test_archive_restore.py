@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from skicyclerun.archive import restore
 from skicyclerun.archive.clean import clean_folders
 from skicyclerun.archive.restore import restore_archive
 from skicyclerun.errors import (
@@ -295,12 +296,11 @@ def test_a_disk_without_room_is_said_before_the_first_byte(tmp_path: Path, monke
     make_outputs(tmp_path)
     proved = archive_outputs(tmp_path)
 
-    def full(place: Path, needs: object) -> None:
-        raise DiskFull("full")
-
-    monkeypatch.setattr(restore, "require_space", full)
-    with pytest.raises(DiskFull):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1, used=1, free=0))
+    with pytest.raises(DiskFull, match="for the restored files are needed") as caught:
         restore_archive(proved.path, tmp_path / "out")
+    assert "--to" in caught.value.next_step
+    assert "--resume" not in caught.value.next_step
     assert not (tmp_path / "out").exists()
 
 

@@ -24,6 +24,10 @@ WORK_PREFIX: Final = ".skicyclerun-"
 FINDER_FILE: Final = ".DS_Store"
 
 _SPARE_BYTES: Final = 16 * 1024 * 1024
+_ROOM_FOR_ARCHIVE: Final = (
+    "Free some space (`skicyclerun archive prune --dry-run` shows what could go), or set `paths.archive` to another "
+    "disk. Then type the command again, or `skicyclerun run --resume` where the run had begun."
+)
 _BYTES_PER_MEMBER: Final = 700
 
 
@@ -186,8 +190,11 @@ def nearest_folder(path: Path) -> Path:
     return path
 
 
-def require_space(path: Path, needs: Mapping[str, int]) -> None:
-    """Raises DiskFull, saying how much is missing, when the disk of `path` has not so many bytes for each need."""
+def require_space(path: Path, needs: Mapping[str, int], *, remedy: str = _ROOM_FOR_ARCHIVE) -> None:
+    """Raises DiskFull, saying how much is missing, when the disk of `path` has not so many bytes for each need.
+
+    `remedy` is what to do then.
+    """
     needed = sum(needs.values())
     if not needed:
         return
@@ -198,9 +205,7 @@ def require_space(path: Path, needs: Mapping[str, int]) -> None:
         raise DiskFull(
             f"The disk of {path} has {size_text(free)} free and {parts} are needed, with "
             f"{size_text(_SPARE_BYTES)} to spare: {size_text(missing)} are missing. Nothing was touched.",
-            next_step="Free some space (`skicyclerun archive prune --dry-run` shows what could go), "
-            "or set `paths.archive` to another disk. Then type the command again, or "
-            "`skicyclerun run --resume` where the run had begun.",
+            next_step=remedy,
         )
 
 

@@ -209,7 +209,9 @@ def _check_room(wanted: Sequence[WantedMember]) -> None:
         device = os.stat(place).st_dev
         needs[device] = (place, needs.get(device, (place, 0))[1] + item.member.size)
     for place, size in needs.values():
-        require_space(place, {"restored files": size})
+        require_space(
+            place, {"restored files": size}, remedy="Free some space, or name a folder on another disk with --to."
+        )
 
 
 def _storage_error(error: OSError, archive_path: Path) -> StorageError:
