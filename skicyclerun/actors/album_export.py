@@ -299,7 +299,8 @@ class AlbumExport:
             return NotExported(
                 photo.row_id,
                 PhotoStatus.FAILED,
-                f"another file named {photo.file_name!r} appeared in the folder meanwhile; it was left alone",
+                f"the folder holds another file named {photo.file_name!r}, or it was changed since its export; "
+                "it was left alone. Move it away, then `skicyclerun retry-failed`.",
                 outcome.attempts,
             )
         key = photos.path_key(self._folder.path.name, photo.file_name)
