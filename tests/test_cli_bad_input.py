@@ -416,6 +416,12 @@ def test_a_misspelt_command_is_told_the_nearest_one() -> None:
     assert "Did you mean" not in skicyclerun("xyzzy").stderr
 
 
+def test_an_archive_that_is_not_there_is_a_wrong_name_like_any_other(tmp_path: Path) -> None:
+    for command in ("restore", "verify"):
+        refused = skicyclerun("archive", command, "nope", "--lib-root", tmp_path)
+        assert (refused.code, "'nope'" in refused.stderr) == (2, True)
+
+
 def test_each_remedy_is_told_once(tmp_path: Path) -> None:
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
     refused = skicyclerun("run", "--library", library, "--lib-root", library / "site")

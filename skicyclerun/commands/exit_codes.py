@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from skicyclerun.errors import Cancelled, LockHeld, NoState, SkicyclerunError, UsageError
+from skicyclerun.errors import ArchiveUnknown, Cancelled, LockHeld, NoState, SkicyclerunError, UsageError
 
 OK: Final = 0
 FATAL: Final = 1
@@ -28,6 +28,7 @@ Exit codes:
 
 _BY_ERROR: Final[tuple[tuple[type[SkicyclerunError], int], ...]] = (
     (UsageError, USAGE),
+    (ArchiveUnknown, USAGE),  # a name that was typed, like that of an album or a run that is not there
     (NoState, NO_STATE),
     (LockHeld, LOCKED),
     (Cancelled, OK),
