@@ -14,10 +14,9 @@ from skicyclerun.images import raw
 from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
+from skicyclerun.images.jpeg_scan_watch import ScanWatch
 from skicyclerun.images.jpeg_segments import (
     JpegHeader,
-    ScanWalker,
-    check_end,
     read_header,
     replace_metadata,
 )
@@ -163,11 +162,11 @@ def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged
         staged.write(original.read(0, header.size))
     else:
         staged.write(replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc))
-    walker = ScanWalker(header.size)
+    watch = ScanWatch(original, header)
     for block in original.blocks(header.size):
-        walker.feed(block)
+        watch.feed(block)
         staged.write(block)
-    check_end(walker, header, original.size)
+    watch.check()
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 
 
