@@ -29,14 +29,14 @@ from skicyclerun.errors import NoState, UsageError
 from skicyclerun.models import Album
 from skicyclerun.pipeline import unwrapped
 from skicyclerun.progress.events import ProgressEvent, Renderer
-from skicyclerun.rebuild_session import RebuildReport, rebuild_catalog, rebuild_state
+from skicyclerun.rebuild.session import RebuildReport, rebuild_catalog, rebuild_state
 from skicyclerun.report import RunReport, build_latest_report
 from skicyclerun.run_session import RunOutcome, RunRequest, RunSession, source_for
 from skicyclerun.settings import Settings, load_settings
 from skicyclerun.stages import parse_stages
 from skicyclerun.state.store import Store
-from skicyclerun.verification_report import Depth, VerificationReport
-from skicyclerun.verify_session import verify_and_repair, verify_only
+from skicyclerun.verification.report import Depth, VerificationReport
+from skicyclerun.verification.session import verify_and_repair, verify_only
 
 __all__ = ["AsyncPhotoExporter", "PhotoExporter"]
 

@@ -19,9 +19,9 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from skicyclerun import health_checks, health_disk, health_macos
 from skicyclerun.commands.doctor import doctor
-from skicyclerun.health_findings import Verdict
+from skicyclerun.health import checks, disk, macos
+from skicyclerun.health.findings import Verdict
 from skicyclerun.models import SourceKind
 from skicyclerun.run_lock import RunLock
 from skicyclerun.state.store import Store
@@ -126,17 +126,17 @@ def test_without_a_lib_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_old_python_fails() -> None:
-    assert health_checks.check_python((3, 10, 4)).verdict is Verdict.FAILED
+    assert checks.check_python((3, 10, 4)).verdict is Verdict.FAILED
 
 
 def test_packages_that_are_absent_broken_or_old_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = health_checks.check_packages(["click", "no-such-package"])
+    finding = checks.check_packages(["click", "no-such-package"])
     assert finding.verdict is Verdict.FAILED
     assert finding.detail == "no-such-package is not installed"
-    monkeypatch.setattr(health_checks, "_requirements", lambda: {"click": "999.0"})
-    assert "999.0 is needed" in health_checks.check_packages().detail
-    monkeypatch.setitem(health_checks._MODULES, "click", "tests.no_such_module")
-    assert "cannot be loaded" in health_checks.check_packages(["click"]).detail
+    monkeypatch.setattr(checks, "_requirements", lambda: {"click": "999.0"})
+    assert "999.0 is needed" in checks.check_packages().detail
+    monkeypatch.setitem(checks._MODULES, "click", "tests.no_such_module")
+    assert "cannot be loaded" in checks.check_packages(["click"]).detail
 
 
 def test_raw_support_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_raw_support_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
         return imported(name, package)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    finding = health_checks.check_packages(["click"])
+    finding = checks.check_packages(["click"])
     assert finding.verdict is Verdict.WARNING
     assert "[raw]" in finding.next_step
 
@@ -156,7 +156,7 @@ def test_raw_support_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_requirements_come_from_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["anyio>=4.4", "pillow-heif>=0.18", 'rawpy>=0.21; extra == "raw"', "click[extra] >= 8.1.7"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
-    assert health_checks._requirements() == {"anyio": "4.4", "pillow-heif": "0.18", "click": "8.1.7"}
+    assert checks._requirements() == {"anyio": "4.4", "pillow-heif": "0.18", "click": "8.1.7"}
 
 
 # ── macOS ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -164,9 +164,9 @@ def test_requirements_come_from_the_installation(monkeypatch: pytest.MonkeyPatch
 
 def test_osascript_is_only_missed_where_it_is_needed(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "osascript")
-    assert health_macos.check_osascript(nowhere, wanted=False, platform="linux").verdict is Verdict.OK
-    assert health_macos.check_osascript(nowhere, wanted=False, platform="darwin").verdict is Verdict.FAILED
-    assert health_macos.check_osascript(nowhere, wanted=True, platform="linux").verdict is Verdict.FAILED
+    assert macos.check_osascript(nowhere, wanted=False, platform="linux").verdict is Verdict.OK
+    assert macos.check_osascript(nowhere, wanted=False, platform="darwin").verdict is Verdict.FAILED
+    assert macos.check_osascript(nowhere, wanted=True, platform="linux").verdict is Verdict.FAILED
 
 
 def test_photos_is_asked_with_a_real_event(lib_root: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) ->
 
 def test_the_script_is_compiled_where_there_is_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_compiler(tmp_path, monkeypatch, 'test "$1" = -o && test -f "$3" && touch "$2"')
-    finding = health_macos.check_script_compiles()
+    finding = macos.check_script_compiles()
     assert (finding.verdict, finding.detail.endswith("compiles")) == (Verdict.OK, True)
 
 
@@ -210,7 +210,7 @@ def test_a_script_that_does_not_compile_fails_with_what_the_compiler_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_compiler(tmp_path, monkeypatch, "echo '39:41: syntax error: Expected end of line. (-2741)' >&2; exit 1")
-    finding = health_macos.check_script_compiles()
+    finding = macos.check_script_compiles()
     assert finding.verdict is Verdict.FAILED
     assert "(-2741)" in finding.detail
 
@@ -224,7 +224,7 @@ def test_full_disk_access_is_about_the_library_that_is_read(monkeypatch: pytest.
         os.chmod(library, 0o755)
         os.chmod(library / "database", 0o755)
         monkeypatch.setenv("HOME", str(folder))
-        check = health_macos.check_full_disk_access
+        check = macos.check_full_disk_access
         assert check(library, platform="linux").verdict is Verdict.OK
         assert check(library, platform="darwin").verdict is Verdict.OK
         assert "cannot be told" in check(None, platform="darwin").detail
@@ -265,13 +265,13 @@ def library_of_model(folder: Path, version: int) -> Path:
 
 
 def test_a_library_of_the_future_is_a_warning(tmp_path: Path) -> None:
-    finding = health_checks.check_library(SourceKind.PHOTOS_LIBRARY, library_of_model(tmp_path, 999_999_999))
+    finding = checks.check_library(SourceKind.PHOTOS_LIBRARY, library_of_model(tmp_path, 999_999_999))
     assert finding.verdict is Verdict.WARNING
     assert "--upgrade osxphotos" in finding.next_step
 
 
 def test_a_library_whose_version_has_a_name_of_two_parts_is_known(tmp_path: Path) -> None:
-    finding = health_checks.check_library(SourceKind.PHOTOS_LIBRARY, library_of_model(tmp_path, 17_700))
+    finding = checks.check_library(SourceKind.PHOTOS_LIBRARY, library_of_model(tmp_path, 17_700))
     assert "Photos 9, model version 17700" in finding.detail
 
 
@@ -280,7 +280,7 @@ def test_what_is_no_photos_database_fails(tmp_path: Path, content: bytes) -> Non
     library = tmp_path / "L.photoslibrary"
     (library / "database").mkdir(parents=True)
     (library / "database" / "Photos.sqlite").write_bytes(content)
-    finding = health_checks.check_library(SourceKind.PHOTOS_LIBRARY, library)
+    finding = checks.check_library(SourceKind.PHOTOS_LIBRARY, library)
     assert finding.verdict is Verdict.FAILED
     assert "is no Photos database" in finding.detail
 
@@ -288,7 +288,7 @@ def test_what_is_no_photos_database_fails(tmp_path: Path, content: bytes) -> Non
 def test_a_library_that_is_absent_or_without_a_database_fails(tmp_path: Path) -> None:
     (tmp_path / "Empty.photoslibrary").mkdir()
     for name in ("None.photoslibrary", "Empty.photoslibrary"):
-        assert health_checks.check_library(SourceKind.PHOTOS_LIBRARY, tmp_path / name).verdict is Verdict.FAILED
+        assert checks.check_library(SourceKind.PHOTOS_LIBRARY, tmp_path / name).verdict is Verdict.FAILED
 
 
 # ── the disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,31 +299,31 @@ def test_little_space_is_a_warning_and_next_to_none_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, verdict: Verdict
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - free, free))
-    assert health_disk.check_space("x", tmp_path / "not" / "yet").verdict is verdict
+    assert disk.check_space("x", tmp_path / "not" / "yet").verdict is verdict
 
 
 def test_the_file_system_is_tried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = health_disk.check_file_system("x", tmp_path)
+    finding = disk.check_file_system("x", tmp_path)
     assert finding.verdict is Verdict.OK
     assert ("tells case apart" in finding.detail) is not (tmp_path / "a").with_name("A").exists()
-    monkeypatch.setattr(health_disk, "_syncs_folders", lambda folder: False)
-    assert health_disk.check_file_system("x", tmp_path).verdict is Verdict.WARNING
-    monkeypatch.setattr(health_disk, "_locks", lambda path: False)
-    assert health_disk.check_file_system("x", tmp_path).verdict is Verdict.FAILED
+    monkeypatch.setattr(disk, "_syncs_folders", lambda folder: False)
+    assert disk.check_file_system("x", tmp_path).verdict is Verdict.WARNING
+    monkeypatch.setattr(disk, "_locks", lambda path: False)
+    assert disk.check_file_system("x", tmp_path).verdict is Verdict.FAILED
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_fails() -> None:
     with folder_for_everyone() as folder:
         with without_root_powers():
-            finding = health_disk.check_file_system("x", folder)
+            finding = disk.check_file_system("x", folder)
     assert finding.verdict is Verdict.FAILED
     assert "cannot be written" in finding.detail
 
 
 def test_each_disk_is_looked_at_once(tmp_path: Path) -> None:
     places = {"one": tmp_path, "two": tmp_path / "deeper", "three": tmp_path / "not" / "there"}
-    assert health_disk.on_different_disks(places) == {"one": tmp_path}
+    assert disk.on_different_disks(places) == {"one": tmp_path}
 
 
 def test_a_lock_that_is_held_is_said(lib_root: Path, photos: Path) -> None:
@@ -339,12 +339,12 @@ def test_a_lock_that_is_held_is_said(lib_root: Path, photos: Path) -> None:
 
 async def test_a_state_that_is_whole_damaged_or_too_new(tmp_path: Path) -> None:
     database = tmp_path / "a #1?" / "state.sqlite3"
-    assert "none yet" in (await health_checks.check_state(database)).detail
+    assert "none yet" in (await checks.check_state(database)).detail
     await (await Store.open(database)).close()
-    assert (await health_checks.check_state(database)).detail.endswith("whole")
+    assert (await checks.check_state(database)).detail.endswith("whole")
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA user_version = 9999")
-    assert (await health_checks.check_state(database)).verdict is Verdict.FAILED
+    assert (await checks.check_state(database)).verdict is Verdict.FAILED
 
 
 async def test_pages_that_were_overwritten_are_found(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ async def test_pages_that_were_overwritten_are_found(tmp_path: Path) -> None:
     await (await Store.open(database)).close()
     whole = await anyio.Path(database).read_bytes()
     await anyio.Path(database).write_bytes(whole[:4096] + b"\xa5" * 16_384 + whole[20_480:])
-    finding = await health_checks.check_state(database)
+    finding = await checks.check_state(database)
     assert finding.verdict is Verdict.FAILED
     assert "rebuild-state" in finding.next_step
 
@@ -360,4 +360,4 @@ async def test_pages_that_were_overwritten_are_found(tmp_path: Path) -> None:
 async def test_another_file_in_its_place_fails(tmp_path: Path) -> None:
     database = tmp_path / "state.sqlite3"
     shutil.copyfile(__file__, database)
-    assert (await health_checks.check_state(database)).verdict is Verdict.FAILED
+    assert (await checks.check_state(database)).verdict is Verdict.FAILED

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.errors import LockHeld, StateDamaged, StateForeign, StateTooNew, StorageError, UsageError
-from skicyclerun.rebuild_session import REASON
+from skicyclerun.rebuild.session import REASON
 from skicyclerun.run_lock import RunLock
 from skicyclerun.sample_library import make_sample_library
-from skicyclerun.verification_report import Finding
+from skicyclerun.verification.report import Finding
 from tests.exported_sample import SAMPLE_FILES, Exported, flip_a_byte
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries
 

@@ -25,8 +25,8 @@ from skicyclerun.run_lock import RunLock
 from skicyclerun.run_session import RunRequest, RunSession
 from skicyclerun.sample_library import make_sample_library
 from skicyclerun.sources.folder_tree import FolderTree
-from skicyclerun.verification_report import Depth, Finding, VerificationReport
-from skicyclerun.verify_session import verify_and_repair, verify_only
+from skicyclerun.verification.report import Depth, Finding, VerificationReport
+from skicyclerun.verification.session import verify_and_repair, verify_only
 from tests.exported_sample import SAMPLE_FILES, Exported, all_files, flip_a_byte
 from tests.shared_libraries import (
     TEST_LIBRARY,

@@ -12,8 +12,8 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, source_options
 from skicyclerun.errors import ConfigError, ConfigErrors
-from skicyclerun.health_checks import check_health, program_findings
-from skicyclerun.health_findings import Finding, Verdict, failed, ok, warning
+from skicyclerun.health.checks import check_health, program_findings
+from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
 from skicyclerun.report import shown
 from skicyclerun.settings import Settings, load_settings
 

@@ -12,9 +12,9 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.commands.verify import growing_line
-from skicyclerun.rebuild_session import RebuildReport
-from skicyclerun.rebuild_session import rebuild_catalog as make_catalog
-from skicyclerun.rebuild_session import rebuild_state as make_state
+from skicyclerun.rebuild.session import RebuildReport
+from skicyclerun.rebuild.session import rebuild_catalog as make_catalog
+from skicyclerun.rebuild.session import rebuild_state as make_state
 from skicyclerun.report import duration, shown, size
 
 _NAMED = 20

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.atomic_files import sync_files
-from skicyclerun.health_findings import Finding, failed, ok, warning
+from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.progress.terminal_text import bytes_in_words
 from skicyclerun.run_lock import current_holder
 

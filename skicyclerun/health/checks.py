@@ -23,9 +23,10 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from skicyclerun import __version__, health_disk, health_macos
+from skicyclerun import __version__
 from skicyclerun.errors import NoState, SkicyclerunError
-from skicyclerun.health_findings import Finding, failed, ok, warning
+from skicyclerun.health import disk, macos
+from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.missing_folders import missing_folders
 from skicyclerun.models import SourceKind
 from skicyclerun.settings import Settings
@@ -63,10 +64,10 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     wanted = kind is SourceKind.APPLE_PHOTOS
     photos_library = export.library if kind is SourceKind.PHOTOS_LIBRARY else None
     steps: list[Callable[[], Awaitable[Finding]]] = [
-        partial(anyio.to_thread.run_sync, partial(health_macos.check_osascript, osascript, wanted=wanted)),
-        partial(anyio.to_thread.run_sync, health_macos.check_script_compiles),
-        partial(health_macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo),
-        partial(anyio.to_thread.run_sync, partial(health_macos.check_full_disk_access, photos_library)),
+        partial(anyio.to_thread.run_sync, partial(macos.check_osascript, osascript, wanted=wanted)),
+        partial(anyio.to_thread.run_sync, macos.check_script_compiles),
+        partial(macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo),
+        partial(anyio.to_thread.run_sync, partial(macos.check_full_disk_access, photos_library)),
     ]
     if kind is not None and export.library is not None:
         steps.append(partial(anyio.to_thread.run_sync, partial(check_library, kind, export.library)))
@@ -75,12 +76,12 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
         yield failed("folders", words, missing.error().next_step)
     places = {"lib_root": settings.lib_root}
     places |= {name: paths[key] for name, key in _PLACES.items() if key in paths}
-    for name, folder in health_disk.on_different_disks(places).items():
-        steps.append(partial(anyio.to_thread.run_sync, partial(health_disk.check_space, name, folder)))
-        steps.append(partial(anyio.to_thread.run_sync, partial(health_disk.check_file_system, name, folder)))
+    for name, folder in disk.on_different_disks(places).items():
+        steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_space, name, folder)))
+        steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_file_system, name, folder)))
     if (state_db := paths.get("state_db")) is not None:
         lock_file = state_db.parent / "run.lock"
-        steps.append(partial(anyio.to_thread.run_sync, partial(health_disk.check_lock, lock_file)))
+        steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_lock, lock_file)))
         steps.append(partial(check_state, state_db))
     for step in steps:
         yield await step()
@@ -175,7 +176,7 @@ def check_library(kind: SourceKind, library: Path) -> Finding:
 
 def _library_step(error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return f"On macOS: {health_macos.GRANT_FULL_DISK_ACCESS} Elsewhere look at its permissions."
+        return f"On macOS: {macos.GRANT_FULL_DISK_ACCESS} Elsewhere look at its permissions."
     return "Name another with --library, or `export.library` in the configuration."
 
 

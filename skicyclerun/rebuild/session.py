@@ -26,8 +26,8 @@ from skicyclerun.catalog.entries import CatalogRecord
 from skicyclerun.catalog.master_json import CatalogReading, CatalogWrite, read_catalog
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew, StorageError, UsageError
 from skicyclerun.models import Photo, SourceKind
-from skicyclerun.rebuild_entries import AlbumEntries, SortedEntries, records_at, sorted_entries, without_repetitions
-from skicyclerun.rebuild_files import FoundFile, look_at
+from skicyclerun.rebuild.entries import AlbumEntries, SortedEntries, records_at, sorted_entries, without_repetitions
+from skicyclerun.rebuild.files import FoundFile, look_at
 from skicyclerun.run_lock import RunLock
 from skicyclerun.settings import Settings
 from skicyclerun.sources.choose import choose_kind
@@ -35,9 +35,9 @@ from skicyclerun.state import runs
 from skicyclerun.state.rebuild import RebuiltAlbum, RebuiltPhoto, SalvagedRun, into_one_file, rebuild, salvage_runs
 from skicyclerun.state.set_aside import set_aside
 from skicyclerun.state.store import Store
-from skicyclerun.verification import REPAIR_OPTION
-from skicyclerun.verification_files import KnownFiles
-from skicyclerun.verify_session import lock_file, write_whole_catalog
+from skicyclerun.verification.compare import REPAIR_OPTION
+from skicyclerun.verification.files import KnownFiles
+from skicyclerun.verification.session import lock_file, write_whole_catalog
 
 _BATCH: Final = 8
 _LIVE_SOURCE: Final = "Photos.app"

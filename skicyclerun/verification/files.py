@@ -25,7 +25,7 @@ from skicyclerun.models import Component, ExportedFacts
 from skicyclerun.naming import collision_key
 from skicyclerun.state.photos import facts_from_row
 from skicyclerun.state.store import Row
-from skicyclerun.verification_report import Finding, Problem
+from skicyclerun.verification.report import Finding, Problem
 
 #: File systems keep times in steps of up to two seconds (FAT); copies between them lose the rest.
 _TIME_STEP_NS: Final = 2_000_000_000

@@ -26,7 +26,6 @@ from skicyclerun.log_file import open_run_log
 from skicyclerun.models import SourceKind
 from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.repair import SourceRepair, albums_to_repair, keep_what_stands, plan_repair, set_times
 from skicyclerun.run_lock import RunLock, current_holder
 from skicyclerun.run_session import render, source_for
 from skicyclerun.settings import Settings, check_source_and_outputs
@@ -35,8 +34,9 @@ from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
 from skicyclerun.state.repairs import create_repair_run
 from skicyclerun.state.store import Store
-from skicyclerun.verification import REPAIR_OPTION, Advance, verify
-from skicyclerun.verification_report import (
+from skicyclerun.verification.compare import REPAIR_OPTION, Advance, verify
+from skicyclerun.verification.repair import SourceRepair, albums_to_repair, keep_what_stands, plan_repair, set_times
+from skicyclerun.verification.report import (
     CATALOGED_AGAIN,
     Depth,
     Finding,

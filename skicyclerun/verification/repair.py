@@ -26,7 +26,7 @@ from skicyclerun.state import albums
 from skicyclerun.state.photos import PhotoPlan, PhotoRow
 from skicyclerun.state.repairs import AlbumToRepair
 from skicyclerun.state.store import Row, Store
-from skicyclerun.verification_report import EXPORTED_AGAIN, Finding, VerificationReport
+from skicyclerun.verification.report import EXPORTED_AGAIN, Finding, VerificationReport
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import SkicyclerunError
-from skicyclerun.health_findings import Finding, failed, ok, warning
+from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.shipped_files import shipped_file
 from skicyclerun.sources.photos_app import PhotosApp
 

@@ -30,8 +30,8 @@ from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Row, Store
-from skicyclerun.verification_files import Checked, FileChecks, KnownFiles
-from skicyclerun.verification_report import AlbumVerification, Depth, Finding, Problem, VerificationReport
+from skicyclerun.verification.files import Checked, FileChecks, KnownFiles
+from skicyclerun.verification.report import AlbumVerification, Depth, Finding, Problem, VerificationReport
 
 _PAGE: Final = 2000
 _QUICK_BATCH: Final = 200
