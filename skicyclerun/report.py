@@ -16,6 +16,7 @@ from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, printable, seconds_in_words
 
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
@@ -215,7 +216,7 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     of = run.options.get("repairs_run")
     kind = f" (repairs run {of})" if of else " (update)" if run.mode == "update" else ""
     yield f"Run {run.id}{kind}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
-    yield f"Source: {run.source_kind.value}, {shown(run.source_location)}"
+    yield f"Source: {run.source_kind.value}, {printable(run.source_location)}"
     yield ""
     if report.albums:
         yield from _table(report, width)
@@ -237,22 +238,22 @@ def _table(report: RunReport, width: int | None) -> Iterator[str]:
         else:
             yield _aligned(row, widths)
         if album.row.reason:
-            yield f"    {shown(album.row.reason)}"
+            yield f"    {printable(album.row.reason)}"
         yield from _photo_lines(report, album)
 
 
 def _cells(album: AlbumReport) -> tuple[str, ...]:
     counts = album.counts
     return (
-        shown(album.row.album.path),
+        printable(album.row.album.path),
         album.row.status.value,
         str(album.expected),
         str(counts.exported),
         str(counts.failed),
         str(counts.missing),
         str(album.row.attempts),
-        duration(album.row.seconds),
-        size(counts.bytes),
+        seconds_in_words(album.row.seconds),
+        bytes_in_words(counts.bytes),
     )
 
 
@@ -262,15 +263,15 @@ def _facts(album: AlbumReport) -> str:
     facts = [row.status.value, f"{counts.exported} of {album.expected} exported"]
     facts += [f"{number} {word}" for number, word in ((counts.failed, "failed"), (counts.missing, "missing")) if number]
     facts += [f"{row.attempts} tries"] if row.attempts > 1 else []
-    return ", ".join((*facts, duration(row.seconds), size(counts.bytes)))
+    return ", ".join((*facts, seconds_in_words(row.seconds), bytes_in_words(counts.bytes)))
 
 
 def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
     named = album.photos if report.with_photos else album.photos[:NAMED_PER_ALBUM]
     for photo in named:
-        what, why = shown(photo.photo.original_filename), shown(photo.reason)
+        what, why = printable(photo.photo.original_filename), printable(photo.reason)
         if not why:
-            why = f"{what} → {shown(photo.file_name)}"
+            why = f"{what} → {printable(photo.file_name)}"
         elif not why.startswith(what):
             why = f"{what}: {why}"
         yield f"    {photo.status.value:<8}  {why}"
@@ -287,7 +288,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{waiting} pending"] if waiting else []
     yield ", ".join(parts) + "."
-    parts = [f"{totals.exported} of {expected} photos exported ({size(totals.bytes)})"]
+    parts = [f"{totals.exported} of {expected} photos exported ({bytes_in_words(totals.bytes)})"]
     parts += [f"{totals.left_out} left out by a setting"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
@@ -296,15 +297,15 @@ def _summary(report: RunReport) -> Iterator[str]:
     archive = report.archive
     if archive is not None and archive.file:
         proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"
-        yield f"Archive: {archive.file}, {size(archive.size or 0)}, {archive.files} files, {proved}."
+        yield f"Archive: {archive.file}, {bytes_in_words(archive.size or 0)}, {archive.files} files, {proved}."
     elif archive is not None and archive.status is ArchiveStatus.FAILED:
-        yield f"Archive: failed. {shown(archive.reason)}"
+        yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
     if totals.exported and not report.files_present:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
-        yield f"Results: {shown(str(report.export_folder))}"
+        yield f"Results: {printable(str(report.export_folder))}"
     if report.running:
         yield f"In progress: {report.running}."
     elif report.run.unfinished:
@@ -322,37 +323,6 @@ def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns on a terminal: wide East Asian characters and emoji take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
-
-
-def shown(text: str) -> str:
-    """`text` safe for a terminal: control, format and surrogate characters become visible escapes."""
-    return "".join(
-        character if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else ascii(character)[1:-1]
-        for character in text
-    )
-
-
-def size(number: int) -> str:
-    """Bytes for people, decimal units as macOS and disk makers count."""
-    if number < 1000:
-        return f"{number} B"
-    value = float(number)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    raise AssertionError("unreachable: TB returns")
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    """Columns on a terminal: wide East Asian characters and emoji take two; marks on them, and joiners, none."""
+    shaped = (character for character in text if unicodedata.category(character) not in ("Mn", "Me", "Cf"))
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in shaped)

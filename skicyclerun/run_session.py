@@ -40,7 +40,7 @@ from skicyclerun.missing_folders import check_folders
 from skicyclerun.models import Album, Component, ExportedFacts, Fetched
 from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.report import RunReport, build_report, size
+from skicyclerun.report import RunReport, build_report
 from skicyclerun.run_lock import RunLock, current_holder
 from skicyclerun.settings import Settings, check_source_and_outputs
 from skicyclerun.shipped_files import shipped_file
@@ -56,6 +56,7 @@ from skicyclerun.state.machine import AlbumStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words
 
 log = logging.getLogger(__name__)
 
@@ -421,7 +422,7 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
         return "Nothing to archive: there are no old outputs."
     emptied = "The folders are empty now." if archive.clean else "The folders were left as they are."
     place = settings.paths.archive / archive.file
-    return f"Archived {archive.files} files in {place} ({size(archive.size or 0)}), proved. {emptied}"
+    return f"Archived {archive.files} files in {place} ({bytes_in_words(archive.size or 0)}), proved. {emptied}"
 
 
 def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:

@@ -176,7 +176,7 @@ def test_reasons_are_sentences_for_people(tmp_path: Path) -> None:
         "note.jpg": (b"Dear diary,\n", "it is a text file named .jpg"),
         "zeros.jpg": (bytes(5000), "it holds only zeros"),
         "paper.jpg": (b"%PDF-1.7 ...", "it is a PDF document"),
-        "cut.jpg": (whole[:12_345], "truncated after 12 kB: the JPEG has no end"),
+        "cut.jpg": (whole[:12_345], "truncated after 12.3 kB: the JPEG has no end"),
     }
     for name, (data, reason) in cases.items():
         (tmp_path / name).write_bytes(data)

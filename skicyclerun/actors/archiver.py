@@ -30,7 +30,6 @@ from skicyclerun.archive.publish import has_partials, open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
 from skicyclerun.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
-from skicyclerun.progress.terminal_text import counted
 from skicyclerun.settings import Settings
 from skicyclerun.shutdown import Shutdown
 from skicyclerun.state import archives
@@ -38,6 +37,7 @@ from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, counted
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class _Archiving:
         """pending → archived, or done where there is nothing."""
         plan = await anyio.to_thread.run_sync(plan_archive, self._folders)
         if plan.is_empty:
-            self._parts.progress(Notice("Nothing to archive: there are no old outputs."))
+            log.info("nothing to archive")  # the summary and the report say it to the person
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
         freed = plan.content_bytes if job.clean else 0
         return await self._jobs.write(job, plan, freed_bytes=freed, export_estimate=self._parts.export_estimate)
@@ -242,7 +242,7 @@ def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: boo
     if plan.is_empty:
         return CleanupAhead("Nothing to archive: there are no old outputs.")
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
-    what = f"{counted(plan.files, 'file')} ({plan.content_bytes / 1e6:,.1f} MB) of {names}"
+    what = f"{counted(plan.files, 'file')} ({bytes_in_words(plan.content_bytes)}) of {names}"
     place: Path = settings.paths.archive
     if force_clean or "export" in stages:
         words = f"Archive {what} in {place}, prove the archive, then empty these folders."

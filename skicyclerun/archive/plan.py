@@ -17,6 +17,7 @@ from typing import Final
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import MemberKind, check_member_path
 from skicyclerun.errors import ArchiveError, DiskFull
+from skicyclerun.wording import bytes_in_words
 
 #: What skicyclerun names its own work in progress; never archived, never restored.
 WORK_PREFIX: Final = ".skicyclerun-"
@@ -201,21 +202,9 @@ def require_space(path: Path, needs: Mapping[str, int], *, remedy: str = _ROOM_F
     free = shutil.disk_usage(path).free
     missing = needed + _SPARE_BYTES - free
     if missing > 0:
-        parts = " and ".join(f"{size_text(size)} for the {name}" for name, size in needs.items() if size)
+        parts = " and ".join(f"{bytes_in_words(size)} for the {name}" for name, size in needs.items() if size)
         raise DiskFull(
-            f"The disk of {path} has {size_text(free)} free and {parts} are needed, with "
-            f"{size_text(_SPARE_BYTES)} to spare: {size_text(missing)} are missing. Nothing was touched.",
+            f"The disk of {path} has {bytes_in_words(free)} free and {parts} are needed, with "
+            f"{bytes_in_words(_SPARE_BYTES)} to spare: {bytes_in_words(missing)} are missing. Nothing was touched.",
             next_step=remedy,
         )
-
-
-def size_text(size: int) -> str:
-    """Bytes for people: `2.92 GB`, decimal units."""
-    if size < 1000:
-        return f"{size} bytes"
-    value = float(size)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 999.5 or unit == "TB":
-            return f"{value:.3g} {unit}" if value < 999.5 else f"{value:,.0f} {unit}"
-    raise AssertionError

@@ -22,7 +22,7 @@ from skicyclerun.archive.archive_file import BLOCK, ArchiveFile
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
-from skicyclerun.archive.plan import require_space, size_text
+from skicyclerun.archive.plan import require_space
 from skicyclerun.archive.restore_files import RestoreOptions, RestoreReport, Restoring, WantedMember, look, read_small
 from skicyclerun.archive.zip_records import ZipEntry
 from skicyclerun.errors import (
@@ -33,6 +33,7 @@ from skicyclerun.errors import (
     RestoreRefused,
     StorageError,
 )
+from skicyclerun.wording import bytes_in_words
 
 #: Folders of the archive whose sub-folders are albums.
 ALBUM_FOLDERS: Final = ("albums", "lora_processed")
@@ -224,7 +225,7 @@ def _storage_error(error: OSError, archive_path: Path) -> StorageError:
 def summary(report: RestoreReport) -> str:
     """One sentence about a report."""
     verb = "would be restored" if report.dry_run else "restored and proved"
-    text = f"{len(report.restored)} files {verb} ({size_text(report.content_bytes)})"
+    text = f"{len(report.restored)} files {verb} ({bytes_in_words(report.content_bytes)})"
     if report.overwritten:
         text += f", {len(report.overwritten)} of them over other files"
     if report.identical:

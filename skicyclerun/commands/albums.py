@@ -12,9 +12,9 @@ from skicyclerun.actors.config import options_of
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.models import Album
-from skicyclerun.report import shown
 from skicyclerun.run_session import source_for
 from skicyclerun.settings import Settings
+from skicyclerun.wording import printable
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -34,8 +34,8 @@ def albums(
         click.echo(json.dumps({"source": location, "albums": rows}, indent=2, ensure_ascii=False))
         return exit_codes.OK
     for album in listed:
-        click.echo(f"{album.photo_count:>7}  {shown(album.path)}  [{shown(album.id)}]")
-    click.echo(f"{len(listed)} album{'' if len(listed) == 1 else 's'} in {shown(location)}", err=True)
+        click.echo(f"{album.photo_count:>7}  {printable(album.path)}  [{printable(album.id)}]")
+    click.echo(f"{len(listed)} album{'' if len(listed) == 1 else 's'} in {printable(location)}", err=True)
     return exit_codes.OK
 
 

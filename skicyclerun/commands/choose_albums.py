@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import UsageError
 from skicyclerun.models import Album, SourceKind
-from skicyclerun.progress.terminal_text import printable
 from skicyclerun.run_session import RunRequest
 from skicyclerun.shipped_files import shipped_file
 from skicyclerun.sources import album_dialogs
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import choose_kind
 from skicyclerun.sources.osascript import Osascript
+from skicyclerun.wording import printable
 
 if TYPE_CHECKING:
     import questionary

@@ -14,8 +14,8 @@ from skicyclerun.commands.options import place_options, source_options
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
-from skicyclerun.report import shown
 from skicyclerun.settings import Settings, load_settings
+from skicyclerun.wording import printable
 
 _WIDTH = 22
 
@@ -74,5 +74,5 @@ async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
 
 
 def _line(finding: Finding) -> str:
-    line = f"{finding.verdict.value:<8} {finding.check:<{_WIDTH}} {shown(finding.detail)}"
-    return f"{line}\n{'':<8} {'':<{_WIDTH}} -> {shown(finding.next_step)}" if finding.next_step else line
+    line = f"{finding.verdict.value:<8} {finding.check:<{_WIDTH}} {printable(finding.detail)}"
+    return f"{line}\n{'':<8} {'':<{_WIDTH}} -> {printable(finding.next_step)}" if finding.next_step else line

@@ -15,10 +15,10 @@ import click
 from skicyclerun.commands.choose_albums import dialog_program
 from skicyclerun.errors import Cancelled
 from skicyclerun.missing_folders import LIB_ROOT, MissingFolder, missing_folders
-from skicyclerun.report import shown
 from skicyclerun.run_session import RunRequest
 from skicyclerun.sources.album_dialogs import choose_folder
 from skicyclerun.stages import parse_stages
+from skicyclerun.wording import printable
 
 EXPORT_KEY: Final = "paths.apple_photos_export"
 
@@ -51,7 +51,7 @@ def with_folders_settled(request: RunRequest, rebuild: Rebuild, *, dialogs: bool
 
 def _ask(missing: MissingFolder, allowed: set[Path]) -> Path | None:
     """Another folder; None to look again, with the folder in `allowed` if it may be made. Raises Cancelled."""
-    click.echo(shown(str(missing.error())), err=True)
+    click.echo(printable(str(missing.error())), err=True)
     answers = ["again", "cancel"]
     if missing.key in (LIB_ROOT, EXPORT_KEY):
         answers.insert(1, "other")
@@ -87,5 +87,5 @@ def _chosen_in_dialog(missing: MissingFolder) -> Path:
 def _for_this_run(missing: MissingFolder, another: Path, request: RunRequest) -> str:
     """How to have the other folder the next time too: --resume needs it as this run does."""
     if missing.key == LIB_ROOT:
-        return f"For this run only. `export SKICYCLERUN_LIB_ROOT={shlex.quote(shown(str(another)))}` keeps it."
+        return f"For this run only. `export SKICYCLERUN_LIB_ROOT={shlex.quote(printable(str(another)))}` keeps it."
     return f"For this run only. To carry on with it later, write it into {request.settings.file} as {missing.key}."

@@ -15,7 +15,7 @@ from skicyclerun.commands.verify import growing_line
 from skicyclerun.rebuild.session import RebuildReport
 from skicyclerun.rebuild.session import rebuild_catalog as make_catalog
 from skicyclerun.rebuild.session import rebuild_state as make_state
-from skicyclerun.report import duration, shown, size
+from skicyclerun.wording import bytes_in_words, printable, seconds_in_words
 
 _NAMED = 20
 
@@ -76,11 +76,11 @@ def rebuild_catalog(*, lib_root: Path | None, config_file: Path | None, json_wan
         click.echo(json.dumps(document, indent=2))
         return exit_codes.OK
     if written.problem:
-        click.echo(shown(written.problem), err=True)
+        click.echo(printable(written.problem), err=True)
     if written.written:
-        click.echo(f"{shown(str(path))}: written, {written.entries} entries.")
+        click.echo(f"{printable(str(path))}: written, {written.entries} entries.")
     elif written.entries:
-        click.echo(f"{shown(str(path))}: says all of it already, {written.entries} entries; it was not touched.")
+        click.echo(f"{printable(str(path))}: says all of it already, {written.entries} entries; it was not touched.")
     else:
         click.echo("No exported file is there now; there is nothing to write.")
     return exit_codes.OK
@@ -99,15 +99,15 @@ def _lines(report: RebuildReport, name_all: bool) -> Iterator[str]:
         yield heading
         named = found if name_all else found[:_NAMED]
         for path, why in named:
-            yield f"    {shown(path)}{': ' + shown(why) if why else ''}"
+            yield f"    {printable(path)}{': ' + printable(why) if why else ''}"
         if len(named) < len(found):
             yield f"    … and {len(found) - len(named)} more (--all names every one)"
     yield (
-        f"{shown(str(report.state_db))}: rebuilt in {duration(report.seconds)}, {report.albums} "
-        f"album{'' if report.albums == 1 else 's'}, {report.claimed} files ({size(report.bytes)})."
+        f"{printable(str(report.state_db))}: rebuilt in {seconds_in_words(report.seconds)}, {report.albums} "
+        f"album{'' if report.albums == 1 else 's'}, {report.claimed} files ({bytes_in_words(report.bytes)})."
     )
     if report.kept_as:
-        yield f"The old one is kept as {shown(str(report.kept_as))}."
+        yield f"The old one is kept as {printable(str(report.kept_as))}."
     if report.gone:
         yield "Next: `skicyclerun retry-failed` asks again for the files that are gone."
 

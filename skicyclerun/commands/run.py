@@ -21,13 +21,14 @@ from skicyclerun.commands.options import place_options, settings_of, source_opti
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
-from skicyclerun.progress.terminal_text import columns, counted
-from skicyclerun.report import RunReport, as_json, as_text, shown
+from skicyclerun.progress.terminal_text import columns
+from skicyclerun.report import RunReport, as_json, as_text
 from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
 from skicyclerun.settings import Settings
 from skicyclerun.stages import parse_stages
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
+from skicyclerun.wording import counted, printable
 
 _SHOWN_ALBUMS = 12
 
@@ -233,11 +234,11 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
             Intent.RETRY_FAILED: f"Fetch again what failed in run {plan.run.id if plan.run else ''}:",
         }[plan.intent]
         lines.append(f"{what} {counted(len(plan.albums), 'album')} with {counted(photos, 'photo')}")
-        lines.append(f"  from     {shown(plan.source)}")
+        lines.append(f"  from     {printable(plan.source)}")
         lines.append(f"  into     {paths.apple_photos_export}")
         lines.append(f"  catalog  {paths.master_catalog}")
         named = plan.albums if verbose else plan.albums[:_SHOWN_ALBUMS]
-        lines += [f"    {album.photo_count:>6}  {shown(album.path)}" for album in named]
+        lines += [f"    {album.photo_count:>6}  {printable(album.path)}" for album in named]
         if len(named) < len(plan.albums):
             lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
         if update:

@@ -14,8 +14,8 @@ from typing import Final
 
 from skicyclerun.atomic_files import sync_files
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.progress.terminal_text import bytes_in_words
 from skicyclerun.run_lock import current_holder
+from skicyclerun.wording import bytes_in_words
 
 _LITTLE: Final = 5_000_000_000
 _TOO_LITTLE: Final = 200_000_000

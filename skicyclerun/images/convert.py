@@ -26,7 +26,7 @@ from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.colour import for_jpeg
 from skicyclerun.images.sniff import Content
 from skicyclerun.images.staging import Original
-from skicyclerun.images.wording import said_bytes, said_pixels
+from skicyclerun.wording import bytes_in_words, pixels_in_words
 
 LARGEST_JPEG_SIDE: Final = 65_500
 """Pixels; libjpeg's own limit (JPEG_MAX_DIMENSION), just below that of the format."""
@@ -67,9 +67,9 @@ class Picture:
 def check_pixels(width: int, height: int, limit: int) -> None:
     """Raises PhotoUnreadable for more pixels than `limit`, before any of them is decoded."""
     if width <= 0 or height <= 0:
-        raise PhotoUnreadable(f"it says that it is {said_pixels(width, height)}")
+        raise PhotoUnreadable(f"it says that it is {pixels_in_words(width, height)}")
     if width * height > limit:
-        raise PhotoUnreadable(f"{said_pixels(width, height)} is more than the limit of {limit / 1e6:g} million")
+        raise PhotoUnreadable(f"{pixels_in_words(width, height)} is more than the limit of {limit / 1e6:g} million")
 
 
 def quiet_pillow() -> None:
@@ -129,7 +129,7 @@ def displayed_size(original: Original, content: Content) -> tuple[int, int]:
 
 def _check_bytes(original: Original, content: Content) -> None:
     if content in _READ_WHOLE and original.size > _MOST_BYTES_READ_WHOLE:
-        raise PhotoUnreadable(f"{said_bytes(original.size)} is more than a {content} picture can be")
+        raise PhotoUnreadable(f"{bytes_in_words(original.size)} is more than a {content} picture can be")
 
 
 @contextmanager
@@ -205,7 +205,9 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
     """
     image = picture.image
     if max(image.size) > LARGEST_JPEG_SIDE:
-        raise PhotoUnreadable(f"{said_pixels(*image.size)}: a JPEG holds at most {LARGEST_JPEG_SIDE} in each direction")
+        raise PhotoUnreadable(
+            f"{pixels_in_words(*image.size)}: a JPEG holds at most {LARGEST_JPEG_SIDE} in each direction"
+        )
     image.info = {}  # or Pillow would carry comments and resolutions of other formats over
     written = io.BytesIO()
     full_colour = quality >= 90 and not picture.subsampled

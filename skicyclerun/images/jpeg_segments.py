@@ -15,7 +15,7 @@ from typing import Final
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.staging import Original
-from skicyclerun.images.wording import said_bytes, said_pixels
+from skicyclerun.wording import bytes_in_words, pixels_in_words
 
 SOI: Final = 0xD8
 EOI: Final = 0xD9
@@ -153,13 +153,13 @@ def _with_at_least(original: Original, data: bytes, wanted: int) -> bytes:
     if wanted <= len(data):
         return data
     if wanted > original.size:
-        raise PhotoUnreadable(f"truncated after {said_bytes(original.size)}, within the JPEG's header")
+        raise PhotoUnreadable(f"truncated after {bytes_in_words(original.size)}, within the JPEG's header")
     if wanted > _MAX_HEADER_BYTES:
-        raise PhotoUnreadable(f"the JPEG's header is longer than {said_bytes(_MAX_HEADER_BYTES)}")
+        raise PhotoUnreadable(f"the JPEG's header is longer than {bytes_in_words(_MAX_HEADER_BYTES)}")
     more = original.read(len(data), max(wanted - len(data), len(data)))
     data += more
     if wanted > len(data):
-        raise PhotoUnreadable(f"truncated after {said_bytes(len(data))}, within the JPEG's header")
+        raise PhotoUnreadable(f"truncated after {bytes_in_words(len(data))}, within the JPEG's header")
     return data
 
 
@@ -170,7 +170,7 @@ def _frame(segment: Segment) -> Frame:
     precision, height, width, components = struct.unpack(">BHHB", body[:6])
     sampling = tuple((body[at] >> 4, body[at] & 15) for at in range(7, 6 + 3 * components, 3))
     if not width or not height or not components:
-        raise PhotoUnreadable(f"the JPEG says that it is {said_pixels(width, height)}")
+        raise PhotoUnreadable(f"the JPEG says that it is {pixels_in_words(width, height)}")
     return Frame(segment.marker, precision, width, height, sampling)
 
 
@@ -211,7 +211,7 @@ class ScanWalker:
                 return
             if marker == SOI:
                 raise PhotoUnreadable(
-                    f"the picture breaks off after {said_bytes(self._base + where)}, where another one begins"
+                    f"the picture breaks off after {bytes_in_words(self._base + where)}, where another one begins"
                 )
             if marker not in _BETWEEN_SCANS:
                 at = where + 2
@@ -228,12 +228,12 @@ class ScanWalker:
 def check_end(walker: ScanWalker, header: JpegHeader, size: int) -> None:
     """Raises PhotoUnreadable unless the whole picture was there. `size` is that of the file, bytes."""
     if walker.end is None:
-        raise PhotoUnreadable(f"truncated after {said_bytes(size)}: the JPEG has no end")
+        raise PhotoUnreadable(f"truncated after {bytes_in_words(size)}: the JPEG has no end")
     least = header.frame.least_scan_bytes
     if walker.end - header.size < least:
         raise PhotoUnreadable(
-            f"{said_pixels(header.frame.width, header.frame.height)} need at least {said_bytes(least)} of image data, "
-            f"and the file holds {said_bytes(walker.end - header.size)}"
+            f"{pixels_in_words(header.frame.width, header.frame.height)} need at least "
+            f"{bytes_in_words(least)} of image data, and the file holds {bytes_in_words(walker.end - header.size)}"
         )
 
 

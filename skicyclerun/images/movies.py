@@ -10,7 +10,7 @@ from typing import Final
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.staging import Original
-from skicyclerun.images.wording import said_bytes
+from skicyclerun.wording import bytes_in_words
 
 _EPOCH: Final = datetime(1904, 1, 1, tzinfo=UTC)
 _MOST_BOXES: Final = 100_000
@@ -40,7 +40,7 @@ def check_movie(original: Original) -> datetime | None:
         if size < 8 or at + size > original.size:
             if playable and kind not in (b"mdat", b"moof"):
                 break  # something hangs behind a movie that is whole
-            raise PhotoUnreadable(f"truncated after {said_bytes(original.size)}: the movie goes on")
+            raise PhotoUnreadable(f"truncated after {bytes_in_words(original.size)}: the movie goes on")
         if kind in (b"moov", b"moof"):
             playable = True
             taken = taken or _creation_time(original.read(at + 8, min(size - 8, 4096)))

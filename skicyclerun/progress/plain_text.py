@@ -17,7 +17,8 @@ from skicyclerun.progress.events import (
     RunFinished,
     RunStarted,
 )
-from skicyclerun.progress.terminal_text import LastingStream, bytes_in_words, counted, printable, seconds_in_words
+from skicyclerun.progress.terminal_text import LastingStream
+from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
 
 #: Photos named one by one as failed or missing in each album; the rest are counted.
 NAMED_FAILURES: Final = 20

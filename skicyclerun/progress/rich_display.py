@@ -27,7 +27,8 @@ from skicyclerun.progress.events import (
 )
 from skicyclerun.progress.plain_text import NAMED_FAILURES
 from skicyclerun.progress.rate import Rate
-from skicyclerun.progress.terminal_text import LastingStream, bytes_in_words, counted, printable, seconds_in_words
+from skicyclerun.progress.terminal_text import LastingStream
+from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
 
 _REFRESHES_A_SECOND: Final = 8
 _PHASES: Final = {"writing": "Archiving", "proving": "Proving the archive", "cleaning": "Cleaning"}

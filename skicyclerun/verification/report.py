@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from skicyclerun.report import duration, shown, size
+from skicyclerun.wording import bytes_in_words, printable, seconds_in_words
 
 #: So many problems are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 10
@@ -282,17 +282,17 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
             continue
         left_out = f", {album.left_out} left out by a setting" if album.left_out else ""
         yield (
-            f"{shown(album.path)}  [{shown(album.folder)}]: {album.status}, "
+            f"{printable(album.path)}  [{printable(album.folder)}]: {album.status}, "
             f"{album.exported} of {album.expected} exported{left_out}, {_counted(album.files, 'file')} checked"
         )
         yield from _problem_lines(album.problems, name_all)
     unknown = [problem for problem in report.other if problem.finding is Finding.UNKNOWN_FILE]
     catalog = [problem for problem in report.other if problem.finding is not Finding.UNKNOWN_FILE]
     if catalog:
-        yield f"Catalog {shown(str(report.master_catalog))}:"
+        yield f"Catalog {printable(str(report.master_catalog))}:"
         yield from _problem_lines(catalog, name_all)
     if unknown:
-        yield f"In {shown(str(report.export_folder))}, and known to nobody; left alone:"
+        yield f"In {printable(str(report.export_folder))}, and known to nobody; left alone:"
         yield from _problem_lines(unknown, name_all)
     if not report.sound:
         yield ""
@@ -305,7 +305,7 @@ def _problem_lines(problems: list[Problem] | tuple[Problem, ...], name_all: bool
         place = problem.name
         if problem.finding is Finding.UNKNOWN_FILE and problem.folder:
             place = f"{problem.folder}/{problem.name}"
-        yield f"    {problem.finding.value:<18}  {shown(place) + ': ' if place else ''}{shown(problem.detail)}"
+        yield f"    {problem.finding.value:<18}  {printable(place) + ': ' if place else ''}{printable(problem.detail)}"
     if len(named) < len(problems):
         yield f"    … and {len(problems) - len(named)} more (`skicyclerun verify --all` names all)"
 
@@ -318,8 +318,9 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     yield f"{sound} of {_counted(len(report.albums), 'album')} sound."
     aside = f" ({left_out} left out by a setting)" if left_out else ""
     yield f"{exported} of {_counted(expected, 'expected photo')} exported{aside}."
-    read = f", {report.in_full} in full ({size(report.bytes_read)} read)" if report.in_full else ""
-    yield f"{_counted(report.files, 'file')} checked{read}, in {duration(report.seconds)}: {report.depth.in_words}."
+    read = f", {report.in_full} in full ({bytes_in_words(report.bytes_read)} read)" if report.in_full else ""
+    took = seconds_in_words(report.seconds)
+    yield f"{_counted(report.files, 'file')} checked{read}, in {took}: {report.depth.in_words}."
     if report.repair is not None:
         yield from _repair_lines(report.repair)
     if report.running:
@@ -350,9 +351,9 @@ def _repair_lines(repair: RepairSummary) -> Iterator[str]:
         parts.append("the catalog written")
     yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
     if repair.kept_in:
-        yield f"What stood in the place of the replaced files is kept in {shown(str(repair.kept_in))}."
+        yield f"What stood in the place of the replaced files is kept in {printable(str(repair.kept_in))}."
     for note in repair.notes:
-        yield shown(note)
+        yield printable(note)
 
 
 def _counted(count: int, noun: str) -> str:
