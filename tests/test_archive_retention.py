@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zipfile
@@ -19,7 +20,7 @@ from skicyclerun.archive.plan import plan_archive
 from skicyclerun.archive.prove import Examination, prove_archive
 from skicyclerun.archive.publish import publish_archive
 from skicyclerun.archive.retention import PrunePlan, plan_prune, prune_archives
-from skicyclerun.errors import ArchiveUnknown, UsageError
+from skicyclerun.errors import ArchiveUnknown, StorageError, UsageError
 from tests.archive_trees import folders_of, make_outputs
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -143,6 +144,36 @@ def test_an_archive_that_was_never_proved_neither_counts_nor_goes(lib: Path) -> 
     pruned = _plan(lib, keep=1)
     assert _names(pruned.keep) == [1]
     assert [archive.name for archive in pruned.left_alone] == ["pipeline_20261122_000000.zip"]
+
+
+def test_a_disk_that_does_not_confirm_the_removal_is_told_of_in_words(
+    lib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(directory: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(retention, "sync_directory", fails)
+    with pytest.raises(StorageError, match=r"3 archives were removed .*Input/output error"):
+        prune_archives(_plan(lib, keep=1))
+    assert _names(tuple(list_archives(lib / "archive"))) == [1]
+
+
+def test_an_archive_that_cannot_be_removed_is_the_failure_that_is_told(
+    lib: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _plan(lib, keep=1)
+    plan.remove[1].path.unlink()
+    plan.remove[1].path.mkdir()
+    synced: list[Path] = []
+
+    def fails(directory: Path) -> None:
+        synced.append(directory)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(retention, "sync_directory", fails)
+    with pytest.raises(StorageError, match=r"cannot be removed .* 1 archive was removed before it"):
+        prune_archives(plan)
+    assert synced == [lib / "archive"]
 
 
 def test_files_that_are_not_ours_are_never_touched(lib: Path) -> None:

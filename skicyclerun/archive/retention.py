@@ -7,6 +7,7 @@ newest whole one. Files that are not ours, were never proved, or are damaged are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,17 +59,37 @@ def plan_prune(
 
 
 def prune_archives(plan: PrunePlan) -> Sequence[Path]:
-    """Remove what the plan says, oldest first; returns what was removed. Raises StorageError at the first failure."""
+    """Remove what the plan says, oldest first; returns what was removed.
+
+    Raises StorageError at the first failure, or where the disk does not confirm that what was removed is gone.
+    """
     removed: list[Path] = []
-    try:
-        for archive in plan.remove:
+    for archive in plan.remove:
+        try:
             archive.path.unlink(missing_ok=True)
-            removed.append(archive.path)
+        except OSError as error:
+            with suppress(OSError):  # the first failure is the one to be told
+                _sync(plan.directory, removed)
+            raise StorageError(
+                f"{archive.path} cannot be removed ({error.strerror or error}). "
+                f"{_archives(len(removed))} removed before it."
+            ) from error
+        removed.append(archive.path)
+    try:
+        _sync(plan.directory, removed)
     except OSError as error:
         raise StorageError(
-            f"{error.filename} cannot be removed ({error.strerror}). {len(removed)} archives were removed before it."
+            f"{_archives(len(removed))} removed from {plan.directory}, but the disk did not confirm it "
+            f"({error.strerror or error}). After a power cut they may be there again.",
+            next_step="`skicyclerun archive list` shows what is there.",
         ) from error
-    finally:
-        if removed:
-            sync_directory(plan.directory)
     return removed
+
+
+def _sync(directory: Path, removed: Sequence[Path]) -> None:
+    if removed:
+        sync_directory(directory)
+
+
+def _archives(count: int) -> str:
+    return f"{count} archive was" if count == 1 else f"{count} archives were"
