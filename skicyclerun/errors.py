@@ -66,7 +66,12 @@ class UsageError(SkicyclerunError):
 
 
 class ConfigError(UsageError):
-    """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file."""
+    """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file.
+
+    `warnings` are the sentences of what else the configuration should be looked at for: they may be the cause.
+    """
+
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, problem: str, *, key: str = "", file: Path | None = None, next_step: str = "") -> None:
         self.key = key

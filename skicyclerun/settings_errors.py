@@ -1,4 +1,4 @@
-"""Turns pydantic's validation errors into sentences: the key's path, the value, and what would be right."""
+"""What is wrong with a configuration, all at once: pydantic's errors as sentences (key, value, what would be right)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,37 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.types import StringConstraints
 
-from skicyclerun.errors import ConfigError
+from skicyclerun.errors import ConfigError, ConfigErrors, PlaceholderCycle
 from skicyclerun.placeholders import nearest
 from skicyclerun.settings_file import join, show
 
 #: Problems told at once; the rest shows when these are mended.
 MAX_PROBLEMS = 30
+
+
+def raise_all(problems: Sequence[ConfigError], warnings: Sequence[str] = ()) -> None:
+    """Raise what there is, each problem once, with the warnings that would otherwise be lost with the settings.
+
+    Raises ConfigError, or ConfigErrors for several problems; returns where there are none.
+    """
+    # A cycle shows at each of its keys, with the chain begun elsewhere.
+    different = list(
+        {
+            frozenset(problem.chain) if isinstance(problem, PlaceholderCycle) else str(problem): problem
+            for problem in reversed(problems)
+        }.values()
+    )[::-1]
+    if not different:
+        return
+    if len(different) == 1:
+        raised = different[0]
+    else:
+        raised = several = ConfigErrors(different[:MAX_PROBLEMS])
+        several.next_step = "\n".join(
+            dict.fromkeys(problem.next_step for problem in several.errors if problem.next_step)
+        )
+    raised.warnings = tuple(warnings)
+    raise raised
 
 
 def validation_problems(
