@@ -18,7 +18,7 @@ import click
 from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.lost_reader import stdout_to_nowhere
-from skicyclerun.errors import Cancelled, ConfigErrors, InternalFault, SkicyclerunError
+from skicyclerun.errors import Cancelled, ConfigError, ConfigErrors, InternalFault, SkicyclerunError
 
 #: Command → (module, object, one line for `--help`). The line stands here so that `--help` imports no command.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
@@ -119,6 +119,8 @@ def _explain(error: Exception) -> int:
         _say(str(error))
         return exit_codes.code_of(error)
     if isinstance(error, SkicyclerunError):
+        for warning in error.warnings if isinstance(error, ConfigError) else ():
+            _say(f"Warning: {warning}")
         sentences = error.errors if isinstance(error, ConfigErrors) else (error,)
         for each in sentences:
             _say(f"Error: {each}")

@@ -91,6 +91,17 @@ def test_a_section_that_is_misspelt_is_carried_along_and_said(lib_root: Path, tm
     assert "Did you mean 'export'?" in checked.stderr
 
 
+def test_a_section_that_is_misspelt_is_said_before_what_is_wrong(lib_root: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, exprot={"jpeg_quality": 90}, cleanup={"enabled": "yes"}, logging={"level": 3})
+    for command in (["config", "check"], ["run"], ["status"]):
+        refused = skicyclerun(*command, "--config", config, "--lib-root", lib_root)
+        assert refused.code == 2
+        first, *others = refused.stderr.splitlines()
+        assert first.startswith("Warning: ")
+        assert "Did you mean 'export'?" in first
+        assert any("cleanup.enabled" in line for line in others)
+
+
 def test_several_wrong_values_are_told_at_once(lib_root: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, export={"jpeg_quality": "high", "format": "gif"}, cleanup={"enabled": "yes"})
     refused = skicyclerun("config", "check", "--config", config, "--lib-root", lib_root)

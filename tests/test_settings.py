@@ -217,6 +217,26 @@ def test_a_name_very_near_to_ours_is_warned_of(root: Path) -> None:
     assert any("exports" in warning and "'export'" in warning for warning in settings.warnings)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"logging": {"level": 3}},
+        {"logging": {"level": 3}, "cleanup": {"enabled": "yes"}},
+        {"paths": {"archive": "{pipeline_base}/albums"}},
+    ],
+    ids=["one problem", "two problems", "paths that endanger each other"],
+)
+def test_what_is_refused_carries_its_warnings(root: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(root, {"exprot": {"source": "folder"}, **wrong})
+    (warning,) = refused.value.warnings
+    assert "exprot" in warning
+    assert "Did you mean 'export'" in warning
+    with pytest.raises(ConfigError) as refused:
+        load(root, wrong)
+    assert refused.value.warnings == ()
+
+
 def test_what_the_command_line_sets_does_not_hide_a_misspelt_name(root: Path) -> None:
     misspelt = {"exprot": {"source": "folder"}, "paths": {"archve": "/x"}}
     settings = load(root, misspelt, overrides={"export.library": "/photos", "paths.archive": "/zips"})
