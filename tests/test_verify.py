@@ -25,7 +25,7 @@ from skicyclerun.run_lock import RunLock
 from skicyclerun.run_session import RunRequest, RunSession
 from skicyclerun.sample_library import make_sample_library
 from skicyclerun.sources.folder_tree import FolderTree
-from skicyclerun.verification.report import Depth, Finding, VerificationReport
+from skicyclerun.verification.report import Depth, Finding, VerificationReport, as_text
 from skicyclerun.verification.session import verify_and_repair, verify_only
 from tests.exported_sample import SAMPLE_FILES, Exported, all_files, flip_a_byte
 from tests.shared_libraries import (
@@ -201,6 +201,7 @@ def test_what_a_repair_replaces_is_kept(exported: Exported) -> None:
     assert report.repair.repaired == report.repair.fetched_again == 3
     kept = report.repair.kept_in
     assert kept is not None
+    assert f"in the place of the replaced files is kept in {kept}." in as_text(report)
     assert kept.parent == exported.archive
     assert (kept / "Alps" / "IMG_0002.jpg").read_bytes() == b"somebody's own work"
     assert (kept / "Alps" / "IMG_0003.jpg" / "precious.txt").read_text() == "mine"
@@ -289,6 +290,22 @@ def test_a_file_that_cannot_be_fetched_again_stays_and_is_still_told_of(tmp_path
     assert report.repair is not None
     assert (report.repair.fetched_again, report.repair.repaired) == (1, 0)
     assert path.read_bytes() == damaged
+    text = as_text(report)
+    assert "0 of 1 photo exported again" in text
+    assert "in the place of the replaced files" not in text
+    assert f"No file was replaced; what was kept aside beforehand is in {report.repair.kept_in}." in text
+
+
+def test_a_repair_that_gets_nothing_back_and_kept_nothing_speaks_of_nothing_kept(tmp_path: Path, library: Path) -> None:
+    own = tmp_path / "library"
+    shutil.copytree(library, own)
+    exported = Exported(tmp_path / "out", own).export()
+    (exported.albums / "Alps" / "IMG_0002.jpg").unlink()
+    (own / "2024" / "Alps" / "IMG_0002.JPG").unlink()
+    report = exported.exporter.verify_exports(repair=True)
+    assert report.repair is not None
+    assert (report.repair.fetched_again, report.repair.repaired, report.repair.kept_in) == (1, 0, None)
+    assert " kept " not in as_text(report)
 
 
 def test_without_its_library_a_repair_touches_nothing_and_says_so(tmp_path: Path, library: Path) -> None:
@@ -484,6 +501,11 @@ def test_a_run_that_was_stopped_is_no_damage_and_is_not_repaired(tmp_path: Path,
     assert {problem.finding for problem in report.problems} == {Finding.ALBUM_UNFINISHED, Finding.CATALOG_ABSENT}
     with pytest.raises(UsageError, match="unfinished"):
         exported.exporter.verify_exports(repair=True)
+    assert "run --resume" in as_text(report)
+    with RunLock(exported.lib_root, exported.state_db.parent / "run.lock"):
+        # Somebody carries on with it already.
+        *_, last = as_text(exported.exporter.verify_exports()).splitlines()
+        assert last.startswith(f"In progress: process {os.getpid()} ")
     assert exported.command("run", "--resume", "--yes") == 0
     assert exported.command("verify", "--full") == 0
 

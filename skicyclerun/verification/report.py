@@ -152,7 +152,7 @@ class RepairSummary:
     times_set: int
     """Files that only got their modification time back."""
     kept_in: Path | None
-    """Where what stood in the place of replaced files is kept; None where nothing did."""
+    """Where what stood under the names to be written was kept before the export; None where nothing did."""
     catalog_written: bool
     notes: tuple[str, ...] = ()
     """What could not be done, as sentences."""
@@ -168,7 +168,7 @@ class VerificationReport:
     unfinished: bool
     """The newest run can be resumed; what it has not exported yet is among the problems."""
     running: str
-    """Who works in the lib_root right now, empty if nobody does; what they change meanwhile may show as a problem."""
+    """Who worked in the lib_root while this looked, empty if nobody did; what they changed may show as a problem."""
     export_folder: Path
     master_catalog: Path
     albums: tuple[AlbumVerification, ...]
@@ -323,13 +323,18 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     yield f"{_counted(report.files, 'file')} checked{read}, in {took}: {report.depth.in_words}."
     if report.repair is not None:
         yield from _repair_lines(report.repair)
-    if report.running:
-        yield f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
+    at_work = f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
     if report.sound:
+        if report.running:
+            yield at_work
         yield "Nothing is wrong."
         return
     found = ", ".join(f"{count} {finding.value}" for finding, count in sorted(report.counts.items()))
     yield f"Left: {found}." if report.repair else f"Found: {found}."
+    if report.running:
+        # No advice: whoever is at work may be mending just this, and every command that could would be turned away.
+        yield at_work
+        return
     kinds = set(report.counts)
     broken = kinds & (EXPORTED_AGAIN | CATALOGED_AGAIN | {Finding.TIME_DIFFERS}) - {Finding.NOT_EXPORTED}
     if report.unfinished:
@@ -350,8 +355,10 @@ def _repair_lines(repair: RepairSummary) -> Iterator[str]:
     if repair.catalog_written:
         parts.append("the catalog written")
     yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
-    if repair.kept_in:
+    if repair.kept_in and repair.repaired:
         yield f"What stood in the place of the replaced files is kept in {printable(str(repair.kept_in))}."
+    elif repair.kept_in:
+        yield f"No file was replaced; what was kept aside beforehand is in {printable(str(repair.kept_in))}."
     for note in repair.notes:
         yield printable(note)
 

@@ -68,7 +68,9 @@ async def verify_only(settings: Settings, depth: Depth, *, advance: Advance | No
     state_db = settings.paths.state_db
     async with await Store.open_to_read(state_db) as store:
         holder = current_holder(lock_file(settings)) or ""
-        return VerifyOutcome(await verify(store, settings, depth, running=holder, advance=advance))
+        report = await verify(store, settings, depth, running=holder, advance=advance)
+        # A run may have begun meanwhile; what it does shows as much.
+        return VerifyOutcome(replace(report, running=holder or current_holder(lock_file(settings)) or ""))
 
 
 async def verify_and_repair(
