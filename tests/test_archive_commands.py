@@ -95,6 +95,8 @@ def test_restore_puts_an_album_back_where_it_was(lib: Path) -> None:
     clean_folders(_folders(lib), open_proved(lib / "archive" / NAME).manifest)
     result = _run(lib, "restore", "latest", "--album", "Alps", "--album", "Zürich ☀")
     assert result.return_value == 0
+    assert "not part of the current" in result.stderr
+    assert "unknown_file" in result.stderr
     after = read_tree(lib)
     assert {path for path in before if path.startswith("pipeline/")} == {
         path for path in after if path.startswith("pipeline/")
@@ -107,7 +109,9 @@ def test_restore_elsewhere_and_not_over_other_files(lib: Path, tmp_path: Path) -
     dry = _run(lib, "restore", NAME, "--to", str(out), "--dry-run")
     assert str(out / "albums/Alps/IMG_1.jpg") in dry.stdout
     assert not out.exists()
-    assert "restored and proved" in _run(lib, "restore", NAME, "--to", str(out)).stdout
+    elsewhere = _run(lib, "restore", NAME, "--to", str(out))
+    assert "restored and proved" in elsewhere.stdout
+    assert "not part of the current" not in elsewhere.stderr + dry.stderr
     (out / "metadata/master.json").write_text("{}")
     _run(lib, "restore", NAME, "--to", str(out), fails=RestoreRefused)
     assert (out / "metadata/master.json").read_text() == "{}"

@@ -156,6 +156,12 @@ def restore_command(
         click.echo(summary(report))
         if report.restored and not dry_run:
             click.echo(f"Into: {printable(os.path.commonpath([path.parent for path in report.restored]))}")
+            if any(path.is_relative_to(settings.paths.apple_photos_export) for path in report.restored):
+                click.echo(
+                    "Restored files of an earlier export are not part of the current one: the database does not know "
+                    "them, and `skicyclerun verify` names them as unknown_file.",
+                    err=True,
+                )
     return exit_codes.WITH_FAILURES if report.refused or report.damaged else exit_codes.OK
 
 
