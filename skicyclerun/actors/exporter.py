@@ -228,7 +228,7 @@ class _RunExport:
             AlbumFinished(
                 number=ended.position,
                 of=of,
-                title=ended.album.title,
+                title=ended.album.path,
                 status=ended.status.value,
                 exported=counts.exported,
                 failed=counts.failed,
@@ -288,7 +288,7 @@ class _RunExport:
             await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
-        self._parts.progress(AlbumStarted(album.position, of, album.album.title, expected))
+        self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
 
         def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
             nonlocal settled

@@ -31,7 +31,11 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class AlbumStarted:
-    """Album `number` of `of` begins; `photos` is how many it is expected to hold."""
+    """Album `number` of `of` begins; `photos` is how many it is expected to hold.
+
+    `title`, here and in `AlbumFinished`, has the folders of the library it lies in before it: two albums may have one
+    title.
+    """
 
     number: int
     of: int
