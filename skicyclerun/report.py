@@ -16,7 +16,7 @@ from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
-from skicyclerun.wording import bytes_in_words, printable, seconds_in_words
+from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
 
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
@@ -40,6 +40,17 @@ class AlbumReport:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierFailures:
+    """An earlier run, and how many of its albums have photos that neither it nor a later run exported.
+
+    Only runs since the folders were last emptied; an album that a later run planned anew is that run's to report.
+    """
+
+    run_id: int
+    albums: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run, its albums, and where things are."""
 
@@ -52,6 +63,8 @@ class RunReport:
     with_photos: bool
     files_present: int
     """Files of this run that rows still speak for; those archived, or exported anew by a later run, are not."""
+    earlier_failures: tuple[EarlierFailures, ...] = ()
+    """Oldest run first."""
 
     def albums_with(self, *statuses: AlbumStatus) -> int:
         return sum(album.row.status in statuses for album in self.albums)
@@ -84,7 +97,7 @@ async def build_report(
             if not with_photos:
                 listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
         reports.append(AlbumReport(row, accounted, tuple(listed)))
-    counted = await store.one("present_of_run", {"run_id": run.id})
+    present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
         albums=tuple(reports),
@@ -92,7 +105,11 @@ async def build_report(
         export_folder=export_folder,
         running=running,
         with_photos=with_photos,
-        files_present=counted["files"] if counted is not None else 0,
+        files_present=present["files"] if present is not None else 0,
+        earlier_failures=tuple(
+            EarlierFailures(earlier["run_id"], earlier["albums"])
+            for earlier in await store.all("earlier_failures", {"run_id": run.id})
+        ),
     )
 
 
@@ -126,6 +143,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "files_present": report.files_present,
         "totals": {"albums": len(report.albums), **_counts_json(totals, totals.expected)},
         "albums": [_album_json(report, album) for album in report.albums],
+        "earlier_failures": [{"run": earlier.run_id, "albums": earlier.albums} for earlier in report.earlier_failures],
         "archive": _archive_json(report.archive),
     }
 
@@ -306,12 +324,25 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
         yield f"Results: {printable(str(report.export_folder))}"
+    if report.earlier_failures:
+        yield _earlier_in_words(report.earlier_failures)
     if report.running:
         yield f"In progress: {report.running}."
     elif report.run.unfinished:
         yield "Next: `skicyclerun run --resume` carries on."
     elif failed:
         yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
+
+
+def _earlier_in_words(earlier: tuple[EarlierFailures, ...]) -> str:
+    albums = sum(each.albums for each in earlier)
+    ids = [str(each.run_id) for each in earlier]
+    of = f"run {ids[0]}" if len(ids) == 1 else f"runs {', '.join(ids[:-1])} and {ids[-1]}"
+    have = "still has" if albums == 1 else "still have"
+    return (
+        f"{counted(albums, 'album')} of {of} {have} photos that were not exported "
+        f"(`skicyclerun status --run {ids[-1]}`)."
+    )
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import Terminal, album_of, exported, make_library, skicyclerun, status_of
+from tests.command_line import Terminal, album_of, exported, make_library, picture, skicyclerun, status_of
 
 ALBUMS = {"Alps": ["IMG_1.jpg", "IMG_2.jpg", "IMG_3.png"], "Coast": ["IMG_4.jpg"], "Empty": []}
 
@@ -138,6 +140,101 @@ def test_on_a_narrow_terminal_no_line_of_the_table_is_broken(tmp_path: Path, lib
     assert "Expected" not in shown[40]
     assert "Alps\n    failed, 2 of 3 exported, 1 failed, " in shown[40]
     assert "torn.jpg" in shown[40]
+
+
+# ── what earlier runs could not export ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def failed_in_run_1(library: Path, lib_root: Path) -> Path:
+    """The lib_root of a run in which two photos of Alps failed."""
+    for name in ("IMG_1.jpg", "IMG_2.jpg"):
+        (library / "Alps" / name).write_bytes(b"")
+    assert skicyclerun("run", "--library", library, "--lib-root", lib_root).code == 3
+    return lib_root
+
+
+def test_failures_of_a_run_before_the_last_are_pointed_at(library: Path, failed_in_run_1: Path) -> None:
+    assert status_of(failed_in_run_1)["earlier_failures"] == []
+    update = ("run", "--update", "--library", library, "--lib-root", failed_in_run_1)
+    done = skicyclerun(*update, "--album", "Coast")
+    assert done.code == 0
+    sentence = "1 album of run 1 still has photos that were not exported (`skicyclerun status --run 1`)."
+    assert sentence in done.stdout.splitlines()
+    assert status_of(failed_in_run_1)["earlier_failures"] == [{"run": 1, "albums": 1}]
+    assert status_of(failed_in_run_1, "--run", "1")["earlier_failures"] == []
+
+    (library / "Coast" / "new.jpg").write_bytes(b"")
+    assert skicyclerun(*update, "--album", "Coast").code == 3
+    assert skicyclerun(*update, "--album", "Empty").code == 0
+    assert (
+        "2 albums of runs 1 and 3 still have photos that were not exported (`skicyclerun status --run 3`)."
+        in skicyclerun("status", "--lib-root", failed_in_run_1).stdout.splitlines()
+    )
+
+
+def test_an_album_that_a_later_run_took_anew_is_that_runs_to_report(library: Path, failed_in_run_1: Path) -> None:
+    update = ("run", "--update", "--library", library, "--lib-root", failed_in_run_1)
+    assert skicyclerun(*update).code == 3
+    report = status_of(failed_in_run_1)
+    assert (report["totals"]["failed"], report["earlier_failures"]) == (2, [])
+    for name in ("IMG_1.jpg", "IMG_2.jpg"):
+        (library / "Alps" / name).write_bytes(picture(name))
+    assert skicyclerun(*update, "--album", "Alps").code == 0
+    assert skicyclerun(*update, "--album", "Coast").code == 0
+    assert status_of(failed_in_run_1)["earlier_failures"] == []
+
+
+@pytest.mark.parametrize(
+    ("repaired", "left"), [(["IMG_1.jpg"], [{"run": 1, "albums": 1}]), (["IMG_1.jpg", "IMG_2.jpg"], [])]
+)
+def test_a_repair_speaks_only_for_the_photos_it_asked_for(
+    failed_in_run_1: Path, repaired: list[str], left: list[object]
+) -> None:
+    database = sqlite3.connect(failed_in_run_1 / "state" / "skicyclerun.sqlite3")
+    with contextlib.closing(database), database:
+        database.execute(
+            "INSERT INTO runs (status, mode, stages, source_kind, source_location, selection, options, planned, "
+            "started_at) SELECT 'finished', mode, stages, source_kind, source_location, selection, "
+            "json_set(options, '$.repairs_run', 1), 1, started_at FROM runs"
+        )
+        database.execute(
+            "INSERT INTO albums (run_id, position, source_id, title, folder_path, folder, listed, expected, status) "
+            "SELECT 2, 1, source_id, title, folder_path, folder, ?, ?, 'done' FROM albums WHERE title = 'Alps'",
+            (len(repaired), len(repaired)),
+        )
+        database.executemany(
+            "INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, "
+            "status, size, sha256, path_key) SELECT (SELECT MAX(id) FROM albums), position, source_id, component, "
+            "original_filename, fingerprint, file_name, 'exported', 1, '', path_key FROM photos "
+            "WHERE original_filename = ?",
+            [(name,) for name in repaired],
+        )
+    assert status_of(failed_in_run_1)["earlier_failures"] == left
+
+
+@pytest.mark.parametrize("emptied", ["by a fresh run", "alone"])
+def test_failures_from_before_the_folders_were_emptied_are_past(
+    library: Path, failed_in_run_1: Path, emptied: str
+) -> None:
+    place = ("--lib-root", failed_in_run_1)
+    if emptied == "alone":
+        assert skicyclerun("run", "--stages", "cleanup", "--force-clean", *place).code == 0
+        assert skicyclerun("run", "--update", "--album", "Coast", "--library", library, *place).code == 0
+    else:
+        assert skicyclerun("run", "--album", "Coast", "--library", library, *place).code == 0
+    assert status_of(failed_in_run_1)["earlier_failures"] == []
+
+
+def test_an_album_that_could_not_even_begin_is_not_forgotten(library: Path, lib_root: Path, tmp_path: Path) -> None:
+    (lib_root / "pipeline" / "albums").mkdir(parents=True)
+    (lib_root / "pipeline" / "albums" / "Alps").symlink_to(tmp_path)
+    assert skicyclerun("run", "--no-cleanup", "--library", library, "--lib-root", lib_root).code == 3
+    skicyclerun("run", "--update", "--album", "Coast", "--library", library, "--lib-root", lib_root)
+    assert status_of(lib_root)["earlier_failures"] == [{"run": 1, "albums": 1}]
+
+
+# ── places and names ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_disk_that_is_not_there_is_not_taken_for_a_first_time(tmp_path: Path) -> None:

@@ -75,6 +75,29 @@ FROM albums LEFT JOIN photos ON photos.album = albums.id
 WHERE albums.run_id = :run_id
 GROUP BY albums.id ORDER BY albums.position
 
+-- name: earlier_failures
+-- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
+-- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once
+-- the album has ended there, or where it is the run reported on, whose report shows what is left.
+SELECT albums.run_id, COUNT(DISTINCT albums.id) AS albums
+FROM albums JOIN runs ON runs.id = albums.run_id
+     LEFT JOIN photos ON photos.album = albums.id AND photos.status IN ('planned', 'failed', 'missing')
+WHERE albums.run_id < :run_id AND albums.status = 'failed'
+  AND (photos.id IS NOT NULL OR (albums.expected IS NULL AND albums.listed > 0))
+  AND albums.run_id >= COALESCE((
+      SELECT MAX(COALESCE(archives.run_id,
+                          (SELECT MAX(id) + 1 FROM runs AS before WHERE before.started_at < archives.created_at)))
+      FROM archives WHERE archives.clean = 1 AND archives.status = 'done'), 0)
+  AND NOT EXISTS (
+      SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
+      WHERE later.source_id = albums.source_id AND later.run_id > albums.run_id
+        AND later_runs.source_kind = runs.source_kind AND later_runs.source_location = runs.source_location
+        AND (later.status IN ('done', 'failed') OR later.run_id = :run_id)
+        AND (photos.id IS NULL OR json_extract(later_runs.options, '$.repairs_run') IS NULL
+             OR EXISTS (SELECT 1 FROM photos AS again WHERE again.album = later.id
+                        AND again.source_id = photos.source_id AND again.component = photos.component)))
+GROUP BY albums.run_id ORDER BY albums.run_id
+
 -- ── which folder an album has ───────────────────────────────────────────────────────────────────────────────────
 
 -- name: album_folders_of_source
