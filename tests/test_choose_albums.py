@@ -82,7 +82,7 @@ def test_an_albums_line_counts_its_photos_and_names_its_folders() -> None:
 @pytest.mark.parametrize("title", ["a\x1b[2Jb", "a\nb", "a\u202eb", "a\x9bb", "a\udcffb"])
 def test_nothing_in_a_title_reaches_the_terminal(title: str) -> None:
     shown = label(Album("A", title, (title,)))
-    assert "\N{REPLACEMENT CHARACTER}" in shown
+    assert shown.count(ascii(title)[1:-1]) == 2
     assert not any(character in shown for character in "\x1b\n\u202e\x9b\udcff")
 
 

@@ -321,7 +321,7 @@ def test_a_real_terminal_gets_a_display_that_is_taken_away_at_the_end(columns: i
     assert (data, code) == ("data\n", 0)
     text = _CURSOR.sub("", _STYLE.sub("", screen))
     assert "\x1b" not in text, "what a title holds is no escape sequence"
-    assert "[red]Te\ufffd[2Jst[/red]" in text
+    assert "[red]Te\\x1b[2Jst[/red]" in text
     assert "failed" in text
     assert screen.count("\x1b[?25l") == screen.count("\x1b[?25h") == 1, "the cursor is hidden, and shown again"
     assert "photo 2 of 2" not in screen.rpartition("\x1b[2K")[2], "the live lines are erased at the end"
