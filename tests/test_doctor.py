@@ -115,6 +115,16 @@ def test_a_configuration_that_is_wrong_does_not_end_the_examination(lib_root: Pa
     assert found["python"]["status"] == "ok"
 
 
+def test_what_a_wrong_configuration_is_warned_of_is_said_as_well(lib_root: Path) -> None:
+    config = lib_root / "config.json"
+    config.write_text('{"export": {"jpeg_quality": 101}, "clenup": {}}')
+    arguments = ["--lib-root", str(lib_root), "--config", str(config)]
+    lines = CliRunner().invoke(doctor, arguments, standalone_mode=False).stdout.splitlines()
+    assert lines[0].startswith("warning  configuration")
+    assert "Did you mean 'cleanup'?" in lines[0]
+    assert lines[1].startswith("failed   configuration")
+
+
 def test_without_a_lib_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SKICYCLERUN_LIB_ROOT", raising=False)
     code, found = run()

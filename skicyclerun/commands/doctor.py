@@ -67,6 +67,8 @@ async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
         async for finding in check_health(settings):
             yield finding
         return
+    for text in settings.warnings:
+        yield warning("configuration", text)
     for error in settings.errors if isinstance(settings, ConfigErrors) else (settings,):
         yield failed("configuration", str(error), error.next_step or settings.next_step)
     for finding in program_findings():
