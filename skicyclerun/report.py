@@ -63,8 +63,10 @@ class RunReport:
     with_photos: bool
     files_present: int
     """Files of this run that rows still speak for; those archived, or exported anew by a later run, are not."""
-    earlier_failures: tuple[EarlierFailures, ...] = ()
+    earlier_failures: tuple[EarlierFailures, ...]
     """Oldest run first."""
+    is_latest: bool
+    """No run was begun after it: it is the one that `retry-failed` means."""
 
     def albums_with(self, *statuses: AlbumStatus) -> int:
         return sum(album.row.status in statuses for album in self.albums)
@@ -97,6 +99,7 @@ async def build_report(
             if not with_photos:
                 listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
         reports.append(AlbumReport(row, accounted, tuple(listed)))
+    latest = await runs.latest(store)
     present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
@@ -110,6 +113,7 @@ async def build_report(
             EarlierFailures(earlier["run_id"], earlier["albums"])
             for earlier in await store.all("earlier_failures", {"run_id": run.id})
         ),
+        is_latest=latest is None or latest.id == run.id,
     )
 
 
@@ -330,6 +334,8 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"In progress: {report.running}."
     elif report.run.unfinished:
         yield "Next: `skicyclerun run --resume` carries on."
+    elif failed and not report.is_latest:
+        yield "Next: `skicyclerun run --update` asks again for what is not exported yet."
     elif failed:
         yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
 

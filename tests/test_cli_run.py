@@ -49,6 +49,15 @@ def test_a_fresh_export_makes_its_folders_and_accounts_for_every_photo(library: 
     assert "5 of 5 photos exported" in done.stdout
 
 
+def test_albums_of_one_title_are_told_apart_in_the_progress(tmp_path: Path, lib_root: Path) -> None:
+    library = make_library(tmp_path / "years", {"2023/Alps": ["a.jpg"], "2024/Alps": ["b.jpg"]})
+    done = skicyclerun("run", "--library", library, "--lib-root", lib_root)
+    for number, path in enumerate(("2023/Alps", "2024/Alps"), start=1):
+        assert f"ALBUM: album_{number}_of_2 | done | {path} | 1 exported" in done.stderr
+    told = skicyclerun("run", "--library", library, "--lib-root", lib_root, "--json").lines
+    assert [event["title"] for event in told if event.get("event") == "album_finished"] == ["2023/Alps", "2024/Alps"]
+
+
 def test_the_catalog_names_every_exported_file(library: Path, lib_root: Path) -> None:
     skicyclerun("run", "--library", library, "--lib-root", lib_root, "--yes")
     catalog = json.loads((lib_root / "metadata" / "master.json").read_bytes())

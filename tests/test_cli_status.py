@@ -163,6 +163,10 @@ def test_failures_of_a_run_before_the_last_are_pointed_at(library: Path, failed_
     assert sentence in done.stdout.splitlines()
     assert status_of(failed_in_run_1)["earlier_failures"] == [{"run": 1, "albums": 1}]
     assert status_of(failed_in_run_1, "--run", "1")["earlier_failures"] == []
+    # `retry-failed` would ask for nothing of it.
+    of_run_1 = skicyclerun("status", "--run", "1", "--lib-root", failed_in_run_1).stdout
+    assert "`skicyclerun run --update` asks again" in of_run_1
+    assert "retry-failed" not in of_run_1
 
     (library / "Coast" / "new.jpg").write_bytes(b"")
     assert skicyclerun(*update, "--album", "Coast").code == 3
@@ -178,8 +182,8 @@ def test_an_album_that_a_later_run_took_anew_is_that_runs_to_report(library: Pat
     assert skicyclerun(*update).code == 3
     report = status_of(failed_in_run_1)
     assert (report["totals"]["failed"], report["earlier_failures"]) == (2, [])
-    for name in ("IMG_1.jpg", "IMG_2.jpg"):
-        (library / "Alps" / name).write_bytes(picture(name))
+    (library / "Alps" / "IMG_1.jpg").write_bytes(picture("IMG_1.jpg"))
+    (library / "Alps" / "IMG_2.jpg").unlink()  # what has left its album is not missed in it
     assert skicyclerun(*update, "--album", "Alps").code == 0
     assert skicyclerun(*update, "--album", "Coast").code == 0
     assert status_of(failed_in_run_1)["earlier_failures"] == []
@@ -226,12 +230,20 @@ def test_failures_from_before_the_folders_were_emptied_are_past(
     assert status_of(failed_in_run_1)["earlier_failures"] == []
 
 
-def test_an_album_that_could_not_even_begin_is_not_forgotten(library: Path, lib_root: Path, tmp_path: Path) -> None:
-    (lib_root / "pipeline" / "albums").mkdir(parents=True)
-    (lib_root / "pipeline" / "albums" / "Alps").symlink_to(tmp_path)
+@pytest.mark.parametrize("mended", [False, True])
+def test_an_album_that_could_not_even_begin_is_not_forgotten(
+    library: Path, lib_root: Path, tmp_path: Path, mended: bool
+) -> None:
+    link = lib_root / "pipeline" / "albums" / "Alps"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path)
     assert skicyclerun("run", "--no-cleanup", "--library", library, "--lib-root", lib_root).code == 3
+    if mended:
+        link.unlink()
+        assert skicyclerun("verify", "--repair", "--lib-root", lib_root).code == 0
+        assert status_of(lib_root)["run"]["repairs_run"] == 1
     skicyclerun("run", "--update", "--album", "Coast", "--library", library, "--lib-root", lib_root)
-    assert status_of(lib_root)["earlier_failures"] == [{"run": 1, "albums": 1}]
+    assert status_of(lib_root)["earlier_failures"] == ([] if mended else [{"run": 1, "albums": 1}])
 
 
 # ── places and names ──────────────────────────────────────────────────────────────────────────────────────────────

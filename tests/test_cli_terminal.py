@@ -90,6 +90,7 @@ def test_a_yes_starts_the_run(library: Path, lib_root: Path) -> None:
         ended = terminal.read_to_the_end()
     assert ended.code == 0
     assert "2 of 2 albums done." in ended.stdout
+    assert ended.stdout.count("Nothing to archive") == 1, "the summary says it, the progress does not again"
     assert len(exported(lib_root)) == 3
 
 
