@@ -14,7 +14,7 @@ from skicyclerun.commands.options import place_options, settings_of, source_opti
 from skicyclerun.models import Album
 from skicyclerun.run_session import source_for
 from skicyclerun.settings import Settings
-from skicyclerun.wording import printable
+from skicyclerun.wording import counted, printable
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -35,7 +35,7 @@ def albums(
         return exit_codes.OK
     for album in listed:
         click.echo(f"{album.photo_count:>7}  {printable(album.path)}  [{printable(album.id)}]")
-    click.echo(f"{len(listed)} album{'' if len(listed) == 1 else 's'} in {printable(location)}", err=True)
+    click.echo(f"{counted(len(listed), 'album')} in {printable(location)}", err=True)
     return exit_codes.OK
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import LibraryError
+from skicyclerun.wording import bytes_in_words
 
 _FULL_DISK_ACCESS: Final = (
     "Allow your terminal under System Settings → Privacy & Security → Full Disk Access, then open a new one."
@@ -165,7 +166,7 @@ def copy_database(library: Path, directory: Path, check: Callable[..., None]) ->
                 return target
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            size = f"{os.path.getsize(source) / 1e6:.0f} MB"
+            size = bytes_in_words(os.path.getsize(source))
             raise LibraryError(
                 library,
                 f"its database ({size}) does not fit into {directory.parent}, where it is copied",
