@@ -92,6 +92,9 @@ class AlbumFolder:
             self._refuse_link()
         except FileNotFoundError:
             make_directories(self.path)
+        else:
+            # Made by a run that was killed before it could sync the name, perhaps.
+            sync_directory(self.path.parent)
 
     def publish(self, group: Sequence[StagedFile]) -> list[StagedFile]:
         """Make a group of staged files durable under their final names (steps 1 to 3).

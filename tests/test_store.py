@@ -155,3 +155,15 @@ def test_a_script_is_split_as_sqlite_does_it() -> None:
     ]
     with pytest.raises(ValueError, match="unfinished"):
         statements("CREATE TABLE a (")
+
+
+async def test_a_new_database_has_its_name_and_its_folders_synced_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("skicyclerun.state.store.sync_directory", synced.append)
+    path = tmp_path / "root" / "state" / "s.sqlite3"
+    for _ in range(2):
+        async with await Store.open(path):
+            pass
+    assert synced == [tmp_path / "root" / "state", tmp_path / "root", tmp_path]

@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
+from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateForeign, StateTooNew
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -124,12 +125,15 @@ class Store:
         """
         try:
             await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+            is_new = not await anyio.Path(path).exists()
             connection = await _connect(f"file:{_quoted(path)}")
         except (OSError, sqlite3.Error) as error:
             raise _translated(error, path) from error
         store = cls(path, connection)
         try:
             await store._prepare()
+            if is_new:
+                await anyio.to_thread.run_sync(_sync_names_above, path)
         except (OSError, sqlite3.Error) as error:
             await store.close()
             raise _translated(error, path) from error
@@ -263,6 +267,16 @@ class Store:
             return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
         except sqlite3.Error as error:
             raise _translated(error, self.path) from error
+
+
+def _sync_names_above(path: Path) -> None:
+    """Make a new database's name durable, and those of the folders made for it (`lib_root/state`, by the lock first).
+
+    SQLite syncs what is in the file and its log, not the folders above.
+    """
+    for folder in list(path.parents)[:3]:
+        with suppress(PermissionError):  # somebody else's folder, which was there before
+            sync_directory(folder)
 
 
 def _probe(database: str) -> None:
