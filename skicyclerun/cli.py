@@ -111,7 +111,7 @@ def _reader_left() -> int:
 
 def _explain(error: Exception) -> int:
     if isinstance(error, ExceptionGroup):
-        from skicyclerun.pipeline import unwrapped
+        from skicyclerun.run.pipeline import unwrapped
 
         inner = unwrapped(error)
         error = inner if isinstance(inner, Exception) else error

@@ -27,13 +27,14 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.catalog.master_json import CatalogWrite
 from skicyclerun.errors import NoState, UsageError
 from skicyclerun.models import Album
-from skicyclerun.pipeline import unwrapped
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.rebuild.session import RebuildReport, rebuild_catalog, rebuild_state
-from skicyclerun.report import RunReport, build_latest_report
-from skicyclerun.run_session import RunOutcome, RunRequest, RunSession, source_for
-from skicyclerun.settings import Settings, load_settings
-from skicyclerun.stages import parse_stages
+from skicyclerun.run.pipeline import unwrapped
+from skicyclerun.run.report import RunReport, build_latest_report
+from skicyclerun.run.session import RunOutcome, RunRequest, RunSession, source_for
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import parse_stages
 from skicyclerun.state.store import Store
 from skicyclerun.verification.report import Depth, VerificationReport
 from skicyclerun.verification.session import verify_and_repair, verify_only

@@ -5,7 +5,9 @@ One form of each for everything a person reads, so that a summary, the progress 
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 _UNITS: Final = ("kB", "MB", "GB", "TB")
@@ -62,3 +64,10 @@ def seconds_in_words(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` Did you mean …?` with the nearest of the known names, or an empty text where none is near."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""

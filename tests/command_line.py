@@ -26,12 +26,13 @@ from PIL import Image
 
 from skicyclerun.actors.messages import Intent
 from skicyclerun.cli import run_command_line
-from skicyclerun.export_options import ExportOptions
 from skicyclerun.models import Album, Fetched, Photo
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.plain_text import PlainText
-from skicyclerun.run_session import RunOutcome, RunRequest, RunSession
-from skicyclerun.settings import Settings, load_settings
+from skicyclerun.run.session import RunOutcome, RunRequest, RunSession
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.folder_tree import FolderTree
 
 #: How long a subprocess may take at the very most; seconds.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skicyclerun.album_folder import AlbumFolder
 from skicyclerun.errors import OutsideFolder
+from skicyclerun.files.album_folder import AlbumFolder
 
 
 def test_a_folder_that_a_killed_run_made_has_its_name_synced_too(
@@ -15,7 +15,7 @@ def test_a_folder_that_a_killed_run_made_has_its_name_synced_too(
 ) -> None:
     (tmp_path / "Alps").mkdir()
     synced: list[Path] = []
-    monkeypatch.setattr("skicyclerun.album_folder.sync_directory", synced.append)
+    monkeypatch.setattr("skicyclerun.files.album_folder.sync_directory", synced.append)
     AlbumFolder(tmp_path, "Alps").create()
     assert synced == [tmp_path]
 

@@ -22,7 +22,7 @@ from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import archive_paths
 from skicyclerun.archive.restore import restore_archive
 from skicyclerun.errors import ArchiveError
-from skicyclerun.fault_points import FAULT_POINTS
+from skicyclerun.files.fault_points import FAULT_POINTS
 from tests.archive_trees import STAMP, archive_outputs, folders_of, make_outputs, put_away, read_tree
 
 POINTS = (

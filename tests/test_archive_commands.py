@@ -16,7 +16,7 @@ from skicyclerun.archive.prove import prove_archive
 from skicyclerun.archive.publish import archive_paths, open_proved, publish_archive
 from skicyclerun.commands.archive import archive
 from skicyclerun.errors import ArchiveUnknown, Cancelled, LockHeld, NoAlbumMatches, RestoreRefused, UsageError
-from skicyclerun.run_lock import RunLock
+from skicyclerun.run.lock import RunLock
 from tests.archive_trees import STAMP, archive_outputs, make_outputs, read_tree
 
 NAME = f"pipeline_{STAMP}.zip"

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skicyclerun import fault_points
 from skicyclerun.catalog import master_json
 from skicyclerun.catalog.entries import CatalogRecord, entry_of, is_ours, merged_entry, record_from_entry
 from skicyclerun.catalog.master_json import read_catalog, update_catalog
 from skicyclerun.catalog.object_text import ObjectText
 from skicyclerun.errors import DiskFull, NotWritable, StorageError
+from skicyclerun.files import fault_points
 from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -161,14 +161,14 @@ def test_no_space_for_the_archive_leaves_the_old_outputs_and_can_be_resumed(
     library: Path, lib_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = exported(lib_root)
-    monkeypatch.setattr("skicyclerun.fault_points._ENOSPC", "archive.first_member_written")
-    monkeypatch.setattr("skicyclerun.fault_points._visits", {})
+    monkeypatch.setattr("skicyclerun.files.fault_points._ENOSPC", "archive.first_member_written")
+    monkeypatch.setattr("skicyclerun.files.fault_points._visits", {})
     full = skicyclerun("run", "--library", library, "--lib-root", lib_root)
     assert full.code == 1
     assert "full" in full.stderr
     assert exported(lib_root) == old
     assert list((lib_root / "archive").iterdir()) == []
-    monkeypatch.setattr("skicyclerun.fault_points._ENOSPC", "")
+    monkeypatch.setattr("skicyclerun.files.fault_points._ENOSPC", "")
     assert skicyclerun("run", "--resume", "--lib-root", lib_root).code == 0
     (archive,) = archives(lib_root)
     assert {f"albums/{name}": data for name, data in old.items()}.items() <= members(archive).items()

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from skicyclerun.fault_points import FAULT_POINTS
+from skicyclerun.files.fault_points import FAULT_POINTS
 
 pytestmark = pytest.mark.crash
 

@@ -23,7 +23,7 @@ from skicyclerun.commands.doctor import doctor
 from skicyclerun.health import checks, disk, macos
 from skicyclerun.health.findings import Verdict
 from skicyclerun.models import SourceKind
-from skicyclerun.run_lock import RunLock
+from skicyclerun.run.lock import RunLock
 from skicyclerun.state.store import Store
 from tests.shared_libraries import (
     TEST_LIBRARY,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skicyclerun.log_file import open_run_log
+from skicyclerun.run.log_file import open_run_log
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OWN = logging.getLogger("skicyclerun.actors.exporter")
@@ -159,7 +159,7 @@ _SCRIPT = """
 import logging, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from skicyclerun.log_file import open_run_log
+from skicyclerun.run.log_file import open_run_log
 with open_run_log(Path(sys.argv[2])):
     talkative = logging.getLogger("osxphotos")
     talkative.addHandler(logging.StreamHandler())

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from skicyclerun.errors import FolderMissing
-from skicyclerun.missing_folders import check_folders, missing_folders
-from skicyclerun.settings import Settings, load_settings
-from skicyclerun.stages import parse_stages
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.missing_folders import check_folders, missing_folders
+from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import parse_stages
 from tests.command_line import Terminal, exported, make_library, skicyclerun, write_config
 from tests.standin_osascript.scenario import Scenario
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skicyclerun.files.naming import assign_folders, collision_key, folder_name, plan_file_names
 from skicyclerun.models import Component, Photo
-from skicyclerun.naming import assign_folders, collision_key, folder_name, plan_file_names
 
 # Titles as libraries have them and as nobody should: any code point, surrogates included, with what matters often.
 _telling = st.sampled_from(
@@ -276,7 +276,7 @@ def test_a_hundred_thousand_equal_stems_cost_about_one_look_each(
         looks += 1
         return original(name)
 
-    monkeypatch.setattr("skicyclerun.naming.collision_key", counting)
+    monkeypatch.setattr("skicyclerun.files.naming.collision_key", counting)
     photos = [Photo(str(number), stem(number) + ".heic") for number in range(20_000)]
 
     names = plan_file_names(photos, extension_of=jpeg_or_own)

@@ -30,8 +30,8 @@ from skicyclerun.errors import (
 )
 from skicyclerun.progress.events import PhotoFinished, ProgressEvent, Renderer
 from skicyclerun.progress.json_lines import JsonLines
-from skicyclerun.run_lock import RunLock
-from skicyclerun.sample_library import make_sample_library
+from skicyclerun.run.lock import RunLock
+from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.state.machine import AlbumStatus, RunStatus
 from tests.exported_sample import SAMPLE_FILES, Exported
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from skicyclerun.errors import LockHeld, StateDamaged, StateForeign, StateTooNew, StorageError, UsageError
 from skicyclerun.rebuild.session import REASON
-from skicyclerun.run_lock import RunLock
-from skicyclerun.sample_library import make_sample_library
+from skicyclerun.run.lock import RunLock
+from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Finding
 from tests.exported_sample import SAMPLE_FILES, Exported, flip_a_byte
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skicyclerun.errors import LockHeld, NotWritable, StorageError
-from skicyclerun.run_lock import RunLock, current_holder
+from skicyclerun.run.lock import RunLock, current_holder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -21,7 +21,7 @@ _HOLD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from skicyclerun.run_lock import RunLock
+from skicyclerun.run.lock import RunLock
 with RunLock(Path(sys.argv[2]), Path(sys.argv[3])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import GPS, IFD, Base
 
 from skicyclerun.errors import DiskFull, NotWritable, UsageError
-from skicyclerun.sample_library import make_sample_library
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.sample_library import make_sample_library
 from tests.shared_libraries import folder_for_everyone, without_root_powers
 
 

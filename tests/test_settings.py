@@ -17,12 +17,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from skicyclerun import settings_safety
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, PlaceholderCycle, SkicyclerunError
-from skicyclerun.settings import Settings, check_source_and_outputs, default_config_text, load_settings
-from skicyclerun.settings_models import EMPTIED_KEYS, SECTIONS, Paths, PathTexts, default_config
-from skicyclerun.settings_safety import lies_in, same_place
-from skicyclerun.shipped_files import SHIPPED_FILES, shipped_file
+from skicyclerun.settings.load import check_source_and_outputs, load_settings
+from skicyclerun.settings.models import (
+    EMPTIED_KEYS,
+    SECTIONS,
+    Paths,
+    PathTexts,
+    Settings,
+    default_config,
+    default_config_text,
+)
+from skicyclerun.settings import safety as settings_safety
+from skicyclerun.settings.safety import lies_in, same_place
+from skicyclerun.settings.shipped_files import SHIPPED_FILES, shipped_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATH_KEYS = [key for key in PathTexts.model_fields if key != "lib_root"]
@@ -652,7 +660,7 @@ def test_the_shipped_files_are_those_the_wheel_puts_into_the_package() -> None:
 
 def test_reading_the_configuration_imports_no_image_stack() -> None:
     script = (
-        "import sys; from skicyclerun.settings import load_settings; from pathlib import Path;"
+        "import sys; from skicyclerun.settings.models import load_settings; from pathlib import Path;"
         "load_settings(None, lib_root=Path('/data/lib'), environ={'HOME': '/home/me'});"
         "print([name for name in ('osxphotos', 'PIL', 'exiv2', 'aiosqlite', 'rich') if name in sys.modules])"
     )

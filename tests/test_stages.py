@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
-from skicyclerun.settings import Settings, load_settings
-from skicyclerun.settings_models import PathTexts
-from skicyclerun.stages import STAGES, Stage, check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.models import PathTexts, Settings
+from skicyclerun.stages.registry import STAGES, Stage, check_stage_needs, parse_stages, prepare_folders
 
 
 def settings_with(

@@ -21,10 +21,10 @@ from skicyclerun.commands.verify import depth_of
 from skicyclerun.errors import LibraryError, LockHeld, NoState, StateDamaged, UsageError
 from skicyclerun.models import Photo
 from skicyclerun.progress.plain_text import PlainText
-from skicyclerun.run_lock import RunLock
-from skicyclerun.run_session import RunRequest, RunSession
-from skicyclerun.sample_library import make_sample_library
+from skicyclerun.run.lock import RunLock
+from skicyclerun.run.session import RunRequest, RunSession
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Depth, Finding, VerificationReport, as_text
 from skicyclerun.verification.session import verify_and_repair, verify_only
 from tests.exported_sample import SAMPLE_FILES, Exported, all_files, flip_a_byte

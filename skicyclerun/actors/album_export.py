@@ -20,7 +20,6 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.album_folder import AlbumFolder, StagedFile
 from skicyclerun.errors import (
     DiskFull,
     NotWritable,
@@ -31,9 +30,10 @@ from skicyclerun.errors import (
     SkicyclerunError,
     SourceStopped,
 )
-from skicyclerun.export_options import ExportOptions
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.album_folder import AlbumFolder, StagedFile
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import ExportedFacts, Fetched
+from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import Restartable, Source
 from skicyclerun.state import photos
 from skicyclerun.state.photos import Exported, NotExported, PhotoStatus, PhotoToDo

@@ -26,10 +26,10 @@ from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space
 from skicyclerun.archive.prove import ProvedArchive, prove_archive
 from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
 from skicyclerun.errors import ArchiveStopped, SkicyclerunError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, ProgressEvent
-from skicyclerun.settings import Settings
-from skicyclerun.shutdown import Shutdown
+from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.models import Settings
 from skicyclerun.state import archives
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger

@@ -28,10 +28,10 @@ from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
 from skicyclerun.archive.plan import ArchivePlan, check_space, nearest_folder, plan_archive
 from skicyclerun.archive.publish import has_partials, open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
-from skicyclerun.settings import Settings
-from skicyclerun.shutdown import Shutdown
+from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.models import Settings
 from skicyclerun.state import archives
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger

@@ -10,10 +10,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
 from skicyclerun.errors import UnfinishedRun
-from skicyclerun.export_options import ExportOptions
-from skicyclerun.settings import Settings
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
-from skicyclerun.stages import check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.stages.registry import check_stage_needs, parse_stages, prepare_folders
 from skicyclerun.state import albums, runs
 from skicyclerun.state.machine import AlbumStatus, RunTrigger
 from skicyclerun.state.runs import RunRow

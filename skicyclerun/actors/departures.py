@@ -17,7 +17,7 @@ from skicyclerun.archive.departures import plan_departures, remove_departures
 from skicyclerun.archive.plan import ArchivedFolder
 from skicyclerun.archive.publish import open_proved
 from skicyclerun.errors import ArchiveStopped, SkicyclerunError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import Notice
 from skicyclerun.state import archives, photos
 from skicyclerun.state.archives import ArchiveRow

@@ -29,11 +29,10 @@ from skicyclerun.actors.messages import (
     PhotosCommitted,
 )
 from skicyclerun.actors.update_plan import plan_update
-from skicyclerun.album_folder import STAGING_NAME, AlbumFolder
 from skicyclerun.errors import NotWritable, OutsideFolder, SourceError, SourceStopped
-from skicyclerun.export_options import ExportOptions
+from skicyclerun.files.album_folder import STAGING_NAME, AlbumFolder
+from skicyclerun.files.naming import assign_folders, plan_file_names
 from skicyclerun.models import Album
-from skicyclerun.naming import assign_folders, plan_file_names
 from skicyclerun.progress.events import (
     AlbumFinished,
     AlbumStarted,
@@ -43,7 +42,8 @@ from skicyclerun.progress.events import (
     ProgressEvent,
     RunStarted,
 )
-from skicyclerun.shutdown import Shutdown
+from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, photos

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from skicyclerun.settings import Settings
+from skicyclerun.settings.models import Settings
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.runs import RunRow
 

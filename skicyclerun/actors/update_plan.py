@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 
-from skicyclerun.export_options import ExportOptions
+from skicyclerun.files.naming import collision_key, plan_file_names
 from skicyclerun.models import Photo
-from skicyclerun.naming import collision_key, plan_file_names
+from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.state.photos import PhotoPlan, PresentPhoto
 
 

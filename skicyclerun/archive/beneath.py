@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from skicyclerun.atomic_files import make_directories
+from skicyclerun.files.atomic_files import make_directories
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: What openat says of a component that is a link, or no directory.

@@ -23,9 +23,9 @@ from typing import Final
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import FINDER_FILE, WORK_PREFIX, ArchivedFolder
-from skicyclerun.atomic_files import make_directories, sync_directory
 from skicyclerun.errors import ArchiveError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import make_directories, sync_directory
+from skicyclerun.files.fault_points import fault_point
 
 _ASIDE: Final = f"{WORK_PREFIX}cleaning-"
 # What rename(2) says of a mount point, of a parent that may not be written, and of another disk.

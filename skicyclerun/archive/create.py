@@ -20,9 +20,9 @@ from skicyclerun.archive.hashing import HashingThreads
 from skicyclerun.archive.manifest import Manifest, root_name
 from skicyclerun.archive.member_writer import ArchiveWriter
 from skicyclerun.archive.plan import ArchivePlan, check_apart
-from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.errors import ArchiveError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.files.fault_points import fault_point
 
 PARTIAL_SUFFIX: Final = ".partial"
 

@@ -16,7 +16,7 @@ from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.clean import CleanReport
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, PlannedMember
-from skicyclerun.atomic_files import sync_open_directory
+from skicyclerun.files.atomic_files import sync_open_directory
 
 _BLOCK: Final = 1 << 20
 

@@ -40,7 +40,7 @@ from skicyclerun.archive.zip_records import (
     make_entry,
 )
 from skicyclerun.errors import ArchiveError, ArchiveStopped
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 
 if TYPE_CHECKING:
     from hashlib import _Hash

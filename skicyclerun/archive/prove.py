@@ -22,9 +22,9 @@ from skicyclerun.archive.disk_errors import storage_error
 from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.seal import Seal, envelope, parse_seal
 from skicyclerun.archive.zip_records import ZipEntry, read_end
-from skicyclerun.atomic_files import sync_files
 from skicyclerun.errors import ArchiveError, ArchiveNotProved, ArchiveStopped
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import sync_files
+from skicyclerun.files.fault_points import fault_point
 
 if TYPE_CHECKING:
     from hashlib import _Hash

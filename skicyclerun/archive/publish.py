@@ -14,9 +14,9 @@ from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.create import PARTIAL_SUFFIX
 from skicyclerun.archive.disk_errors import storage_error
 from skicyclerun.archive.prove import ProvedArchive
-from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import ArchiveError, ArchiveNotProved
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import sync_directory
+from skicyclerun.files.fault_points import fault_point
 
 ARCHIVE_NAME: Final = re.compile(r"pipeline_([0-9]{8}_[0-9]{6})(?:-([0-9]+))?\.zip")
 _PARTIAL_NAME: Final = re.compile(r"pipeline_[0-9]{8}_[0-9]{6}\.zip" + re.escape(PARTIAL_SUFFIX))

@@ -17,8 +17,8 @@ from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.archive.plan import WORK_PREFIX
 from skicyclerun.archive.zip_records import ZipEntry
-from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import ArchiveError, ArchiveStopped, OutsideFolder, RestoreRefused
+from skicyclerun.files.atomic_files import sync_directory
 
 
 @dataclass(slots=True)

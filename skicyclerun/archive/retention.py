@@ -14,8 +14,8 @@ from pathlib import Path
 
 from skicyclerun.archive.listing import ListedArchive, list_archives
 from skicyclerun.archive.prove import verify_archive
-from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import StorageError, UsageError
+from skicyclerun.files.atomic_files import sync_directory
 
 
 @dataclass(frozen=True, slots=True)

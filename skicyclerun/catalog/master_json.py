@@ -18,11 +18,11 @@ from typing import IO, Any, Final
 
 import orjson
 
-from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.catalog.entries import CatalogRecord, entry_of, is_ours, merged_entry, record_from_entry
 from skicyclerun.catalog.object_text import ObjectText, parse_exactly
 from skicyclerun.errors import DiskFull, NotWritable, StorageError
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.files.fault_points import fault_point
 
 _SPOOL_BYTES: Final = 16 << 20
 _ATTEMPTS: Final = 3

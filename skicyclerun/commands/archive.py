@@ -19,8 +19,8 @@ from skicyclerun.archive.listing import ListedArchive, archive_named, list_archi
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import Cancelled, UsageError
-from skicyclerun.run_lock import RunLock
-from skicyclerun.settings import Settings
+from skicyclerun.run.lock import RunLock
+from skicyclerun.settings.models import Settings
 from skicyclerun.wording import bytes_in_words, counted, printable
 
 _json_option = click.option("--json", "json_wanted", is_flag=True, help="For other programs.")

@@ -10,8 +10,8 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import NotWritable, UsageError
-from skicyclerun.settings import default_config_text
-from skicyclerun.stages import check_stage_needs, parse_stages
+from skicyclerun.settings.models import default_config_text
+from skicyclerun.stages.registry import check_stage_needs, parse_stages
 
 
 @click.group(epilog=exit_codes.HELP)

@@ -10,8 +10,8 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, settings_of
 from skicyclerun.commands.run import carry_out
-from skicyclerun.run_session import RunRequest
-from skicyclerun.sample_library import make_sample_library
+from skicyclerun.run.session import RunRequest
+from skicyclerun.sources.sample_library import make_sample_library
 
 
 @click.command(epilog=exit_codes.HELP)

@@ -14,7 +14,8 @@ from skicyclerun.commands.options import place_options, source_options
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
-from skicyclerun.settings import Settings, load_settings
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.models import Settings
 from skicyclerun.wording import printable
 
 _WIDTH = 22

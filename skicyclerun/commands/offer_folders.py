@@ -14,10 +14,10 @@ import click
 
 from skicyclerun.commands.choose_albums import dialog_program
 from skicyclerun.errors import Cancelled
-from skicyclerun.missing_folders import LIB_ROOT, MissingFolder, missing_folders
-from skicyclerun.run_session import RunRequest
+from skicyclerun.run.session import RunRequest
+from skicyclerun.settings.missing_folders import LIB_ROOT, MissingFolder, missing_folders
 from skicyclerun.sources.album_dialogs import choose_folder
-from skicyclerun.stages import parse_stages
+from skicyclerun.stages.registry import parse_stages
 from skicyclerun.wording import printable
 
 EXPORT_KEY: Final = "paths.apple_photos_export"

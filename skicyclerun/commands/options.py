@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from skicyclerun.settings import Settings, load_settings
+from skicyclerun.settings.load import load_settings
+from skicyclerun.settings.models import Settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

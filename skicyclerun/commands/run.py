@@ -22,10 +22,10 @@ from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import columns
-from skicyclerun.report import RunReport, as_json, as_text
-from skicyclerun.run_session import Plan, RunOutcome, RunRequest, RunSession
-from skicyclerun.settings import Settings
-from skicyclerun.stages import parse_stages
+from skicyclerun.run.report import RunReport, as_json, as_text
+from skicyclerun.run.session import Plan, RunOutcome, RunRequest, RunSession
+from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import parse_stages
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.wording import counted, printable

@@ -12,11 +12,11 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import NoState, UsageError
-from skicyclerun.missing_folders import check_folders
 from skicyclerun.progress.terminal_text import columns
-from skicyclerun.report import RunReport, as_json, as_text, build_report
-from skicyclerun.run_lock import current_holder
-from skicyclerun.settings import Settings
+from skicyclerun.run.lock import current_holder
+from skicyclerun.run.report import RunReport, as_json, as_text, build_report
+from skicyclerun.settings.missing_folders import check_folders
+from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs
 from skicyclerun.state.store import Store
 

@@ -27,11 +27,11 @@ from skicyclerun import __version__
 from skicyclerun.errors import NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.missing_folders import missing_folders
 from skicyclerun.models import SourceKind
-from skicyclerun.settings import Settings
+from skicyclerun.settings.missing_folders import missing_folders
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
-from skicyclerun.stages import STAGES
+from skicyclerun.stages.registry import STAGES
 from skicyclerun.state.store import Store
 
 _LEAST_PYTHON: Final = (3, 11)

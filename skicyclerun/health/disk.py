@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.atomic_files import sync_files
+from skicyclerun.files.atomic_files import sync_files
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.run_lock import current_holder
+from skicyclerun.run.lock import current_holder
 from skicyclerun.wording import bytes_in_words
 
 _LITTLE: Final = 5_000_000_000

@@ -13,7 +13,7 @@ from typing import Final
 
 from skicyclerun.errors import SkicyclerunError
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.shipped_files import shipped_file
+from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.photos_app import PhotosApp
 
 SCRIPT: Final = "osxPhotoExporter.scpt"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skicyclerun.album_folder import STAGING_NAME
 from skicyclerun.catalog.entries import CatalogRecord, record_from_entry
+from skicyclerun.files.album_folder import STAGING_NAME
+from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Album, SourceKind
-from skicyclerun.naming import collision_key
 
 
 @dataclass(slots=True)

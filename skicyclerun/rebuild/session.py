@@ -21,15 +21,15 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.config import options_of
-from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.catalog.entries import CatalogRecord
 from skicyclerun.catalog.master_json import CatalogReading, CatalogWrite, read_catalog
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew, StorageError, UsageError
+from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.models import Photo, SourceKind
 from skicyclerun.rebuild.entries import AlbumEntries, SortedEntries, records_at, sorted_entries, without_repetitions
 from skicyclerun.rebuild.files import FoundFile, look_at
-from skicyclerun.run_lock import RunLock
-from skicyclerun.settings import Settings
+from skicyclerun.run.lock import RunLock
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
 from skicyclerun.state import runs
 from skicyclerun.state.rebuild import RebuiltAlbum, RebuiltPhoto, SalvagedRun, into_one_file, rebuild, salvage_runs

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from skicyclerun.errors import IllegalTransition
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import Album
 from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
 from skicyclerun.state.photos import PhotoPlan, insert_plans

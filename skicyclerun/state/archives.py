@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skicyclerun.errors import IllegalTransition
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger, archive_target
 from skicyclerun.state.runs import record
 from skicyclerun.state.store import Row, Store

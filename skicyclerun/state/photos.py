@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from skicyclerun.errors import IllegalTransition
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
+from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
-from skicyclerun.naming import collision_key
 from skicyclerun.state.store import Row, Store, Transaction
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import Album, SourceKind
 from skicyclerun.state import runs
 from skicyclerun.state.machine import RunStatus

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skicyclerun.errors import IllegalTransition
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import SourceKind
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger, run_target
 from skicyclerun.state.store import Row, Store, Transaction

@@ -9,8 +9,8 @@ from typing import Final
 
 import anyio.to_thread
 
-from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import NotWritable, StateDamaged, StateForeign
+from skicyclerun.files.atomic_files import sync_directory
 from skicyclerun.state.store import Store
 
 #: What SQLite keeps beside a database; the log holds committed rows that the database may not hold yet.

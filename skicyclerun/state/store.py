@@ -26,8 +26,8 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
-from skicyclerun.atomic_files import sync_directory
 from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateForeign, StateTooNew
+from skicyclerun.files.atomic_files import sync_directory
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Row = sqlite3.Row

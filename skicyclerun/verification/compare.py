@@ -24,7 +24,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from skicyclerun.catalog.entries import is_ours
 from skicyclerun.catalog.master_json import CatalogReading, read_catalog
 from skicyclerun.errors import NoState, StateDamaged
-from skicyclerun.settings import Settings
+from skicyclerun.settings.models import Settings
 from skicyclerun.state import albums, runs
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus

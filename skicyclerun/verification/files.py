@@ -18,11 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from skicyclerun.album_folder import STAGING_NAME
 from skicyclerun.errors import PhotoError
-from skicyclerun.export_options import ExportOptions
+from skicyclerun.files.album_folder import STAGING_NAME
+from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Component, ExportedFacts
-from skicyclerun.naming import collision_key
+from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.state.photos import facts_from_row
 from skicyclerun.state.store import Row
 from skicyclerun.verification.report import Finding, Problem

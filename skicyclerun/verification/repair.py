@@ -17,10 +17,10 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.errors import SourceError
+from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Album, Photo, SourceKind
-from skicyclerun.naming import collision_key
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums
 from skicyclerun.state.photos import PhotoPlan, PhotoRow

@@ -21,15 +21,16 @@ from skicyclerun.actors.messages import ConfigureRun, Intent
 from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
 from skicyclerun.catalog.records import gone_paths, records_of
 from skicyclerun.errors import SourceError, UsageError
-from skicyclerun.export_options import ExportOptions
-from skicyclerun.log_file import open_run_log
 from skicyclerun.models import SourceKind
-from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.run_lock import RunLock, current_holder
-from skicyclerun.run_session import render, source_for
-from skicyclerun.settings import Settings, check_source_and_outputs
-from skicyclerun.shutdown import Shutdown, listen
+from skicyclerun.run.lock import RunLock, current_holder
+from skicyclerun.run.log_file import open_run_log
+from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
+from skicyclerun.run.session import render, source_for
+from skicyclerun.run.shutdown import Shutdown, listen
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.load import check_source_and_outputs
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
 from skicyclerun.state.repairs import create_repair_run

@@ -15,10 +15,9 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
-from skicyclerun.placeholders import Resolved, Resolver, escape
-from skicyclerun.settings_errors import MAX_PROBLEMS, raise_all, validation_problems
-from skicyclerun.settings_file import join, show
-from skicyclerun.settings_models import (
+from skicyclerun.settings.errors import MAX_PROBLEMS, raise_all, validation_problems
+from skicyclerun.settings.file import join, show
+from skicyclerun.settings.models import (
     EMPTIED_KEYS,
     SECTIONS,
     CleanupSettings,
@@ -30,8 +29,9 @@ from skicyclerun.settings_models import (
     Section,
     Settings,
 )
-from skicyclerun.settings_safety import lies_in, unsafe_paths
-from skicyclerun.stages import FILE_KEYS, STAGE_BY_NAME
+from skicyclerun.settings.placeholders import Resolved, Resolver, escape
+from skicyclerun.settings.safety import lies_in, unsafe_paths
+from skicyclerun.stages.registry import FILE_KEYS, STAGE_BY_NAME
 
 #: Keys of other programs in `paths` that are looked at; what is beyond any use is not worth its time.
 MAX_FOREIGN: Final = 1000

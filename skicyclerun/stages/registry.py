@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from skicyclerun.atomic_files import make_directories
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
-from skicyclerun.placeholders import nearest
+from skicyclerun.files.atomic_files import make_directories
+from skicyclerun.wording import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.errors import OutsideFolder
-from skicyclerun.fault_points import fault_point
+from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.files.fault_points import fault_point
 
 #: Staging lies inside the export folder, so that a rename never crosses file systems. Hidden, and gone after a run.
 STAGING_NAME = ".skicyclerun-staging"

@@ -17,7 +17,6 @@ of what a text may become and a budget over all of them keep a hostile configura
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
+from skicyclerun.wording import nearest
 
 #: Characters a text may have before and after its placeholders are resolved; PATH_MAX of Linux.
 MAX_LENGTH: Final = 4096
@@ -163,13 +163,6 @@ def fill_in(template: str, **values: str) -> str:
         return part[0] if part in ("{{", "}}") else (found[1] or "") + values[found[2]]
 
     return _IN_TEMPLATE.sub(replace, template)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean …?` with the nearest of the known names, or an empty text where none is near."""
-    folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
-    return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
 class Resolver:

@@ -29,7 +29,7 @@ from skicyclerun.actors.messages import (
 )
 from skicyclerun.errors import SkicyclerunError
 from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished
-from skicyclerun.shutdown import Shutdown
+from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
 from skicyclerun.state.archives import ArchiveRow

@@ -34,22 +34,23 @@ from skicyclerun.errors import (
     UnfinishedRun,
     UsageError,
 )
-from skicyclerun.export_options import ExportOptions
-from skicyclerun.log_file import open_run_log
-from skicyclerun.missing_folders import check_folders
 from skicyclerun.models import Album, Component, ExportedFacts, Fetched
-from skicyclerun.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.report import RunReport, build_report
-from skicyclerun.run_lock import RunLock, current_holder
-from skicyclerun.settings import Settings, check_source_and_outputs
-from skicyclerun.shipped_files import shipped_file
-from skicyclerun.shutdown import Shutdown, listen
+from skicyclerun.run.lock import RunLock, current_holder
+from skicyclerun.run.log_file import open_run_log
+from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
+from skicyclerun.run.report import RunReport, build_report
+from skicyclerun.run.shutdown import Shutdown, listen
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.load import check_source_and_outputs
+from skicyclerun.settings.missing_folders import check_folders
+from skicyclerun.settings.models import Settings
+from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
-from skicyclerun.stages import check_stage_needs, parse_stages
+from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus

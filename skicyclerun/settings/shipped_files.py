@@ -14,7 +14,7 @@ from skicyclerun.errors import SkicyclerunError
 #: Name → folder beside the package, in a source checkout or an editable installation.
 SHIPPED_FILES: Final = {"pipeline_config.json": "config", "osxPhotoExporter.scpt": "scripts"}
 
-_PACKAGE: Final = Path(__file__).resolve().parent
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
 
 
 def shipped_file(name: str, *, package: Path = _PACKAGE) -> Path:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import FolderMissing
-from skicyclerun.settings_models import Settings
-from skicyclerun.stages import FILE_KEYS, Stage
+from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import FILE_KEYS, Stage
 
 LIB_ROOT: Final = "lib_root"
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
 from skicyclerun.errors import EnvironmentUnset, StageError
-from skicyclerun.placeholders import MAX_LENGTH, fill_in
-from skicyclerun.stages import known_stage
+from skicyclerun.settings.placeholders import MAX_LENGTH, fill_in
+from skicyclerun.stages.registry import known_stage
 
 
 class Section(BaseModel):

@@ -13,8 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic.types import StringConstraints
 
 from skicyclerun.errors import ConfigError, ConfigErrors, PlaceholderCycle
-from skicyclerun.placeholders import nearest
-from skicyclerun.settings_file import join, show
+from skicyclerun.settings.file import join, show
+from skicyclerun.wording import nearest
 
 #: Problems told at once; the rest shows when these are mended.
 MAX_PROBLEMS = 30

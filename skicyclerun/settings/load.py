@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Final
 
 from skicyclerun.errors import ConfigError
-from skicyclerun.settings_errors import raise_all
-from skicyclerun.settings_file import read_config_file
-from skicyclerun.settings_loader import SettingsLoader, absolute
-from skicyclerun.settings_models import EMPTIED_KEYS, Settings, default_config_text
-from skicyclerun.settings_safety import lies_in, unsafe_source
-from skicyclerun.shipped_files import shipped_file
-from skicyclerun.stages import STAGES
+from skicyclerun.settings.errors import raise_all
+from skicyclerun.settings.file import read_config_file
+from skicyclerun.settings.loader import SettingsLoader, absolute
+from skicyclerun.settings.models import EMPTIED_KEYS, Settings, default_config_text
+from skicyclerun.settings.safety import lies_in, unsafe_source
+from skicyclerun.settings.shipped_files import shipped_file
+from skicyclerun.stages.registry import STAGES
 
 __all__ = ["Settings", "check_source_and_outputs", "default_config_text", "load_settings"]
 

@@ -1,0 +1,1 @@
+"""The configuration: its shape (`models`), the file, placeholders, checks; `load.load_settings` is the way in."""

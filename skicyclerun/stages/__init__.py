@@ -1,0 +1,1 @@
+"""The stages of the pipeline: which there are and what each needs."""
