@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
-from skicyclerun.settings.placeholders import MAX_LENGTH, MAX_NESTED_DEFAULTS, Resolved, Resolver, escape, fill_in
+from skicyclerun.settings.placeholders import MAX_NESTED_DEFAULTS, Resolved, Resolver, escape, fill_in
+from skicyclerun.settings.section import MAX_LENGTH
 
 
 def resolve(text: str, keys: dict[str, str] | None = None, environ: dict[str, str] | None = None) -> str:

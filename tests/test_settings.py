@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, PlaceholderCycle, SkicyclerunError
+from skicyclerun.settings import safety as settings_safety
 from skicyclerun.settings.load import check_source_and_outputs, load_settings
 from skicyclerun.settings.models import (
     EMPTIED_KEYS,
@@ -28,7 +29,6 @@ from skicyclerun.settings.models import (
     default_config,
     default_config_text,
 )
-from skicyclerun.settings import safety as settings_safety
 from skicyclerun.settings.safety import lies_in, same_place
 from skicyclerun.settings.shipped_files import SHIPPED_FILES, shipped_file
 

@@ -13,7 +13,8 @@ import pytest
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import PathTexts, Settings
-from skicyclerun.stages.registry import STAGES, Stage, check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.stages.registry import STAGES, check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.stages.stage import Stage
 
 
 def settings_with(

@@ -26,11 +26,11 @@ from skicyclerun.settings.models import (
     Paths,
     PathTexts,
     PipelineSettings,
-    Section,
     Settings,
 )
 from skicyclerun.settings.placeholders import Resolved, Resolver, escape
 from skicyclerun.settings.safety import lies_in, unsafe_paths
+from skicyclerun.settings.section import Section
 from skicyclerun.stages.registry import FILE_KEYS, STAGE_BY_NAME
 
 #: Keys of other programs in `paths` that are looked at; what is beyond any use is not worth its time.

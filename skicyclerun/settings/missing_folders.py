@@ -15,7 +15,8 @@ from typing import Final
 
 from skicyclerun.errors import FolderMissing
 from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import FILE_KEYS, Stage
+from skicyclerun.stages.registry import FILE_KEYS
+from skicyclerun.stages.stage import Stage
 
 LIB_ROOT: Final = "lib_root"
 

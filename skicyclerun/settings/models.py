@@ -11,29 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from skicyclerun.errors import EnvironmentUnset, StageError
-from skicyclerun.settings.placeholders import MAX_LENGTH, fill_in
+from skicyclerun.settings.placeholders import fill_in
+from skicyclerun.settings.section import Retries, Seconds, Section, Text, Texts
 from skicyclerun.stages.registry import known_stage
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, no conversions (`\"true\"` is not a bool)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _listed(value: object) -> object:
-    """JSON's lists are tuples here, so that settings cannot be changed."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LENGTH)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
 
 class PipelineSettings(Section):
@@ -76,17 +61,6 @@ class Timeouts(Section):
     photo: Seconds = 120.0
     album: Seconds = 600.0
     run: Seconds = 3600.0
-
-
-class Retries(Section):
-    """How a failure that may pass is met."""
-
-    attempts: int = Field(default=3, ge=1, le=100)
-    """Tries a photo gets in one run, the first included."""
-    backoff_seconds: float = Field(default=2.0, ge=0, le=3600, allow_inf_nan=False)
-    """Before the second try; doubled before each further one."""
-    pause_after: int = Field(default=10, ge=1, le=100_000)
-    """Consecutive transient failures after which the source is paused."""
 
 
 class ExportSettings(Section):

@@ -10,31 +10,13 @@ import errno
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
+from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage and what it needs before it can run."""
-
-    name: str
-    summary: str
-    provided: bool = False
-    """False: the name is known from the users' pipelines, and no stage of this version stands behind it."""
-    needs_paths: tuple[str, ...] = ()
-    """Keys of `paths` that it reads or writes."""
-    makes_paths: tuple[str, ...] = ()
-    """Those among them that must be there before it starts; for a file, the folder it lies in."""
-    needs_environment: tuple[str, ...] = ()
-    needs_packages: tuple[str, ...] = ()
-    """Import names of packages that a plain installation does not bring."""
-
 
 #: All known stages, in the order in which a run goes through them.
 STAGES: Final[tuple[Stage, ...]] = (

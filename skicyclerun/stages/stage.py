@@ -1,0 +1,134 @@
+"""The words in which a stage says what it reads, what it makes, and what its results depend on.
+
+Whoever adds a stage writes one module: a section of settings, a `Recipe`, and one `Stage` that names them, which is
+entered in `registry.STAGES`. The frame (`actors/stage.py`) does the rest: rows, retries, time-outs, the order of
+writes, the catalog, the report. docs/writing-a-stage.md goes through one.
+
+A recipe's module is imported with the configuration, so it must be light: Pillow and the like are imported by the
+methods that need them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from skicyclerun.settings.section import StageSection
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A catalogued file as a stage reads it. The file is read, never changed."""
+
+    path: Path
+    sha256: str
+    """Of its bytes, lower-case hexadecimal; from the row of the stage that made it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the catalog says of the photo it comes from, with the keys of its entry (docs/catalog.md): `date_taken`,
+    `gps`, `location`, `exif`, `title`, `keywords`, … and `album_title`, `file_name`. Absent facts are absent keys."""
+    variant: str = ""
+    """Which of several results of one photo this is (the style of a restyled picture); empty for the only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a picture."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the catalog. A stage that makes no file: keys of the source's entry (`location`, `exif`, `gps`). One that
+    makes files: further keys of the new file's own entry. JSON values only; finite numbers."""
+    width: int | None = None
+    """Pixels of the file that was made."""
+    height: int | None = None
+    note: str = ""
+    """Something the report should say; a sentence without its full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a recipe may know of the run besides its section."""
+
+    metadata_dir: Path
+    geocode_cache: Path
+    config_folder: Path
+    """The folder of the configuration file: relative paths of fonts and templates begin here."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the command line says to this stage alone (`sweep_limit`, `cache_only_geocode`, …)."""
+    say: Callable[[str], None] = lambda text: None
+    """Tells the person something, as a line of its own; from any thread."""
+
+
+class Recipe(ABC):
+    """How one picture is done. Made once for a run; `make` is called from worker threads, several at once.
+
+    `make` raises PhotoUnreadable or another PhotoError where this picture cannot be done, PhotoTransient where it may
+    work the next time (it is tried again with back-off), OSError as it comes.
+    """
+
+    extension: str | None = None
+    """Of the files it makes, with its dot, lower case; None for a stage that makes facts only."""
+    at_once: ClassVar[int] = 0
+    """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
+
+    def open(self) -> None:  # noqa: B027
+        """Before the first picture; may block. Raises StageError with what is missing and what to type."""
+
+    @abstractmethod
+    def depends_on(self, picture: Picture) -> Mapping[str, object]:
+        """All that decides the result besides the input's bytes and the stage's version: settings, texts, fonts.
+
+        JSON values. Two equal answers for equal bytes mean equal results; anything that is left out here is never
+        noticed when it changes.
+        """
+
+    def left_out(self, picture: Picture) -> str:
+        """Why nothing is to be made of this picture, empty if it is. Counts as accounted for."""
+        return ""
+
+    @abstractmethod
+    def make(self, picture: Picture, staged: Path | None) -> Made:
+        """Do one picture: write `staged` (absent for a stage without files), return what is to be said of it.
+
+        The same picture and dependencies give the same bytes, so that a run that was killed ends like another.
+        """
+
+    def settle(self) -> None:  # noqa: B027
+        """Called before the rows of a group are committed: what must be durable before them (a cache of answers)."""
+
+    def close(self) -> None:  # noqa: B027
+        """After the last picture, also when the run was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage and what it needs before it can run."""
+
+    name: str
+    summary: str
+    provided: bool = False
+    """False: the name is known from the users' pipelines, and no stage of this version stands behind it."""
+    needs_paths: tuple[str, ...] = ()
+    """Keys of `paths` that it reads or writes."""
+    makes_paths: tuple[str, ...] = ()
+    """Those among them that must be there before it starts; for a file, the folder it lies in."""
+    needs_environment: tuple[str, ...] = ()
+    needs_packages: tuple[str, ...] = ()
+    """Import names of packages that a plain installation does not bring."""
+    waits_for: str = ""
+    """Not provided: what it waits for, for the refusal."""
+    section: str = ""
+    """Name of its section of the configuration."""
+    settings: type[StageSection] | None = None
+    recipe: Callable[[Any, Surroundings], Recipe] | None = None
+    """Makes the recipe from its section; None for cleanup, export and what is not provided."""
+    version: int = 1
+    """Raised when the recipe makes other results of the same input and settings."""
+    reads: str = "export"
+    """The stage whose files it takes."""
+    output: str = ""
+    """Key of `paths` for the folder of its files; empty for a stage that makes facts only."""
+    entry_type: str = ""
+    """`type` of its files' entries in the catalog."""
