@@ -660,7 +660,7 @@ def test_the_shipped_files_are_those_the_wheel_puts_into_the_package() -> None:
 
 def test_reading_the_configuration_imports_no_image_stack() -> None:
     script = (
-        "import sys; from skicyclerun.settings.models import load_settings; from pathlib import Path;"
+        "import sys; from skicyclerun.settings.load import load_settings; from pathlib import Path;"
         "load_settings(None, lib_root=Path('/data/lib'), environ={'HOME': '/home/me'});"
         "print([name for name in ('osxphotos', 'PIL', 'exiv2', 'aiosqlite', 'rich') if name in sys.modules])"
     )
