@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.album_export import AlbumExport, ExportLimits, RenderFunction, TransientStreak, raise_for_disk
+from skicyclerun.actors.album_export import AlbumExport, RenderFunction
+from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import Departures
+from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
     CatalogerMessage,
@@ -28,11 +28,8 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     PhotosCommitted,
 )
-from skicyclerun.actors.update_plan import plan_update
-from skicyclerun.errors import NotWritable, OutsideFolder, SourceError, SourceStopped
-from skicyclerun.files.album_folder import STAGING_NAME, AlbumFolder
-from skicyclerun.files.naming import assign_folders, plan_file_names
-from skicyclerun.models import Album
+from skicyclerun.errors import NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
+from skicyclerun.files.album_folder import AlbumFolder, StagingFolder
 from skicyclerun.progress.events import (
     AlbumFinished,
     AlbumStarted,
@@ -44,8 +41,7 @@ from skicyclerun.progress.events import (
 )
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.album_selection import select_albums
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import Restartable, Source
 from skicyclerun.state import albums, photos
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
@@ -101,9 +97,10 @@ class _RunExport:
         self._outbox = outbox
         self._parts = parts
         self._options = ExportOptions.from_row(run.options)
-        self._limits = ExportLimits(
+        self._limits = WorkLimits(
+            section="export",
             # One more than there are cores: some always wait for the disk.
-            workers=settings.export.workers or (os.cpu_count() or 1) + 1,
+            workers=(settings.export.workers or (os.cpu_count() or 1) + 1) if parts.source.parallel else 1,
             group_photos=settings.export.group_photos,
             group_seconds=settings.export.group_seconds,
             photo_seconds=settings.export.timeouts.photo,
@@ -113,12 +110,15 @@ class _RunExport:
             pause_after=settings.export.retries.pause_after,
         )
         self._export_folder = settings.paths.apple_photos_export
-        self._staging = self._export_folder / STAGING_NAME
+        self._staging = StagingFolder(self._export_folder)
         self._deadline = anyio.current_time() + settings.export.timeouts.run
         self._archive_jobs = ArchiveJobs(
             parts.store, settings.paths.archive, self._export_folder, parts.progress, parts.shutdown
         )
-        self._streak = TransientStreak(self._limits.pause_after, parts.source)
+        source = parts.source
+        self._streak = TransientStreak(
+            self._limits.pause_after, _source_stopped, source.restart if isinstance(source, Restartable) else None
+        )
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -132,7 +132,7 @@ class _RunExport:
             log.info("album %r was being exported when the last run ended", crashed.album.title)
             await albums.interrupt(store, crashed)
         if not run.planned:
-            await self._plan()
+            await plan_albums(store, self._parts.source, run)
         everything = await albums.listing(store, run.id)
         waiting = [
             album
@@ -141,7 +141,7 @@ class _RunExport:
         ]
         coming = await self._photos_coming(waiting)
         self._parts.progress(RunStarted(run.id, len(everything), coming, self._parts.source.location))
-        await anyio.to_thread.run_sync(self._sweep_staging)
+        await anyio.to_thread.run_sync(self._staging.sweep)
         try:
             for album in waiting:
                 if self._stop():
@@ -149,7 +149,7 @@ class _RunExport:
                 await self._export_album(album, len(everything))
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._sweep_staging)
+                await anyio.to_thread.run_sync(self._staging.sweep)
         left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
         complete = not left and await self._departures_put_away()
         if complete:
@@ -174,30 +174,10 @@ class _RunExport:
         counts = await albums.accounting_of_run(self._parts.store, self._run.id)
         return sum(album.album.photo_count if album.expected is None else counts[album.id].planned for album in waiting)
 
-    async def _plan(self) -> None:
-        """List the source's albums, choose, give each a folder, and enter them all at once."""
-        listed = await self._parts.source.albums()
-        chosen = select_albums(listed, self._run.selection) if self._run.selection else listed
-        own, foreign = await albums.folders_of_source(self._parts.store, self._run)
-        there = {album.id for album in listed}
-        gone = [album_id for album_id in own if album_id not in there]
-        # Folders that hold another source's files are taken, under ids that no album has; an album of ours that had
-        # one of them before gets a new one.
-        taken = {f"\0{folder}": folder for folder in foreign}
-        taken |= {album_id: folder for album_id, folder in own.items() if album_id in there and folder not in foreign}
-        folders = assign_folders([(album.id, album.title) for album in chosen], taken)
-        await albums.plan(self._parts.store, self._run, folders, chosen, gone)
-
-    def _sweep_staging(self) -> None:
-        """Remove what a stopped run left in staging. Raises OutsideFolder where a link stands in its place."""
-        if self._staging.is_symlink():
-            raise OutsideFolder(self._staging, self._export_folder)
-        shutil.rmtree(self._staging, ignore_errors=True)
-
     async def _make_staging(self) -> None:
         """Only when there is something to stage: an update with nothing new touches nothing."""
         try:
-            await anyio.to_thread.run_sync(partial(self._staging.mkdir, parents=True, exist_ok=True))
+            await anyio.to_thread.run_sync(self._staging.make)
         except OSError as error:
             raise_for_disk(error, self._export_folder)
             raise NotWritable(
@@ -248,7 +228,7 @@ class _RunExport:
         problem = ""
         try:
             if album.expected is None:
-                plans = await self._plan_photos(album.album, folder)
+                plans = await plan_photos(store, self._parts.source, self._run, album.album, folder, self._options)
                 to_come = any(plan.carried is None and not plan.left_out for plan in plans)
             else:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
@@ -264,22 +244,6 @@ class _RunExport:
                 next_step="Check the disk, then `skicyclerun run --resume`.",
             ) from error
         return await albums.start(store, album, plans), None if problem else folder, problem
-
-    async def _plan_photos(self, album: Album, folder: AlbumFolder) -> list[PhotoPlan]:
-        wanted = [photo for photo in await self._parts.source.photos(album.id) if self._options.wants(photo)]
-        # A photo that an album holds twice is one photo.
-        listed = list({(photo.id, photo.component): photo for photo in wanted}.values())
-        occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
-        if self._run.mode == "update":
-            place = (self._run.source_kind.value, self._run.source_location)
-            earlier = await photos.present_of_album(self._parts.store, album.id, place)
-            return plan_update(listed, earlier, self._options, occupied, strangers)
-        names = plan_file_names(listed, extension_of=self._options.extension_of, reserved=strangers)
-        if strangers:
-            log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
-        return [
-            PhotoPlan(photo, names[photo.id, photo.component.value], self._options.left_out(photo)) for photo in listed
-        ]
 
     async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
         store = self._parts.store
@@ -316,26 +280,34 @@ class _RunExport:
             source=self._parts.source,
             render=self._parts.render,
             folder=folder,
-            staging=self._staging,
+            staging=self._staging.path,
             options=self._options,
             limits=self._limits,
-            streak=self._streak,
-            stop=self._stop,
+            by_row={photo.row_id: photo for photo in to_do},
             on_outcome=on_outcome,
             on_commit=on_commit,
         )
-        await export.run(to_do)
+        work = AlbumWork(export, self._limits, self._streak, self._stop)
+        await work.run(to_do)
         seconds = anyio.current_time() - began
         counts = await albums.accounting(store, album.id)
-        if counts.planned and not export.timed_out:
+        if counts.planned and not work.timed_out:
             await albums.interrupt(store, album, seconds)
             if self._out_of_time() and not self._parts.shutdown.draining:
                 self._parts.progress(Notice("The run's time is up (export.timeouts.run).", "warning"))
             return await albums.get(store, album.id)
         reason = ""
-        if export.timed_out and counts.planned:
+        if work.timed_out and counts.planned:
             reason = (
                 f"time-out after {self._limits.album_seconds:g} s (export.timeouts.album): "
                 f"{counts.exported} of {counts.expected} photos exported and kept"
             )
         return await albums.finish(store, album, reason, seconds)
+
+
+def _source_stopped(failures: int, last: PhotoTransient) -> SourceStopped:
+    return SourceStopped(
+        f"The source failed {failures} times in a row, last with: {last} "
+        "What was exported is kept; what is left stays pending.",
+        next_step="When the source answers again: `skicyclerun run --resume`.",
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,23 @@ STAGING_NAME = ".skicyclerun-staging"
 
 #: FAT and some network volumes keep times to two seconds only.
 MTIME_TOLERANCE_NS: Final = 2_000_000_000
+
+
+class StagingFolder:
+    """Where files are made before they get their names: inside the folder of the outputs, and gone after a run."""
+
+    def __init__(self, outputs: Path) -> None:
+        self.path = outputs / STAGING_NAME
+
+    def sweep(self) -> None:
+        """Remove it with what a stopped run left in it. Raises OutsideFolder where a link stands in its place."""
+        if self.path.is_symlink():
+            raise OutsideFolder(self.path, self.path.parent)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def make(self) -> None:
+        """Make it; only when there is something to stage, for an update with nothing new touches nothing."""
+        self.path.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,54 @@
+"""What an export will do, decided once and entered before it begins: its albums, their folders, their file names."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio.to_thread
+
+from skicyclerun.actors.update_plan import plan_update
+from skicyclerun.files.album_folder import AlbumFolder
+from skicyclerun.files.naming import assign_folders, plan_file_names
+from skicyclerun.models import Album
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.sources.album_selection import select_albums
+from skicyclerun.sources.base import Source
+from skicyclerun.state import albums, photos
+from skicyclerun.state.photos import PhotoPlan
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+
+async def plan_albums(store: Store, source: Source, run: RunRow) -> None:
+    """List the source's albums, choose, give each a folder, and enter them all at once."""
+    listed = await source.albums()
+    chosen = select_albums(listed, run.selection) if run.selection else listed
+    own, foreign = await albums.folders_of_source(store, run)
+    there = {album.id for album in listed}
+    gone = [album_id for album_id in own if album_id not in there]
+    # Folders that hold another source's files are taken, under ids that no album has; an album of ours that had
+    # one of them before gets a new one.
+    taken = {f"\0{folder}": folder for folder in foreign}
+    taken |= {album_id: folder for album_id, folder in own.items() if album_id in there and folder not in foreign}
+    folders = assign_folders([(album.id, album.title) for album in chosen], taken)
+    await albums.plan(store, run, folders, chosen, gone)
+
+
+async def plan_photos(
+    store: Store, source: Source, run: RunRow, album: Album, folder: AlbumFolder, options: ExportOptions
+) -> list[PhotoPlan]:
+    """The album's photos with the file name each will have; in an update, which are carried over as they are."""
+    wanted = [photo for photo in await source.photos(album.id) if options.wants(photo)]
+    # A photo that an album holds twice is one photo.
+    listed = list({(photo.id, photo.component): photo for photo in wanted}.values())
+    occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
+    if run.mode == "update":
+        place = (run.source_kind.value, run.source_location)
+        earlier = await photos.present_of_album(store, album.id, place)
+        return plan_update(listed, earlier, options, occupied, strangers)
+    names = plan_file_names(listed, extension_of=options.extension_of, reserved=strangers)
+    if strangers:
+        log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
+    return [PhotoPlan(photo, names[photo.id, photo.component.value], options.left_out(photo)) for photo in listed]
