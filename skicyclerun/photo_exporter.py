@@ -30,8 +30,9 @@ from skicyclerun.models import Album
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.rebuild.session import RebuildReport, rebuild_catalog, rebuild_state
 from skicyclerun.run.pipeline import unwrapped
+from skicyclerun.run.plan import RunRequest, source_for
 from skicyclerun.run.report import RunReport, build_latest_report
-from skicyclerun.run.session import RunOutcome, RunRequest, RunSession, source_for
+from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import parse_stages

@@ -29,7 +29,8 @@ from skicyclerun.cli import run_command_line
 from skicyclerun.models import Album, Fetched, Photo
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.plain_text import PlainText
-from skicyclerun.run.session import RunOutcome, RunRequest, RunSession
+from skicyclerun.run.plan import RunRequest
+from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings

@@ -22,7 +22,8 @@ from skicyclerun.errors import LibraryError, LockHeld, NoState, StateDamaged, Us
 from skicyclerun.models import Photo
 from skicyclerun.progress.plain_text import PlainText
 from skicyclerun.run.lock import RunLock
-from skicyclerun.run.session import RunRequest, RunSession
+from skicyclerun.run.plan import RunRequest
+from skicyclerun.run.session import RunSession
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Depth, Finding, VerificationReport, as_text

@@ -12,7 +12,7 @@ from skicyclerun.actors.config import options_of
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.models import Album
-from skicyclerun.run.session import source_for
+from skicyclerun.run.plan import source_for
 from skicyclerun.settings.models import Settings
 from skicyclerun.wording import counted, printable
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import UsageError
 from skicyclerun.models import Album, SourceKind
-from skicyclerun.run.session import RunRequest
+from skicyclerun.run.plan import RunRequest
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources import album_dialogs
 from skicyclerun.sources.base import Source

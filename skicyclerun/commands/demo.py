@@ -10,7 +10,7 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, settings_of
 from skicyclerun.commands.run import carry_out
-from skicyclerun.run.session import RunRequest
+from skicyclerun.run.plan import RunRequest
 from skicyclerun.sources.sample_library import make_sample_library
 
 

@@ -14,7 +14,7 @@ import click
 
 from skicyclerun.commands.choose_albums import dialog_program
 from skicyclerun.errors import Cancelled
-from skicyclerun.run.session import RunRequest
+from skicyclerun.run.plan import RunRequest
 from skicyclerun.settings.missing_folders import LIB_ROOT, MissingFolder, missing_folders
 from skicyclerun.sources.album_dialogs import choose_folder
 from skicyclerun.stages.registry import parse_stages

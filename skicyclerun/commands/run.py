@@ -22,8 +22,9 @@ from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import columns
+from skicyclerun.run.plan import Plan, RunRequest
 from skicyclerun.run.report import RunReport, as_json, as_text
-from skicyclerun.run.session import Plan, RunOutcome, RunRequest, RunSession
+from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import parse_stages
 from skicyclerun.state.machine import AlbumStatus

@@ -8,105 +8,50 @@ is taken, under which the state must still be what the plan was made from, and t
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from skicyclerun.actors.archiver import cleanup_ahead
-from skicyclerun.actors.config import options_of
-from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.messages import ConfigureRun
 from skicyclerun.errors import (
     Cancelled,
     InternalFault,
-    LockHeld,
-    NoState,
     SkicyclerunError,
-    StateDamaged,
-    UnfinishedRun,
     UsageError,
 )
-from skicyclerun.models import Album, Component, ExportedFacts, Fetched
+from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.progress.events import Notice, Renderer
-from skicyclerun.run.lock import RunLock, current_holder
+from skicyclerun.run.lock import RunLock
 from skicyclerun.run.log_file import open_run_log
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
+from skicyclerun.run.plan import (
+    AskUnfinished,
+    ChooseAlbums,
+    Confirm,
+    MakeSource,
+    Plan,
+    Planner,
+    RunRequest,
+    asked,
+    export_estimate,
+    lock_file,
+)
 from skicyclerun.run.report import RunReport, build_report
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.settings.load import check_source_and_outputs
-from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
-from skicyclerun.settings.shipped_files import shipped_file
-from skicyclerun.sources.album_selection import select_albums
-from skicyclerun.sources.base import Source
-from skicyclerun.sources.choose import make_source
-from skicyclerun.sources.photos_app import PhotosApp
-from skicyclerun.stages.registry import check_stage_needs, parse_stages
-from skicyclerun.state import albums, runs
+from skicyclerun.state import runs
 from skicyclerun.state.archives import ArchiveRow
-from skicyclerun.state.machine import AlbumStatus, RunStatus
-from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
-from skicyclerun.state.store import Store
 from skicyclerun.wording import bytes_in_words
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is about to happen, for the summary and for --dry-run."""
-
-    intent: Intent
-    settings: Settings
-    stages: tuple[str, ...]
-    source: str
-    """Kind and place; empty where only the cleanup was asked for."""
-    albums: tuple[Album, ...]
-    """What would be exported by a fresh run; for the others the albums still to do."""
-    run: RunRow | None
-    """The run that is carried on with, None for a fresh one."""
-    gives_up: RunRow | None = None
-    """The unfinished run that a fresh one gives up."""
-    cleanup: str = ""
-    """What is archived and what is deleted, as a sentence; empty for nothing."""
-    notes: tuple[str, ...] = field(default=())
-
-
-_Answer = TypeVar("_Answer")
-
-#: Asked before anything is changed; False cancels.
-Confirm = Callable[[Plan], bool]
-#: Asked when a fresh run would give up an unfinished one: "resume", "fresh" or "cancel". None: nobody can be asked.
-AskUnfinished = Callable[[RunRow, int], str]
-#: Asked by a fresh export which of the source's albums it is to be; their ids, or None to keep to the request.
-ChooseAlbums = Callable[[Source, Sequence[Album]], Awaitable[Sequence[str] | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What the person typed."""
-
-    intent: Intent
-    settings: Settings
-    stages: tuple[str, ...] = ("cleanup", "export")
-    selection: tuple[str, ...] = ()
-    fresh_over_unfinished: bool = False
-    force_clean: bool = False
-    dry_run: bool = False
-    source_given: bool = False
-    """--source or --library was typed; a resumed run then has to be of that source."""
-    folders_to_make: frozenset[Path] = frozenset()
-    """Folders that the person has agreed to have made although what would hold them is missing as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,28 +75,23 @@ class RunSession:
         confirm: Confirm | None = None,
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
-        make: Callable[[str, Path | None, Settings, ExportOptions], Source] | None = None,
+        make: MakeSource | None = None,
     ) -> None:
         self._request = request
         self._settings = request.settings
         self._renderer = renderer
         self._confirm = confirm
-        self._ask_unfinished = ask_unfinished
-        self._choose_albums = choose_albums
-        self._make = make or source_for
         self._shutdown = Shutdown()
-        self._source: Source | None = None
-        self._seen: RunRow | None = None
-        """The newest run when the plan was made; under the lock it has to be the same still."""
+        self._planner = Planner(request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make)
 
     async def carry_out(self) -> RunOutcome:
         """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on."""
         async with AsyncExitStack() as stack:
-            plan = await self._looked_ahead(stack)
+            plan = await self._planner.look_ahead(stack)
             if isinstance(plan, str):
                 return RunOutcome(None, plan)
             confirm = self._confirm
-            if confirm is not None and not _asked(lambda: confirm(plan)):
+            if confirm is not None and not asked(lambda: confirm(plan)):
                 raise Cancelled("Cancelled. Nothing was touched.")
             if self._request.dry_run:
                 return RunOutcome(None, "Dry run: nothing was touched.")
@@ -170,32 +110,11 @@ class RunSession:
             outcome = RunOutcome(outcome.report, outcome.said, self._shutdown.exit_code, outcome.log_file)
         return outcome
 
-    async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
-        """What would be done, with the source left open for it. Nothing is made, locked or written."""
-        settings, stages = self._settings, parse_stages(self._request.stages)
-        check_stage_needs(settings, stages)
-        check_folders(settings, stages, self._request.folders_to_make)
-        if holder := current_holder(_lock_file(settings)):
-            raise LockHeld(settings.lib_root, holder)
-        try:
-            async with await Store.open_to_read(settings.paths.state_db) as store:
-                self._seen = await runs.latest(store)
-                return await self._planned(store, stack)
-        except NoState:
-            if self._request.intent is not Intent.FRESH:
-                raise
-            return await self._planned_anew(None, None, stack)
-        except StateDamaged:
-            if not self._request.dry_run:
-                with RunLock(settings.lib_root, _lock_file(settings)):
-                    await (await open_or_set_aside(settings.paths.state_db)).close()
-            raise
-
     async def _locked(self, plan: Plan) -> RunOutcome:
         request, settings = self._request, self._settings
         started = datetime.now(UTC)
         with ExitStack() as stack:
-            stack.enter_context(RunLock(settings.lib_root, _lock_file(settings)))
+            stack.enter_context(RunLock(settings.lib_root, lock_file(settings)))
             log_path = settings.log_file(started.strftime("%Y%m%d_%H%M%S"))
             run_log = stack.enter_context(open_run_log(log_path, settings.logging.level))
             if run_log.problem:
@@ -217,9 +136,9 @@ class RunSession:
                 raise InternalFault(error, run_log.path or "") from error
 
     async def _logged(self, plan: Plan, log_path: Path | None) -> RunOutcome:
-        request, settings, source = self._request, self._settings, self._source
+        request, settings, source = self._planner.request, self._settings, self._planner.source
         async with await open_or_set_aside(settings.paths.state_db) as store:
-            if await runs.latest(store) != self._seen:
+            if await runs.latest(store) != self._planner.seen:
                 raise UsageError(
                     "Another run began or ended here in the meantime. Nothing was touched.",
                     next_step="Look with `skicyclerun status`, then type the command again.",
@@ -234,7 +153,7 @@ class RunSession:
                 abandon_unfinished=plan.gives_up is not None,
                 force_clean=request.force_clean,
             )
-            estimate = await _export_estimate(store, plan)
+            estimate = await export_estimate(store, plan)
             parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
             result = await run_pipeline(command, parts)
             if result.run is None:
@@ -242,178 +161,8 @@ class RunSession:
             report = await build_report(store, result.run, settings.paths.apple_photos_export)
             return RunOutcome(report, log_file=log_path)
 
-    async def _planned(self, store: Store, stack: AsyncExitStack) -> Plan | str:
-        """What will happen, with the source open; or a sentence where there is nothing to do."""
-        request = self._request
-        latest = await runs.latest(store)
-        if request.intent is Intent.FRESH:
-            return await self._planned_fresh(store, latest, stack)
-        if latest is None:
-            raise NoState(store.path)
-        self._check_same_source(latest)
-        if request.intent is Intent.RESUME:
-            if not latest.unfinished:
-                return f"Nothing to resume: run {latest.id} is {latest.status}."
-            return await self._planned_again(store, latest, Intent.RESUME, stack)
-        if latest.status is RunStatus.ABANDONED:
-            return f"Nothing to retry: run {latest.id} was given up."
-        failed = await albums.listing(store, latest.id, AlbumStatus.FAILED)
-        if not failed:
-            hint = " It is unfinished: `skicyclerun run --resume` carries on." if latest.unfinished else ""
-            return f"Nothing to retry: no album of run {latest.id} failed.{hint}"
-        if await runs.was_put_away(store, latest):
-            raise UsageError(
-                f"What run {latest.id} exported has been archived since and its folders were emptied, so that retrying "
-                "would leave albums in pieces. Nothing was touched.",
-                next_step="`skicyclerun run` exports everything anew.",
-            )
-        return await self._planned_again(store, latest, Intent.RETRY_FAILED, stack)
-
-    async def _planned_fresh(self, store: Store, latest: RunRow | None, stack: AsyncExitStack) -> Plan | str:
-        request = self._request
-        gives_up: RunRow | None = None
-        touches = "export" in request.stages or request.force_clean
-        if latest is not None and latest.unfinished and touches:
-            remaining = await runs.remaining_albums(store, latest)
-            if request.fresh_over_unfinished:
-                gives_up = latest
-            elif self._ask_unfinished is None:
-                raise UnfinishedRun(latest.id, remaining)
-            else:
-                ask_unfinished = self._ask_unfinished
-                answer = _asked(lambda: ask_unfinished(latest, remaining))
-                if answer == "resume":
-                    return await self._planned_again(store, latest, Intent.RESUME, stack)
-                if answer != "fresh":
-                    raise Cancelled(f"Cancelled. Run {latest.id} can still be resumed. Nothing was touched.")
-                gives_up = latest
-        return await self._planned_anew(store, gives_up, stack)
-
-    async def _planned_anew(self, store: Store | None, gives_up: RunRow | None, stack: AsyncExitStack) -> Plan | str:
-        """The plan of a fresh run, or of a cleanup alone."""
-        request = self._request
-        cleanup = await anyio.to_thread.run_sync(
-            partial(cleanup_ahead, self._settings, request.stages, force_clean=request.force_clean),
-            abandon_on_cancel=True,
-        )
-        if "export" not in request.stages:
-            await anyio.to_thread.run_sync(cleanup.check_space, self._settings, 0)
-            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up, cleanup.words)
-        source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
-        listed = await source.albums()
-        if not listed:
-            return f"There are no albums in {source.location}. Nothing was touched."
-        if self._choose_albums is not None and (ids := await self._choose_albums(source, listed)) is not None:
-            if not ids:
-                raise Cancelled("No album was chosen. Nothing was touched.")
-            request = self._request = replace(request, selection=tuple(ids))
-        chosen = select_albums(listed, request.selection) if request.selection else listed
-        place = f"{source.kind.value}, {source.location}"
-        plan = Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup.words)
-        estimate = await _export_estimate(store, plan)
-        await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
-        return plan
-
-    async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
-        """The plan to carry on with a run: its own source, stages and options."""
-        source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
-        wanted = AlbumStatus.FAILED if intent is Intent.RETRY_FAILED else None
-        rows = await albums.listing(store, run.id, wanted)
-        waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
-        if wanted is None:
-            waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
-        notes = []
-        if ExportOptions.from_row(run.options) != options_of(self._settings):
-            notes.append(
-                f"Run {run.id} keeps the export settings it was begun with; the changed ones apply to the next run."
-            )
-        return Plan(
-            intent,
-            self._settings,
-            run.stages,
-            f"{source.kind.value}, {source.location}",
-            tuple(waiting),
-            run,
-            notes=tuple(notes),
-        )
-
-    def _check_same_source(self, run: RunRow) -> None:
-        if not self._request.source_given:
-            return
-        export = self._settings.export
-        other_kind = export.source not in ("auto", run.source_kind.value)
-        other_place = export.library is not None and export.library != Path(run.source_location)
-        if other_kind or other_place:
-            raise UsageError(
-                f"Run {run.id} exports from {run.source_location} ({run.source_kind}); it cannot carry on with another "
-                "source.",
-                next_step="Leave --source and --library out, or begin anew with `skicyclerun run --fresh`.",
-            )
-
-    async def _opened(
-        self, kind: str, library: Path | None, stack: AsyncExitStack, run: RunRow | None = None
-    ) -> Source:
-        options = ExportOptions.from_row(run.options) if run else options_of(self._settings)
-        if run is not None and kind == "apple_photos":
-            library = None  # The place of such a run is the application.
-        source = self._make(kind, library, self._settings, options)
-        if library is not None:
-            check_source_and_outputs(self._settings, library)
-        stack.push_async_callback(source.close)
-        await source.open()
-        self._source = source
-        return source
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
-
-
-def _asked(question: Callable[[], _Answer]) -> _Answer:
-    """Ask on the event loop's own thread, with nothing else running, so that Ctrl-C ends the question at once.
-
-    In a worker thread it could not: a thread that waits for a key keeps the process from ending.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return question()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _lock_file(settings: Settings) -> Path:
-    return settings.paths.state_db.parent / "run.lock"
-
-
-def source_for(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> Source:
-    """The source the settings mean, not opened yet. Raises UsageError."""
-    export = settings.export
-
-    def photos_app() -> Source:
-        return PhotosApp(
-            script=shipped_file("osxPhotoExporter.scpt"),
-            photo_timeout=export.timeouts.photo,
-            # The first event may wait for the person to answer macOS's question about permission.
-            list_timeout=max(120.0, export.timeouts.photo),
-            restart_photos=export.restart_photos,
-            log=log.info,
-        )
-
-    return make_source(kind, library, missing=options.missing, make_apple_photos=photos_app)
-
-
-async def _export_estimate(store: Store | None, plan: Plan) -> int:
-    """Bytes a fresh run will write: the size of the originals, else what earlier photos took, else 0.
-
-    Meant to be too low rather than too high: a JPEG keeps its size, a HEIC grows. A run is turned away only when even
-    that does not fit.
-    """
-    if plan.intent is not Intent.FRESH:
-        return 0
-    if known := sum(album.size for album in plan.albums):
-        return known
-    row = await store.one("mean_exported_size") if store is not None else None
-    mean = row["size"] if row is not None else None
-    return int(mean * sum(album.photo_count for album in plan.albums)) if mean else 0
 
 
 def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:

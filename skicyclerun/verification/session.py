@@ -26,7 +26,8 @@ from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.run.log_file import open_run_log
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
-from skicyclerun.run.session import render, source_for
+from skicyclerun.run.plan import source_for
+from skicyclerun.run.session import render
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
