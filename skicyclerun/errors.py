@@ -8,6 +8,7 @@
     │   ├── StageError               a stage that is unknown or not provided yet
     │   ├── NoAlbumMatches           --album matched nothing
     │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
+    ├── StagePaused                  a stage failed too often in a row; the others go on
     ├── SourceError                  the library or the folder as a whole
     │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
     │   └── SourceStopped            the source cannot go on (permission denied, too many failures in a row)
@@ -128,6 +129,10 @@ class NoAlbumMatches(UsageError):
         super().__init__(
             f"No album matches {wanted!r}.{near}", next_step="`skicyclerun albums` lists what the source offers."
         )
+
+
+class StagePaused(SkicyclerunError):
+    """A stage failed too often in a row and goes no further in this run; what it has not done stays pending."""
 
 
 class UnfinishedRun(UsageError):

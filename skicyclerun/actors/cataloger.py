@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from skicyclerun.actors.messages import AlbumEnded, CatalogerMessage, ExportEnded, ExportEnding, PhotosCommitted
+from skicyclerun.actors.messages import AlbumEnded, CatalogerMessage, Ending, ExportEnded, PhotosCommitted
 from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
 from skicyclerun.catalog.records import gone_paths, records_of
 from skicyclerun.progress.events import Notice, ProgressEvent
@@ -40,7 +40,7 @@ class CatalogerParts:
     master_catalog: Path
     progress: Callable[[ProgressEvent], None]
     on_committed: Callable[[int], None]
-    on_end: Callable[[ExportEnding], None]
+    on_end: Callable[[Ending], None]
 
 
 async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:

@@ -23,8 +23,8 @@ from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
     CatalogerMessage,
+    Ending,
     ExportEnded,
-    ExportEnding,
     OutputsPutAway,
     PhotosCommitted,
 )
@@ -153,9 +153,9 @@ class _RunExport:
         left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
         complete = not left and await self._departures_put_away()
         if complete:
-            ending = ExportEnding.COMPLETE
+            ending = Ending.COMPLETE
         else:
-            ending = ExportEnding.OUT_OF_TIME if not self._parts.shutdown.draining else ExportEnding.DRAINED
+            ending = Ending.OUT_OF_TIME if not self._parts.shutdown.draining else Ending.DRAINED
         await self._outbox.send(ExportEnded(run, ending))
 
     async def _departures_put_away(self) -> bool:

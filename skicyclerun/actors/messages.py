@@ -13,6 +13,7 @@ from enum import StrEnum
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.runs import RunRow
+from skicyclerun.state.stage_albums import StageAlbumRow
 
 
 class Intent(StrEnum):
@@ -71,15 +72,17 @@ class AlbumEnded:
     album: AlbumRow
 
 
-class ExportEnding(StrEnum):
-    """How the export of a run came to its end."""
+class Ending(StrEnum):
+    """How the export, or a stage after it, came to its end in a run."""
 
     COMPLETE = "complete"
     """Every album is done or failed."""
     DRAINED = "drained"
     """A signal asked to stop; what is left is pending."""
     OUT_OF_TIME = "out_of_time"
-    """`export.timeouts.run` is up; what is left is pending."""
+    """Its `timeouts.run` is up; what is left is pending."""
+    PAUSED = "paused"
+    """Too many failures in a row; what is left is pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,41 @@ class ExportEnded:
     """To the cataloger: the last word of the exporter; the catalog is written once more."""
 
     run: RunRow
-    ending: ExportEnding
+    ending: Ending
 
 
-CatalogerMessage = PhotosCommitted | AlbumEnded | ExportEnded
+@dataclass(frozen=True, slots=True)
+class AlbumReady:
+    """To the next stage: the one before has ended its work on this album, well or not; take what is there."""
+
+    folder: str
+    title: str
+    """With the folders of the library, for people."""
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class PicturesCommitted:
+    """To the cataloger: a group of a stage is durable and its rows are committed."""
+
+    stage: str
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageAlbumEnded:
+    """To the cataloger: an album of a stage is done, failed, or pending again."""
+
+    album: StageAlbumRow
+
+
+@dataclass(frozen=True, slots=True)
+class StageEnded:
+    """To the cataloger: the last word of a stage."""
+
+    stage: str
+    ending: Ending
+
+
+CatalogerMessage = PhotosCommitted | AlbumEnded | ExportEnded | PicturesCommitted | StageAlbumEnded | StageEnded

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,10 +34,29 @@ _OPTIONAL_KEYS: Final = frozenset(
         "facts",
     }
 )
+#: Ours where a stage after the export has spoken of the photo; otherwise another program's.
+_KEYS_OF_STAGES: Final = frozenset({"location", "exif"})
+#: Of the entry of a file that a stage made.
+_OPTIONAL_IN_DERIVED: Final = frozenset({"variant", "width", "height", "note"})
 _OPTIONAL_IN_GPS: Final = frozenset({"altitude", "heading"})
 _OPTIONAL_IN_SOURCE: Final = frozenset({"component", "fingerprint"})
+#: What a photo is does not depend on what a stage says of it.
+_IDENTITY: Final = frozenset(
+    {"type", "file_name", "file_path", "album_name", "export_timestamp", "source", "sha256", "size", "pipeline"}
+)
+#: Stages of ours that make files, under whose names `derivatives` holds them.
+_MADE_BY_US: Final = frozenset({"preprocessing", "watermarking", "lora_processing", "post_lora_watermarking"})
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What a stage without files found of a photo: keys of its entry (`gps`, `location`, `exif`)."""
+
+    stage: str
+    made_at: str
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +81,88 @@ class CatalogRecord:
     component: Component = Component.STILL
     fingerprint: str = ""
     """The photo's fingerprint at the export; lets a rebuilt state know what has changed since."""
+    stages: tuple[StageFacts, ...] = ()
+    """In the order of the stages; a later one's word counts."""
+    derivatives: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """Stage → the files it made of this one."""
+
+    @property
+    def optional_keys(self) -> frozenset[str]:
+        """Keys that are ours, and absent where there is nothing to say."""
+        return _OPTIONAL_KEYS | _KEYS_OF_STAGES if self.stages else _OPTIONAL_KEYS
 
 
-def entry_of(record: CatalogRecord) -> dict[str, Any]:
-    """The entry that export writes for a record. Absent facts are absent keys; numbers are finite."""
+@dataclass(frozen=True, slots=True)
+class DerivedRecord:
+    """A file that a stage made, as the state database knows it."""
+
+    file_path: str
+    """Absolute; the key of the entry."""
+    file_name: str
+    album_name: str
+    entry_type: str
+    stage: str
+    source_path: str
+    """The file it was made from."""
+    original_path: str
+    """The exported file that one comes from; equal to `source_path` where the stage reads the export."""
+    made_at: str
+    """ISO 8601, UTC, `Z`."""
+    sha256: str
+    size: int
+    input_sha256: str
+    depends: str
+    """Digest of all else that decided its bytes; lets a rebuilt state know what is up to date."""
+    variant: str = ""
+    width: int | None = None
+    height: int | None = None
+    note: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the entry (`watermark`, …)."""
+    derivatives: Mapping[str, str | list[str]] = field(default_factory=dict)
+
+    @property
+    def optional_keys(self) -> frozenset[str]:
+        return _OPTIONAL_IN_DERIVED | self.facts.keys()
+
+
+Record = CatalogRecord | DerivedRecord
+
+
+def entry_of(record: Record) -> dict[str, Any]:
+    """The entry that is written for a record. Absent facts are absent keys; numbers are finite."""
+    entry = _derived_entry(record) if isinstance(record, DerivedRecord) else _exported_entry(record)
+    if record.derivatives:
+        entry["derivatives"] = dict(record.derivatives)
+    return entry
+
+
+def _derived_entry(record: DerivedRecord) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": record.entry_type,
+        "file_name": record.file_name,
+        "file_path": record.file_path,
+        "album_name": record.album_name,
+        "created_at": record.made_at,
+        "source_path": record.source_path,
+        "original_path": record.original_path,
+        "sha256": record.sha256,
+        "size": record.size,
+        "made_by": {"stage": record.stage, "input_sha256": record.input_sha256, "depends": record.depends},
+    }
+    optional = {"variant": record.variant, "width": record.width, "height": record.height, "note": record.note}
+    entry |= {key: value for key, value in optional.items() if value not in (None, "")}
+    # Whatever a stage says further, it does not change what the file is.
+    entry |= {key: value for key, value in record.facts.items() if key not in entry and key != "pipeline"}
+    entry["pipeline"] = {
+        "stages": [record.stage],
+        "timestamps": {record.stage: record.made_at},
+        "last_updated": record.made_at,
+    }
+    return entry
+
+
+def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
     facts = record.facts
     source: dict[str, Any] = {
         "kind": record.source_kind.value,
@@ -104,15 +201,26 @@ def entry_of(record: CatalogRecord) -> dict[str, Any]:
         "facts": dict(facts.extra),
     }
     entry.update({key: value for key, value in optional.items() if value not in (None, "", [], {})})
-    entry["pipeline"] = {
-        "stages": [STAGE],
-        "timestamps": {STAGE: record.export_timestamp},
-        "last_updated": record.export_timestamp,
-    }
+    for found in record.stages:
+        said = {key: value for key, value in found.facts.items() if key not in _IDENTITY}
+        entry = merged_facts(entry, [said])
+    times = {STAGE: record.export_timestamp} | {found.stage: found.made_at for found in record.stages}
+    entry["pipeline"] = {"stages": list(times), "timestamps": times, "last_updated": max(times.values())}
     return entry
 
 
-def merged_entry(existing: object, record: CatalogRecord) -> dict[str, Any]:
+def merged_facts(base: Mapping[str, Any], further: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`base` with further facts over it; objects (`gps`, `exif`) are merged by key, `location` is one answer, whole."""
+    merged = dict(base)
+    for facts in further:
+        for key, value in facts.items():
+            before = merged.get(key)
+            by_key = isinstance(before, dict) and isinstance(value, dict) and key != "location"
+            merged[key] = {**before, **value} if by_key and before is not None else value
+    return merged
+
+
+def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     """The entry of `record`, with all that is not ours in `existing` kept, whatever its type.
 
     Equal to `existing` where nothing changed. An entry of an earlier export (another `sha256` or `export_timestamp`)
@@ -122,28 +230,69 @@ def merged_entry(existing: object, record: CatalogRecord) -> dict[str, Any]:
     fresh = entry_of(record)
     if not isinstance(existing, dict):
         return fresh
-    exported_anew = any(
-        isinstance(existing.get(key), str) and existing[key] != fresh[key] for key in ("sha256", "export_timestamp")
+    made_anew = _is_other(existing, fresh, ("sha256", "export_timestamp", "created_at")) or _stages_anew(
+        existing, fresh
     )
-    merged = _without(existing, _OPTIONAL_KEYS - fresh.keys() if exported_anew else frozenset())
+    merged = _without(existing, record.optional_keys - fresh.keys() if made_anew else frozenset())
+    merged = _without_derivatives(merged, record)
     for key, value in fresh.items():
         was = merged.get(key)
         if key == "pipeline":
-            merged[key] = _merged_pipeline(was, record.export_timestamp)
+            merged[key] = _merged_pipeline(was, value)
+        elif key == "derivatives":
+            merged[key] = _merged_derivatives(was, value)
         elif key == "source" and isinstance(was, dict):
             # Identity: what we did not write there is never true.
             merged[key] = _without(was, _OPTIONAL_IN_SOURCE - value.keys()) | value
         elif key == "gps" and isinstance(was, dict):
-            merged[key] = _without(was, _OPTIONAL_IN_GPS - value.keys() if exported_anew else frozenset()) | value
+            merged[key] = _without(was, _OPTIONAL_IN_GPS - value.keys() if made_anew else frozenset()) | value
         else:
             merged[key] = value
     return merged
 
 
+def _is_other(existing: Mapping[str, Any], fresh: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    return any(isinstance(existing.get(key), str) and existing[key] != fresh.get(key) for key in keys if key in fresh)
+
+
+def _stages_anew(existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    """Whether a stage has spoken again since the entry was written, so that what it says no more is no longer true."""
+    before = _dict(_dict(existing.get("pipeline")).get("timestamps"))
+    return any(
+        isinstance(before.get(stage), str) and before[stage] != at
+        for stage, at in fresh["pipeline"]["timestamps"].items()
+    )
+
+
+def _without_derivatives(merged: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Without the files of our stages that this record no longer has; those of other programs stay."""
+    named = merged.get("derivatives")
+    if not isinstance(named, dict):
+        return merged
+    kept = {stage: value for stage, value in named.items() if stage in record.derivatives or stage not in _MADE_BY_US}
+    if kept == named:
+        return merged
+    return merged | {"derivatives": kept} if kept else _without(merged, frozenset({"derivatives"}))
+
+
+def _merged_derivatives(was: object, ours: Mapping[str, Any]) -> object:
+    if isinstance(was, list):  # another program's way of naming them
+        paths = [path for value in ours.values() for path in ([value] if isinstance(value, str) else value)]
+        return [*was, *(path for path in paths if path not in was)]
+    return _dict(was) | dict(ours)
+
+
+def is_derived(entry: object) -> bool:
+    """Whether a stage of ours wrote this entry of a file that it made."""
+    return isinstance(entry, dict) and isinstance(_dict(entry.get("made_by")).get("stage"), str)
+
+
 def is_ours(entry: object) -> bool:
-    """Whether export wrote this entry; other programs may have stripped some of the signs, not all of them."""
+    """Whether export, or a stage of ours, wrote this entry; other programs may have stripped some of the signs."""
     if not isinstance(entry, dict):
         return False
+    if is_derived(entry):
+        return True
     source, pipeline = entry.get("source"), entry.get("pipeline")
     stages = pipeline.get("stages") if isinstance(pipeline, dict) else None
     return (
@@ -158,7 +307,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
 
     Enough is: the source with album and photo, size and SHA-256. Optional facts of a wrong type are left out.
     """
-    if not isinstance(entry, dict) or not is_ours(entry):
+    if not isinstance(entry, dict) or is_derived(entry) or not is_ours(entry):
         return None
     source = _dict(entry.get("source"))
     sha256, size, timestamp = entry.get("sha256"), _count(entry.get("size")), entry.get("export_timestamp")
@@ -207,17 +356,20 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     )
 
 
-def _merged_pipeline(existing: object, timestamp: str) -> dict[str, Any]:
+def _merged_pipeline(existing: object, fresh: Mapping[str, Any]) -> dict[str, Any]:
     pipeline = _dict(existing)
     stages, timestamps = pipeline.get("stages"), pipeline.get("timestamps")
     if isinstance(stages, str) and stages:
         stages = [stages]
     if not isinstance(stages, list):
         stages = []
+    first, *others = fresh["stages"]
+    if first not in stages:
+        stages = [first, *stages]
     return pipeline | {
-        "stages": stages if STAGE in stages else [STAGE, *stages],
-        "timestamps": _dict(timestamps) | {STAGE: timestamp},
-        "last_updated": _later(pipeline.get("last_updated"), timestamp),
+        "stages": [*stages, *(stage for stage in others if stage not in stages)],
+        "timestamps": _dict(timestamps) | fresh["timestamps"],
+        "last_updated": _later(pipeline.get("last_updated"), fresh["last_updated"]),
     }
 
 

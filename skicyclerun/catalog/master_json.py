@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 
 import orjson
 
-from skicyclerun.catalog.entries import CatalogRecord, entry_of, is_ours, merged_entry, record_from_entry
+from skicyclerun.catalog.entries import CatalogRecord, Record, entry_of, is_ours, merged_entry, record_from_entry
 from skicyclerun.catalog.object_text import ObjectText, parse_exactly
 from skicyclerun.errors import DiskFull, NotWritable, StorageError
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
@@ -69,7 +69,7 @@ def read_catalog(path: Path) -> CatalogReading:
 
 def update_catalog(
     path: Path,
-    ours: Callable[[], Iterable[CatalogRecord]] | Collection[CatalogRecord],
+    ours: Callable[[], Iterable[Record]] | Collection[Record],
     gone: Collection[str] = (),
     *,
     now: datetime,
@@ -137,7 +137,7 @@ def _identity(facts: os.stat_result) -> tuple[int, ...]:
 
 def _update(
     path: Path,
-    records: Callable[[], Iterable[CatalogRecord]],
+    records: Callable[[], Iterable[Record]],
     gone: Collection[str],
     now: datetime,
     *,
@@ -174,7 +174,7 @@ def _update(
 
 
 def _collect(
-    entries: ObjectText, records: Iterable[CatalogRecord], gone: Collection[str], added: IO[bytes]
+    entries: ObjectText, records: Iterable[Record], gone: Collection[str], added: IO[bytes]
 ) -> tuple[dict[str, bytes | None], int]:
     """What becomes of the entries: new text by path (None: removed), and how many new members went into `added`."""
     changed: dict[str, bytes | None] = {}
@@ -198,7 +198,7 @@ def _collect(
     return changed, len(new_paths)
 
 
-def _rewritten(path: str, before: bytes, record: CatalogRecord) -> bytes:
+def _rewritten(path: str, before: bytes, record: Record) -> bytes:
     """The member of an entry that changes. Other programs' numbers are kept exactly, which the fast parser does not."""
     text = b"{%b}" % before
     try:

@@ -3,40 +3,145 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from skicyclerun.catalog.entries import CatalogRecord
+import orjson
+
+from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts
 from skicyclerun.models import Album, Component, SourceKind
 from skicyclerun.state.photos import facts_from_row
 from skicyclerun.state.store import Row, Store
 
 
-def record_of(row: Row, export_folder: Path) -> CatalogRecord:
-    """The record of one row of the query `present_photos`."""
-    album = Album(row["album_id"], row["album_title"], tuple(json.loads(row["folder_path"])))
-    return CatalogRecord(
-        file_path=str(export_folder / row["folder"] / row["file_name"]),
-        file_name=row["file_name"],
-        album_name=row["folder"],
-        export_timestamp=row["exported_at"],
-        source_kind=SourceKind(row["source_kind"]),
-        album_id=album.id,
-        album_title=album.title,
-        album_path=album.path,
-        photo_id=row["source_id"],
-        original_filename=row["original_filename"],
-        facts=facts_from_row(row),
-        component=Component(row["component"]),
-        fingerprint=row["fingerprint"],
-    )
+@dataclass(frozen=True, slots=True)
+class StagePlace:
+    """Where a stage's files are, and what their entries are called."""
+
+    reads: str
+    entry_type: str
+    folder: Path
 
 
-def records_of(rows: Iterable[Row], export_folder: Path) -> Iterable[CatalogRecord]:
-    """The records of the rows, one at a time."""
-    return (record_of(row, export_folder) for row in rows)
+@dataclass(frozen=True, slots=True)
+class CatalogPlaces:
+    """The folders that files of the catalog lie in."""
+
+    export_folder: Path
+    stages: Mapping[str, StagePlace] = field(default_factory=dict)
+    """Those that make files, in pipeline order."""
+    order: Sequence[str] = ()
+    """All stages after the export, in pipeline order."""
+
+    def folder_of(self, stage: str) -> Path | None:
+        """Where the files of a stage lie; None for one that is not known here any more."""
+        if stage == "export":
+            return self.export_folder
+        return self.stages[stage].folder if stage in self.stages else None
+
+    @property
+    def output_folders(self) -> list[Path]:
+        """Every folder that holds album folders of ours, once."""
+        return list(dict.fromkeys([self.export_folder, *(place.folder for place in self.stages.values())]))
 
 
-async def gone_paths(store: Store, export_folder: Path) -> list[str]:
-    """Paths that were exported once and that no row speaks for any more: their entries leave the catalog."""
-    return [str(export_folder / row["folder"] / row["file_name"]) for row in await store.all("paths_gone")]
+class CatalogRows:
+    """The rows that speak for a file now; `records()` may be gone through several times."""
+
+    def __init__(self, places: CatalogPlaces, exported: Sequence[Row], staged: Sequence[Row]) -> None:
+        self._places = places
+        self._exported = exported
+        self._files: list[Row] = []
+        self._facts: dict[tuple[str, str], list[StageFacts]] = {}
+        self._derivatives: dict[tuple[str, str, str], dict[str, str | list[str]]] = {}
+        rank = {stage: number for number, stage in enumerate(places.order)}
+        for row in sorted(staged, key=lambda row: rank.get(row["stage"], len(rank))):
+            if row["file_name"]:
+                self._add_file(row)
+            else:
+                facts = orjson.loads(row["facts"]) if row["facts"] else {}
+                found = StageFacts(row["stage"], row["made_at"], facts)
+                self._facts.setdefault((row["folder"], row["photo"]), []).append(found)
+
+    def _add_file(self, row: Row) -> None:
+        place = self._places.stages.get(row["stage"])
+        if place is None:
+            return  # A stage of an earlier configuration; its files are left alone.
+        self._files.append(row)
+        named = self._derivatives.setdefault((place.reads, row["folder"], row["input"]), {})
+        path, before = str(place.folder / row["folder"] / row["file_name"]), named.get(row["stage"])
+        if before is None:
+            named[row["stage"]] = path
+        else:
+            named[row["stage"]] = [*([before] if isinstance(before, str) else before), path]
+
+    def __len__(self) -> int:
+        return len(self._exported) + len(self._files)
+
+    def records(self) -> Iterator[Record]:
+        """The records, one at a time."""
+        for row in self._exported:
+            yield self._record(row)
+        for row in self._files:
+            yield self._derived(row)
+
+    def _record(self, row: Row) -> CatalogRecord:
+        album = Album(row["album_id"], row["album_title"], tuple(json.loads(row["folder_path"])))
+        key = (row["folder"], row["file_name"])
+        return CatalogRecord(
+            file_path=str(self._places.export_folder / row["folder"] / row["file_name"]),
+            file_name=row["file_name"],
+            album_name=row["folder"],
+            export_timestamp=row["exported_at"],
+            source_kind=SourceKind(row["source_kind"]),
+            album_id=album.id,
+            album_title=album.title,
+            album_path=album.path,
+            photo_id=row["source_id"],
+            original_filename=row["original_filename"],
+            facts=facts_from_row(row),
+            component=Component(row["component"]),
+            fingerprint=row["fingerprint"],
+            stages=tuple(self._facts.get(key, ())),
+            derivatives=self._derivatives.get(("export", *key), {}),
+        )
+
+    def _derived(self, row: Row) -> DerivedRecord:
+        place = self._places.stages[row["stage"]]
+        source = self._places.folder_of(place.reads) or self._places.export_folder
+        return DerivedRecord(
+            file_path=str(place.folder / row["folder"] / row["file_name"]),
+            file_name=row["file_name"],
+            album_name=row["folder"],
+            entry_type=place.entry_type,
+            stage=row["stage"],
+            source_path=str(source / row["folder"] / row["input"]),
+            original_path=str(self._places.export_folder / row["folder"] / row["photo"]),
+            made_at=row["made_at"],
+            sha256=row["sha256"],
+            size=row["size"],
+            input_sha256=row["input_sha256"],
+            depends=row["depends"],
+            variant=row["variant"],
+            width=row["width"],
+            height=row["height"],
+            note=row["note"],
+            facts=orjson.loads(row["facts"]) if row["facts"] else {},
+            derivatives=self._derivatives.get((row["stage"], row["folder"], row["file_name"]), {}),
+        )
+
+
+async def catalog_rows(store: Store, places: CatalogPlaces) -> CatalogRows:
+    """The rows that speak for a file now."""
+    return CatalogRows(places, await store.all("present_photos"), await store.all("present_stage_files"))
+
+
+async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:
+    """Paths that were written once and that no row speaks for any more: their entries leave the catalog."""
+    gone = [str(places.export_folder / row["folder"] / row["file_name"]) for row in await store.all("paths_gone")]
+    for row in await store.all("stage_files_gone"):
+        folder = places.folder_of(row["stage"])
+        if folder is not None:
+            gone.append(str(folder / row["folder"] / row["file_name"]))
+    return gone

@@ -36,8 +36,9 @@ MTIME_TOLERANCE_NS: Final = 2_000_000_000
 class StagingFolder:
     """Where files are made before they get their names: inside the folder of the outputs, and gone after a run."""
 
-    def __init__(self, outputs: Path) -> None:
-        self.path = outputs / STAGING_NAME
+    def __init__(self, outputs: Path, stage: str = "") -> None:
+        """`stage`: where several stages write into one folder, so that none sweeps the other's."""
+        self.path = outputs / (f"{STAGING_NAME}-{stage}" if stage else STAGING_NAME)
 
     def sweep(self) -> None:
         """Remove it with what a stopped run left in it. Raises OutsideFolder where a link stands in its place."""

@@ -32,6 +32,13 @@ FAULT_POINTS: tuple[str, ...] = (
     "group.committed",
     "album.finished",
     "run.finished",
+    # the stages after the export (state/stage_albums.py, actors/stage_work.py)
+    "stage.album_started",
+    "stage.picture_made",
+    "stage.group_committed",
+    "stage.album_finished",
+    "stages.departed_removed",
+    "stages.departed_forgotten",
     # the catalog (catalog/master_json.py)
     "catalog.written",
     "catalog.renamed",

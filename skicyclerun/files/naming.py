@@ -77,7 +77,7 @@ def assign_folders(albums: Iterable[tuple[str, str]], taken: Mapping[str, str]) 
     An album in `taken` (album id → folder) keeps its folder; the others get `folder_name(title)`, with ` (2)`,
     ` (3)` … where another album, of `taken` or earlier in the sequence, has it.
     """
-    names = _Names(taken.values())
+    names = TakenNames(taken.values())
     folders: dict[str, str] = {}
     for album_id, title in albums:
         if album_id not in folders:
@@ -100,7 +100,7 @@ def plan_file_names(
     further names that are taken. The same arguments give the same names; the work is linear in the photos.
     """
     decided = kept or {}
-    names = _Names((*reserved, *decided.values()))
+    names = TakenNames((*reserved, *decided.values()))
     stills = {photo.id: photo for photo in photos if photo.component is Component.STILL}
     movies = {photo.id: photo for photo in photos if photo.component is Component.LIVE_MOVIE}
     plan: dict[tuple[str, str], str] = {}
@@ -137,7 +137,7 @@ def _partner(photo: Photo, stills: Mapping[str, Photo], movies: Mapping[str, Pho
     return stills.get(photo.id) if photo.component is Component.LIVE_MOVIE else None
 
 
-class _Names:
+class TakenNames:
     """The names taken in one folder. A counter per stem keeps 100,000 equal stems linear."""
 
     def __init__(self, taken: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Final, Literal, Protocol, Self, TypeAlias
 
 Outcome: TypeAlias = Literal["exported", "failed", "missing", "skipped", "kept"]
 """What became of a photo: `kept` was exported before and is still right, `skipped` is left out by a setting."""
@@ -16,6 +16,9 @@ Outcome: TypeAlias = Literal["exported", "failed", "missing", "skipped", "kept"]
 ArchivePhase: TypeAlias = Literal["writing", "proving", "cleaning"]
 
 Level: TypeAlias = Literal["info", "warning", "error"]
+
+#: The stage that an event of an album or a photo is of, unless it says another.
+EXPORT: Final = "export"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class AlbumStarted:
     of: int
     title: str
     photos: int
+    stage: str = EXPORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class PhotoFinished:
     size: int
     """Bytes written; 0 where nothing was."""
     reason: str = ""
+    stage: str = EXPORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class AlbumFinished:
     missing: int
     reason: str
     seconds: float
+    stage: str = EXPORT
 
 
 @dataclass(frozen=True, slots=True)

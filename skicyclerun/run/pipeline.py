@@ -23,7 +23,7 @@ from skicyclerun.actors.exporter import ExporterParts, exporter
 from skicyclerun.actors.messages import (
     CatalogerMessage,
     ConfigureRun,
-    ExportEnding,
+    Ending,
     OutputsPutAway,
     RunConfigured,
 )
@@ -92,7 +92,7 @@ class _Supervisor:
     def __init__(self, parts: PipelineParts) -> None:
         self._parts = parts
         self.run_id: int | None = None
-        self.ending: ExportEnding | None = None
+        self.ending: Ending | None = None
         self.exported = 0
         self.archive: ArchiveRow | None = None
 
@@ -165,7 +165,7 @@ class _Supervisor:
     def _count(self, photos: int) -> None:
         self.exported += photos
 
-    def _ended(self, ending: ExportEnding) -> None:
+    def _ended(self, ending: Ending) -> None:
         self.ending = ending
 
 
@@ -190,10 +190,10 @@ async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow
     run = await runs.get(store, supervisor.run_id)
     if run.status is not RunStatus.ACTIVE:
         return run
-    complete = not failure and supervisor.ending is ExportEnding.COMPLETE
+    complete = not failure and supervisor.ending is Ending.COMPLETE
     if complete and not await runs.remaining_albums(store, run):
         return await runs.step(store, run, RunTrigger.FINISH)
-    reasons = {ExportEnding.DRAINED: "stopped by a signal", ExportEnding.OUT_OF_TIME: "the run's time was up"}
+    reasons = {Ending.DRAINED: "stopped by a signal", Ending.OUT_OF_TIME: "the run's time was up"}
     reason = failure or (reasons.get(supervisor.ending, "albums are pending") if supervisor.ending else "stopped")
     return await runs.step(store, run, RunTrigger.INTERRUPT, reason)
 

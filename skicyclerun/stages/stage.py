@@ -11,12 +11,15 @@ methods that need them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from skicyclerun.settings.section import StageSection
+
+#: A recipe's `extension` where each file keeps the extension of its input.
+INPUT_EXTENSION: Final = "="
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,13 @@ class Recipe(ABC):
     """
 
     extension: str | None = None
-    """Of the files it makes, with its dot, lower case; None for a stage that makes facts only."""
+    """Of the files it makes, with its dot, lower case; `INPUT_EXTENSION` for that of each input; None for a stage that
+    makes facts only."""
     at_once: ClassVar[int] = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
+
+    by_album: ClassVar[bool] = False
+    """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
     def open(self) -> None:  # noqa: B027
         """Before the first picture; may block. Raises StageError with what is missing and what to type."""
@@ -93,6 +100,18 @@ class Recipe(ABC):
         """Do one picture: write `staged` (absent for a stage without files), return what is to be said of it.
 
         The same picture and dependencies give the same bytes, so that a run that was killed ends like another.
+        """
+
+    def make_album(self, pictures: Sequence[Picture], inputs: Path, outputs: Path) -> None:  # noqa: B027
+        """Before the pictures of an album that are to be done, once. `inputs` is its folder, `outputs` an empty one.
+
+        For recipes that do an album at a time; `make` then only has to take each result.
+        """
+
+    def abandon(self, staged: Path | None) -> None:  # noqa: B027
+        """The picture that was to become `staged` is given up (its time is up, or the run is cancelled).
+
+        Called while `make` may still be running in its thread, for what runs outside of this process. None: all.
         """
 
     def settle(self) -> None:  # noqa: B027

@@ -330,3 +330,172 @@ SELECT COALESCE(MAX(id), 0) AS id FROM photos
 
 -- name: set_exported_at
 UPDATE photos SET exported_at = :exported_at WHERE id = :id AND status = 'exported'
+
+-- ── stages after the export ─────────────────────────────────────────────────────────────────────────────────────
+
+-- name: enter_stage_album
+INSERT INTO stage_albums (run_id, stage, position, folder, title) VALUES (:run_id, :stage, :position, :folder, :title)
+ON CONFLICT (run_id, stage, folder) DO NOTHING
+
+-- name: stage_album_by_key
+SELECT * FROM stage_albums WHERE run_id = :run_id AND stage = :stage AND folder = :folder
+
+-- name: stage_album_by_id
+SELECT * FROM stage_albums WHERE id = :id
+
+-- name: stage_albums_of_run
+SELECT * FROM stage_albums WHERE run_id = :run_id ORDER BY position, id
+
+-- name: latest_stage_albums
+-- For each stage and album folder the newest row, whichever run it is of; only of albums that still have something.
+SELECT * FROM stage_albums AS mine
+WHERE NOT EXISTS (SELECT 1 FROM stage_albums AS later
+                  WHERE later.stage = mine.stage AND later.folder = mine.folder AND later.run_id > mine.run_id)
+  AND run_id <= :run_id
+ORDER BY run_id, position, id
+
+-- name: start_stage_album
+UPDATE stage_albums SET status = :to_status, attempts = attempts + 1, reason = '', ended_at = NULL,
+                        started_at = COALESCE(started_at, :now), expected = :expected, waiting = :waiting
+WHERE id = :id AND status = :from_status
+
+-- name: end_stage_album
+UPDATE stage_albums SET status = :to_status, reason = :reason, ended_at = :now, seconds = seconds + :seconds,
+                        done = :done, failed = :failed, left_out = :left_out, bytes = :bytes, made = made + :made
+WHERE id = :id AND status = :from_status
+
+-- name: retry_stage_album
+UPDATE stage_albums SET status = :to_status, reason = '', ended_at = NULL WHERE id = :id AND status = :from_status
+
+-- name: stage_album_accounting
+SELECT COALESCE(SUM(status = 'planned'), 0) AS planned,
+       COALESCE(SUM(status = 'done'), 0) AS done,
+       COALESCE(SUM(status = 'failed'), 0) AS failed,
+       COALESCE(SUM(status = 'left_out'), 0) AS left_out,
+       COALESCE(SUM(CASE WHEN status = 'done' THEN size END), 0) AS bytes
+FROM stage_pictures WHERE album = :album AND departed = 0
+
+-- name: stage_has_run
+SELECT EXISTS (SELECT 1 FROM stage_pictures WHERE stage = :stage AND departed = 0) AS has_run
+
+-- name: exported_inputs
+-- What a stage that reads the export takes: the rows that speak for a file of this folder.
+SELECT photos.file_name, photos.sha256, photos.size, photos.mtime_ns, photos.component, photos.position, photos.facts,
+       albums.title AS album_title, albums.run_id
+FROM photos JOIN albums ON albums.id = photos.album
+WHERE photos.present = 1 AND albums.folder = :folder
+ORDER BY albums.run_id, photos.position
+
+-- name: export_expects
+-- How many photos of the folder's album the export owes, counted from the newest run that has it.
+SELECT albums.status, albums.expected,
+       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status = 'left_out') AS left_out,
+       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status NOT IN ('exported', 'left_out'))
+           AS waiting
+FROM albums WHERE albums.folder = :folder ORDER BY albums.run_id DESC LIMIT 1
+
+-- name: stage_inputs
+-- What a stage that reads another stage takes.
+SELECT file_name, sha256, size, mtime_ns, photo, variant, position
+FROM stage_pictures
+WHERE stage = :stage AND folder = :folder AND departed = 0 AND status = 'done' AND present = 1 AND file_name <> ''
+ORDER BY position, variant
+
+-- name: photos_left_out_by_stages
+SELECT DISTINCT photo FROM stage_pictures
+WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND departed = 0 AND status = 'left_out'
+
+-- name: stage_facts
+-- Facts that stages without files found of the photos of a folder.
+SELECT stage, photo, facts, made_at FROM stage_pictures
+WHERE folder = :folder AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
+
+-- name: stage_pictures_of_folder
+SELECT * FROM stage_pictures WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant
+
+-- name: stage_pictures_of_album
+SELECT * FROM stage_pictures WHERE album = :album AND departed = 0 ORDER BY position, variant
+
+-- name: stage_pictures_like
+-- A result of the same bytes under the same settings, of a photo that was moved or renamed since.
+SELECT * FROM stage_pictures
+WHERE stage = :stage AND input_sha256 IN (SELECT value FROM json_each(:hashes)) AND status = 'done' AND present = 1
+ORDER BY id DESC
+
+-- name: insert_stage_picture
+INSERT INTO stage_pictures (stage, album, position, folder, photo, input, variant, input_sha256, depends, status,
+                            reason, file_name)
+VALUES (:stage, :album, :position, :folder, :photo, :input, :variant, :input_sha256, :depends, :status, :reason,
+        :file_name)
+
+-- name: plan_stage_picture
+UPDATE stage_pictures SET album = :album, position = :position, photo = :photo, input_sha256 = :input_sha256,
+                          depends = :depends, status = :status, reason = :reason, file_name = :file_name,
+                          size = CASE WHEN :claimed THEN NULL ELSE size END
+WHERE id = :id
+
+-- name: keep_stage_picture
+UPDATE stage_pictures SET album = :album, position = :position WHERE id = :id
+
+-- name: depart_stage_picture
+UPDATE stage_pictures SET departed = 1 WHERE id = :id
+
+-- name: stage_picture_done
+UPDATE stage_pictures SET status = 'done', attempts = attempts + :attempts, reason = '', note = :note, size = :size,
+                          sha256 = :sha256, mtime_ns = :mtime_ns, width = :width, height = :height, facts = :facts,
+                          seconds = :seconds, made_at = :made_at, present = 1
+WHERE id = :id AND status = 'planned'
+
+-- name: stage_picture_failed
+UPDATE stage_pictures SET status = 'failed', attempts = attempts + :attempts, reason = :reason
+WHERE id = :id AND status = 'planned'
+
+-- name: stage_picture_to_be_made_again
+UPDATE stage_pictures SET present = 0, size = NULL, mtime_ns = NULL WHERE id = :id
+
+-- name: files_of_stage_in_folder
+-- A planned one without a size may have been made by a run that was stopped between the rename and the commit.
+SELECT file_name, size, mtime_ns FROM stage_pictures
+WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 OR status = 'planned')
+
+-- name: stage_folders_without_inputs
+-- Rows whose album no longer has a single file of the stage before.
+SELECT id FROM stage_pictures AS mine
+WHERE stage = :stage AND departed = 0
+  AND NOT EXISTS (SELECT 1 FROM photos JOIN albums ON albums.id = photos.album
+                  WHERE photos.present = 1 AND albums.folder = mine.folder)
+
+-- name: departed_stage_files
+SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')
+
+-- name: stage_picture_put_away
+UPDATE stage_pictures SET present = 0 WHERE id = :id
+
+-- name: forget_stage_facts
+DELETE FROM stage_pictures WHERE id = :id AND file_name = ''
+
+-- name: stage_none_present
+UPDATE stage_pictures SET present = 0 WHERE stage = :stage AND file_name <> ''
+
+-- name: present_stage_files
+SELECT stage_pictures.*, stage_albums.title AS album_title
+FROM stage_pictures JOIN stage_albums ON stage_albums.id = stage_pictures.album
+WHERE stage_pictures.present = 1 AND stage_pictures.departed = 0 AND stage_pictures.status = 'done'
+ORDER BY stage_pictures.folder, stage_pictures.position, stage_pictures.id
+
+-- name: stage_files_gone
+SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
+WHERE present = 0 AND file_name <> ''
+  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other
+                  WHERE other.present = 1 AND other.folder = mine.folder AND other.file_name = mine.file_name)
+
+-- name: mean_stage_sizes
+SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
+
+-- name: album_folders_with_files
+-- The newest row of each album folder that holds exported files, in the order of the runs and their albums.
+SELECT albums.* FROM albums JOIN (
+    SELECT albums.folder, MAX(albums.id) AS id FROM albums
+    WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
+    GROUP BY albums.folder) AS newest ON newest.id = albums.id
+ORDER BY albums.run_id, albums.position

@@ -1,0 +1,485 @@
+"""A stage after the export, as an actor: takes each album when the stage before is done with it, and passes it on.
+
+    exporter ── AlbumReady ──▶ stage ── AlbumReady ──▶ stage ── … ──▶ departures
+        └────────┴── committed, ended ──────┴──▶ cataloger
+
+An album is planned, begun, worked on and ended as in the export: the same machine, the same groups and retries
+(`album_work`), the same order of writes (`AlbumFolder.publish`, then the rows). On a restart nothing is remembered but
+rows: what is up to date is left, everything else is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from skicyclerun.actors.album_work import (
+    AlbumWork,
+    TransientStreak,
+    not_writable,
+    raise_for_disk,
+    raise_if_written,
+)
+from skicyclerun.actors.messages import (
+    AlbumReady,
+    CatalogerMessage,
+    Ending,
+    PicturesCommitted,
+    StageAlbumEnded,
+    StageEnded,
+)
+from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, extension_of, plan_album
+from skicyclerun.errors import OutsideFolder, PhotoError, PhotoTimedOut, PhotoTransient, SkicyclerunError, StagePaused
+from skicyclerun.files.album_folder import AlbumFolder, StagedFile, StagingFolder
+from skicyclerun.files.fault_points import fault_point
+from skicyclerun.progress.events import AlbumFinished, AlbumStarted, Notice, PhotoFinished, ProgressEvent
+from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.stages.stage import Made, Picture, Recipe
+from skicyclerun.state import stage_albums, stage_pictures
+from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.stage_albums import StageAlbumKey, StageAlbumRow
+from skicyclerun.state.stage_pictures import PictureFailed, PictureMade, PicturePlan, PictureStatus, StagePictureRow
+from skicyclerun.state.store import Store
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class StageParts:
+    """What a stage works with; handed over by the pipeline, owned by the stage while it runs."""
+
+    store: Store
+    run_id: int
+    stage: StageRun
+    run_seconds: float
+    progress: Callable[[ProgressEvent], None]
+    shutdown: Shutdown
+
+
+async def stage_actor(
+    inbox: MemoryObjectReceiveStream[AlbumReady],
+    outbox: MemoryObjectSendStream[AlbumReady],
+    catalog: MemoryObjectSendStream[CatalogerMessage],
+    parts: StageParts,
+) -> None:
+    """The actor. An album is passed on whatever became of it: the next stage takes what is there."""
+    async with inbox, outbox, catalog:
+        working = _StageWorking(parts, catalog)
+        try:
+            async for ready in inbox:
+                await working.take(ready)
+                await outbox.send(ready)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(working.close)
+        await catalog.send(StageEnded(parts.stage.stage.name, working.ending()))
+
+
+class _StageWorking:
+    """One stage in one run."""
+
+    def __init__(self, parts: StageParts, catalog: MemoryObjectSendStream[CatalogerMessage]) -> None:
+        self._parts = parts
+        self._stage = parts.stage
+        self._name = parts.stage.stage.name
+        self._catalog = catalog
+        self._deadline = anyio.current_time() + parts.run_seconds
+        self._streak = TransientStreak(self._stage.limits.pause_after, partial(_paused, self._name))
+        outputs = self._stage.output_folder
+        self._staging = StagingFolder(outputs, self._name) if outputs is not None else None
+        self._opened = False
+        self._paused = False
+        self._left = False
+        """Whether an album stays pending."""
+
+    def ending(self) -> Ending:
+        """How it ended, once no album comes any more."""
+        if self._parts.shutdown.draining:
+            return Ending.DRAINED
+        if self._paused:
+            return Ending.PAUSED
+        return Ending.OUT_OF_TIME if self._left else Ending.COMPLETE
+
+    def close(self) -> None:
+        """Let go of what the recipe holds and of the staging folder. Blocks."""
+        if self._opened:
+            self._stage.recipe.close()
+        if self._staging is not None:
+            self._staging.sweep()
+
+    def _out_of_time(self) -> bool:
+        return anyio.current_time() >= self._deadline
+
+    def _stop(self) -> bool:
+        return self._parts.shutdown.draining or self._paused or self._out_of_time()
+
+    async def take(self, ready: AlbumReady) -> None:
+        """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
+        key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
+        row = await stage_albums.find(self._parts.store, key)
+        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
+            return
+        if self._stop():
+            self._left = True
+            return
+        try:
+            await self._album(key, ready.of)
+        except BaseExceptionGroup as group:
+            paused, rest = group.split(StagePaused)
+            if paused is None or rest is not None:
+                raise
+            self._paused = self._left = True
+            self._parts.progress(Notice(str(_first(paused)), "warning"))
+
+    async def _album(self, key: StageAlbumKey, of: int) -> None:
+        store, began = self._parts.store, anyio.current_time()
+        problem, plan = "", AlbumPlan((), {}, (), 0)
+        try:
+            plan = await plan_album(store, self._stage, key.folder)
+        except (PhotoError, OutsideFolder) as error:
+            problem = str(error)
+        if plan.to_do:
+            await self._open()
+        row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
+        if row.status is AlbumStatus.EXPORTING:
+            row = await self._worked_through(row, plan, of, began)
+        log.info("%s, album %r: %s%s", self._name, key.title, row.status, f" ({row.reason})" if row.reason else "")
+        self._left = self._left or row.status is AlbumStatus.PENDING
+        counts = row.at_end
+        self._parts.progress(
+            AlbumFinished(
+                number=row.position,
+                of=of,
+                title=row.title,
+                status=row.status.value,
+                exported=counts.done,
+                failed=counts.failed,
+                missing=counts.waiting,
+                reason=row.reason,
+                seconds=anyio.current_time() - began,
+                stage=self._name,
+            )
+        )
+        await self._catalog.send(StageAlbumEnded(row))
+
+    async def _open(self) -> None:
+        """The recipe and the staging folder, before the first picture."""
+        if self._opened:
+            return
+        await anyio.to_thread.run_sync(self._stage.recipe.open)
+        self._opened = True
+        if self._staging is not None:
+            await anyio.to_thread.run_sync(self._staging.sweep)
+
+    async def _worked_through(self, row: StageAlbumRow, plan: AlbumPlan, of: int, began: float) -> StageAlbumRow:
+        store = self._parts.store
+        made = 0
+        try:
+            work = await self._work(row, plan, of)
+            await work.prepare()
+            albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop)
+            try:
+                await albums_work.run(work.to_do)
+            finally:
+                made = work.made
+        except BaseException:
+            # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
+            with anyio.CancelScope(shield=True):
+                await stage_albums.interrupt(store, row, anyio.current_time() - began, made)
+            raise
+        seconds = anyio.current_time() - began
+        counts = await stage_albums.accounting(store, row)
+        if counts.planned and not albums_work.timed_out:
+            if self._out_of_time() and not self._parts.shutdown.draining:
+                text = f"The time of {self._name} is up ({self._stage.limits.section}.timeouts.run)."
+                self._parts.progress(Notice(text, "warning"))
+            return await stage_albums.interrupt(store, row, seconds, made)
+        reason = ""
+        if albums_work.timed_out and counts.planned:
+            reason = (
+                f"time-out after {self._stage.limits.album_seconds:g} s ({self._stage.limits.section}.timeouts.album): "
+                f"{counts.done} of {counts.expected} pictures made and kept"
+            )
+        return await stage_albums.finish(store, row, reason, seconds, made)
+
+    async def _work(self, row: StageAlbumRow, plan: AlbumPlan, of: int) -> StageWork:
+        store = self._parts.store
+        rows = {
+            (each.input, each.variant): each for each in await stage_pictures.of_folder(store, self._name, row.folder)
+        }
+        to_do = [
+            _ToDo(
+                rows[each.input.file_name, each.input.variant].id,
+                each,
+                plan.pictures[each.input.file_name, each.input.variant],
+            )
+            for each in plan.to_do
+        ]
+        folder = None
+        if self._stage.output_folder is not None and self._staging is not None:
+            records = await stage_pictures.files_in(store, self._name, row.folder)
+            folder = AlbumFolder(self._stage.output_folder, row.folder, records=records)
+            try:
+                await anyio.to_thread.run_sync(folder.create)
+                await anyio.to_thread.run_sync(self._staging.make)
+            except OSError as error:
+                raise_for_disk(error, folder.path)
+                raise not_writable(error, folder.path) from error
+        expected = row.expected or 0
+        settled = expected - row.waiting - len(to_do)
+        self._parts.progress(AlbumStarted(row.position, of, row.title, expected, stage=self._name))
+
+        def on_outcome(item: _ToDo, outcome: PictureMade | PictureFailed) -> None:
+            nonlocal settled
+            settled += 1
+            reason = outcome.reason if isinstance(outcome, PictureFailed) else ""
+            self._parts.progress(
+                PhotoFinished(
+                    album_number=row.position,
+                    albums=of,
+                    number=settled,
+                    of=expected,
+                    name=item.plan.input.file_name,
+                    outcome="failed" if reason else "exported",
+                    size=0 if isinstance(outcome, PictureFailed) else outcome.size or 0,
+                    reason=reason,
+                    stage=self._name,
+                )
+            )
+            if reason:
+                log.warning("%s, album %r, %s: %s", self._name, row.title, item.plan.input.file_name, reason)
+
+        async def on_commit(count: int) -> None:
+            await self._catalog.send(PicturesCommitted(self._name, count))
+
+        staging = self._staging.path if self._staging is not None else None
+        return StageWork(store, self._stage, row.folder, folder, staging, to_do, on_outcome, on_commit)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToDo:
+    """A planned picture with its row."""
+
+    row_id: int
+    plan: PicturePlan
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A picture that is made and not published yet."""
+
+    item: _ToDo
+    made: PictureMade
+    staged: StagedFile | None
+
+
+_Outcome = _Done | PictureFailed
+
+
+class StageWork:
+    """What `AlbumWork` does with the pictures of one album of a stage."""
+
+    def __init__(
+        self,
+        store: Store,
+        stage: StageRun,
+        album: str,
+        folder: AlbumFolder | None,
+        staging: Path | None,
+        to_do: Sequence[_ToDo],
+        on_outcome: Callable[[_ToDo, PictureMade | PictureFailed], None],
+        on_commit: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self.to_do = to_do
+        self.made = 0
+        self._store = store
+        self._stage = stage
+        self._recipe: Recipe = stage.recipe
+        self._album = album
+        self._folder = folder
+        self._staging = staging
+        self._by_row = {item.row_id: item for item in to_do}
+        self._on_outcome = on_outcome
+        self._on_commit = on_commit
+        self._album_problem: PhotoError | None = None
+
+    async def prepare(self) -> None:
+        """For a recipe that does an album at a time: its one step before the pictures. A failure is every picture's."""
+        outputs = self._staging / "album" if self._staging is not None else None
+        if outputs is None or not self._recipe.by_album:
+            return
+        pictures = [item.picture for item in self.to_do if item.plan.donor is None]
+        if not pictures:
+            return
+
+        def make() -> None:
+            shutil.rmtree(outputs, ignore_errors=True)
+            outputs.mkdir()
+            self._recipe.make_album(pictures, self._stage.input_folder / self._album, outputs)
+
+        try:
+            with anyio.fail_after(self._stage.limits.album_seconds):
+                await self._in_thread(make, None)
+        except TimeoutError:
+            self._album_problem = PhotoTimedOut(
+                f"it took longer than {self._stage.limits.album_seconds:g} s ({self._stage.limits.section}"
+                ".timeouts.album)"
+            )
+        except PhotoError as error:
+            log.warning("%s, album %r: %s", self._stage.stage.name, self._album, error, exc_info=error)
+            self._album_problem = error
+
+    def name_of(self, item: _ToDo) -> str:
+        return f"{self._stage.stage.name}, {item.plan.input.file_name}"
+
+    async def attempt(self, item: _ToDo, number: int) -> _Outcome:
+        if self._album_problem is not None:
+            # Not transient: the whole album is asked for again, by `retry-failed`.
+            raise PhotoError(str(self._album_problem))
+        staged = None
+        if self._staging is not None:
+            extension = extension_of(self._recipe, item.plan.input.file_name) or ""
+            staged = self._staging / f"{item.row_id}-{number}{extension}"
+        try:
+            with anyio.fail_after(self._stage.limits.photo_seconds):
+                outcome = await self._in_thread(partial(self._make, item, staged, number), staged)
+        except TimeoutError:
+            limits = self._stage.limits
+            raise PhotoTimedOut(
+                f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)"
+            ) from None
+        fault_point("stage.picture_made")
+        return outcome
+
+    async def _in_thread(self, work: Callable[[], _T], staged: Path | None) -> _T:
+        """A thread cannot be stopped; what is given up is told so, and writes to a name nobody uses again."""
+        finished = False
+        try:
+            result = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+            finished = True
+            return result
+        except Exception:
+            finished = True
+            raise
+        finally:
+            if not finished:
+                self._recipe.abandon(staged)
+
+    def _make(self, item: _ToDo, staged: Path | None, number: int) -> _Done:
+        """In a thread: take the result over from a row that has it already, or make it; then hash what was written."""
+        began = time.monotonic()
+        made = self._taken_over(item, staged) or self._recipe.make(item.picture, staged)
+        size = sha256 = mtime_ns = None
+        waiting = None
+        if staged is not None:
+            mtime_ns = item.plan.input.mtime_ns
+            os.utime(staged, ns=(mtime_ns, mtime_ns))
+            with staged.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = os.fstat(stream.fileno()).st_size
+            waiting = StagedFile(staged, item.plan.file_name, sha256)
+        result = PictureMade(
+            row_id=item.row_id,
+            attempts=number,
+            seconds=round(time.monotonic() - began, 3),
+            facts=made.facts,
+            size=size,
+            sha256=sha256,
+            mtime_ns=mtime_ns,
+            width=made.width,
+            height=made.height,
+            note=made.note,
+        )
+        return _Done(item, result, waiting)
+
+    def _taken_over(self, item: _ToDo, staged: Path | None) -> Made | None:
+        """The result that another row has of the same bytes under the same settings; None where it cannot be had."""
+        donor = item.plan.donor
+        if donor is None or donor.status is not PictureStatus.DONE:
+            return None
+        if staged is not None and not self._copied(donor, staged):
+            return None
+        return Made(donor.facts, donor.width, donor.height, donor.note)
+
+    def _copied(self, donor: StagePictureRow, staged: Path) -> bool:
+        assert self._stage.output_folder is not None
+        source = self._stage.output_folder / donor.folder / donor.file_name
+        try:
+            shutil.copyfile(source, staged, follow_symlinks=False)
+            with staged.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256
+        except OSError as error:
+            self.raise_if_ours(error)
+            return False
+
+    def failed(self, item: _ToDo, error: Exception, reason: str, attempts: int) -> _Outcome:
+        return PictureFailed(item.row_id, reason, attempts)
+
+    def raise_if_ours(self, error: OSError) -> None:
+        if self._folder is not None and self._staging is not None:
+            raise_if_written(error, self._folder.path, self._staging)
+
+    async def settle(self, group: Sequence[_Outcome]) -> None:
+        """Publish the group's files, make what the recipe keeps durable, then commit the rows."""
+        staged = [outcome.staged for outcome in group if isinstance(outcome, _Done) and outcome.staged is not None]
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.to_thread.run_sync(self._recipe.settle)
+                refused = (
+                    await anyio.to_thread.run_sync(self._folder.publish, staged)
+                    if staged and self._folder is not None
+                    else []
+                )
+            except OSError as error:
+                where = self._folder.path if self._folder is not None else Path(str(error.filename or "the disk"))
+                raise_for_disk(error, where)
+                raise not_writable(error, where) from error
+            names = {each.file_name for each in refused}
+            settled = [self._settled(outcome, names) for outcome in group]
+            await stage_pictures.commit_group(self._store, settled)
+        for outcome in settled:
+            self._on_outcome(self._by_row[outcome.row_id], outcome)
+        made = sum(isinstance(outcome, PictureMade) for outcome in settled)
+        self.made += made
+        await self._on_commit(made)
+
+    def _settled(self, outcome: _Outcome, refused: set[str]) -> PictureMade | PictureFailed:
+        if isinstance(outcome, PictureFailed):
+            return outcome
+        if outcome.staged is not None and outcome.staged.file_name in refused:
+            return PictureFailed(
+                outcome.item.row_id,
+                f"the folder holds another file named {outcome.staged.file_name!r}, or it was changed since it was "
+                "made; it was left alone. Move it away, then `skicyclerun retry-failed`.",
+                outcome.made.attempts,
+            )
+        return outcome.made
+
+
+def _paused(stage: str, failures: int, last: PhotoTransient) -> SkicyclerunError:
+    return StagePaused(
+        f"{stage} failed {failures} times in a row, last with: {last} It goes no further in this run; what was made is "
+        "kept, and the other stages go on. `skicyclerun run --resume` carries on with it."
+    )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

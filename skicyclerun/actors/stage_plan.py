@@ -1,0 +1,221 @@
+"""What a stage has to do with an album: for each picture whether its result is up to date, and if not, why not.
+
+Decided anew at every start from rows, from what the stage before has, and from the files that are there. So a run that
+was killed needs nothing but this to go on, and `--dry-run` says what a run would do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import anyio.to_thread
+import orjson
+
+from skicyclerun.actors.album_work import WorkLimits
+from skicyclerun.catalog.entries import merged_facts
+from skicyclerun.errors import OutsideFolder
+from skicyclerun.files.album_folder import AlbumFolder
+from skicyclerun.files.naming import TakenNames
+from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
+from skicyclerun.state import stage_pictures
+from skicyclerun.state.stage_pictures import PicturePlan, PictureStatus, StageInput, StagePictureRow, Why
+from skicyclerun.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """A stage as one run carries it out."""
+
+    stage: Stage
+    recipe: Recipe
+    limits: WorkLimits
+    export_folder: Path
+    input_folder: Path
+    """The folder whose album folders it reads."""
+    output_folder: Path | None
+    """The folder of its album folders; None for a stage that makes facts only."""
+    upstream: tuple[str, ...] = ("export",)
+    """The stage it reads, the one that reads, and so on up to the export."""
+    facts_from: tuple[str, ...] = ()
+    """The stages before it whose facts it sees, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumPlan:
+    """What is to be done with one album."""
+
+    plans: tuple[PicturePlan, ...]
+    pictures: Mapping[tuple[str, str], Picture]
+    """By (input file, variant), for those that are to be done."""
+    departed: tuple[int, ...]
+    """Rows whose input is no longer there, or whose file has another name now."""
+    waiting: int
+    """Pictures that the stage before owes."""
+
+    @property
+    def to_do(self) -> list[PicturePlan]:
+        return [plan for plan in self.plans if plan.to_do]
+
+
+async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
+    """Read and compare; nothing is written. Raises OutsideFolder, OSError, PhotoError of a recipe's `depends_on`."""
+    reads = run.stage.reads
+    exported = await stage_pictures.exported_inputs(store, folder)
+    if reads == "export":
+        inputs, waiting = [taken for taken, _ in exported], await stage_pictures.export_waiting(store, folder)
+    else:
+        inputs, left_out = await stage_pictures.stage_inputs(store, run.upstream, folder)
+        come = {each.photo for each in inputs} | left_out
+        waiting = sum(not taken.is_movie and taken.photo not in come for taken, _ in exported)
+        waiting += await stage_pictures.export_waiting(store, folder)
+    found = await stage_pictures.facts_of_folder(store, folder)
+    rows = await stage_pictures.of_folder(store, run.stage.name, folder)
+    facts = {taken.photo: known for taken, known in exported}
+
+    def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
+        return _compared(run, folder, inputs, rows, lambda photo: _merged(run, photo, facts, found))
+
+    plans, pictures, departed = await anyio.to_thread.run_sync(compare)
+    hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
+    donors = await stage_pictures.with_inputs(store, run.stage.name, hashes)
+    if donors:
+        plans = [_with_donor(plan, donors) for plan in plans]
+    return AlbumPlan(tuple(plans), pictures, tuple(departed), waiting)
+
+
+def _merged(
+    run: StageRun,
+    photo: str,
+    exported: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """What the catalog says of a photo, as far as stages before this one found it; the later one's word counts."""
+    return merged_facts(
+        entry_facts(photo, exported.get(photo, {})), [found.get(photo, {}).get(stage, {}) for stage in run.facts_from]
+    )
+
+
+def entry_facts(file_name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of an exported photo's row, with the keys of its catalog entry."""
+    facts = {
+        key: known[key]
+        for key in ("title", "description", "keywords", "persons", "date_taken", "date_taken_utc", "album_title")
+        if key in known
+    }
+    if place := known.get("location"):
+        names = ("lat", "lon", "altitude", "heading")
+        facts["gps"] = {name: value for name, value in zip(names, place, strict=False) if value is not None}
+    return facts | {"file_name": file_name}
+
+
+def _compared(
+    run: StageRun,
+    folder: str,
+    inputs: Sequence[StageInput],
+    rows: Sequence[StagePictureRow],
+    facts_of: Any,
+) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
+    """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left."""
+    stage, recipe = run.stage, run.recipe
+    by_key = {(row.input, row.variant): row for row in rows}
+    there = _sizes(run.output_folder / folder) if run.output_folder is not None else {}
+    departed = [row.id for key, row in by_key.items() if key not in {(each.file_name, each.variant) for each in inputs}]
+    names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    plans: list[PicturePlan] = []
+    pictures: dict[tuple[str, str], Picture] = {}
+    for each in inputs:
+        key = (each.file_name, each.variant)
+        row = by_key.get(key)
+        path = run.input_folder / folder / each.file_name
+        picture = Picture(path, each.sha256, facts_of(each.photo), each.variant)
+        if each.is_movie:
+            depends, left_out = "", "a movie"
+        else:
+            depends, left_out = digest_of(stage.version, recipe.depends_on(picture)), ""
+        extension = extension_of(recipe, each.file_name)
+        renamed = row is not None and extension is not None and not row.file_name.lower().endswith(extension)
+        if row is not None and renamed:
+            departed.append(row.id)
+            row = None
+        why = _why(row, each, depends, there, makes_file=extension is not None)
+        if why is not Why.UP_TO_DATE:
+            left_out = left_out or recipe.left_out(picture)
+        if left_out:
+            why = Why.LEFT_OUT
+            if row is not None and row.present and row.file_name:
+                departed.append(row.id)  # What it made of an earlier version is nothing that is asked for now.
+                row = None
+        name = row.file_name if row is not None else ""
+        if not name and extension is not None and not left_out:
+            name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
+        elif row is None and left_out:
+            name = ""
+        claimed = row is None or not row.present or row.size is None or there.get(name, row.size) == row.size
+        plans.append(PicturePlan(each, depends, name, why, left_out, row.id if row else None, claimed))
+        if plans[-1].to_do:
+            pictures[key] = picture
+    return plans, pictures, departed
+
+
+def _why(
+    row: StagePictureRow | None, taken: StageInput, depends: str, there: Mapping[str, int], *, makes_file: bool
+) -> Why:
+    if row is None or row.status is PictureStatus.LEFT_OUT:
+        return Why.NEW
+    if row.input_sha256 != taken.sha256:
+        return Why.INPUT_CHANGED
+    if row.depends != depends:
+        return Why.SETTING_CHANGED
+    if row.status is not PictureStatus.DONE:
+        return Why.UNFINISHED
+    if makes_file and (not row.present or there.get(row.file_name) != row.size):
+        return Why.OUTPUT_GONE
+    return Why.UP_TO_DATE
+
+
+def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePictureRow]) -> PicturePlan:
+    donor = donors.get((plan.input.sha256, plan.input.variant, plan.depends))
+    if plan.why is not Why.NEW or donor is None or donor.id == plan.row_id:
+        return plan
+    return PicturePlan(
+        plan.input, plan.depends, plan.file_name, plan.why, plan.left_out, plan.row_id, plan.claimed, donor
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Name → size of the files in an album's folder; empty where there is none. Raises OutsideFolder, OSError."""
+    if folder.is_symlink():
+        raise OutsideFolder(folder, folder.parent)
+    return dict(_entries(folder))
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                # What is no file is there all the same, and its name is taken.
+                yield entry.name, entry.stat(follow_symlinks=False).st_size if entry.is_file() else -1
+    except FileNotFoundError:
+        return
+
+
+def digest_of(version: int, depends: Mapping[str, object]) -> str:
+    """SHA-256 of all that a result depends on besides its input."""
+    return hashlib.sha256(orjson.dumps([version, depends], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def extension_of(recipe: Recipe, file_name: str) -> str | None:
+    """Of the file that a recipe makes of this input; None where it makes facts only."""
+    if recipe.extension == INPUT_EXTENSION:
+        return PurePath(file_name).suffix.lower()
+    return recipe.extension
+
+
+def album_folder(run: StageRun, folder: str, records: Mapping[str, tuple[int, int] | None]) -> AlbumFolder | None:
+    """The folder of the stage's files of an album; None for a stage that makes facts only."""
+    return None if run.output_folder is None else AlbumFolder(run.output_folder, folder, records=records)
