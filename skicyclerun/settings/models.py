@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from skicyclerun.errors import EnvironmentUnset, StageError
+from skicyclerun.settings.carried import merged
 from skicyclerun.settings.placeholders import fill_in
 from skicyclerun.settings.section import Retries, Seconds, Section, Text, Texts
 from skicyclerun.stages.registry import known_stage
@@ -197,16 +198,7 @@ class Settings:
             "cleanup": self.cleanup.model_dump(mode="json"),
             "logging": self.logging.model_dump(mode="json"),
         }
-        return _merged(ours, self.carried)
-
-
-def _merged(ours: dict[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in carried.items():
-        if isinstance(value, dict) and isinstance(ours.get(key), dict):
-            ours[key] = _merged(ours[key], value)
-        else:
-            ours[key] = value
-    return ours
+        return merged(ours, self.carried)
 
 
 def default_config() -> dict[str, Any]:

@@ -27,7 +27,6 @@ from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
 from skicyclerun.settings.section import MAX_LENGTH
 from skicyclerun.wording import nearest
 
-#: Characters a text may have before and after its placeholders are resolved; PATH_MAX of Linux.
 #: How deep defaults may lie in defaults: `${A:${B:${C:x}}}` is three.
 MAX_NESTED_DEFAULTS: Final = 16
 #: Characters that all values of one resolver may have together.
