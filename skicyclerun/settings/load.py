@@ -13,6 +13,7 @@ from typing import Final
 
 from skicyclerun.errors import ConfigError
 from skicyclerun.settings.absolute_paths import absolute
+from skicyclerun.settings.command_stages import output_key
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
 from skicyclerun.settings.loader import settings_from
@@ -80,6 +81,7 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
     """
     ours = {*EMPTIED_KEYS, *(key for stage in STAGES if stage.provided for key in stage.makes_paths)}
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
+    written |= {output_key(name): stage.output_folder for name, stage in settings.command_stages.items()}
     written["logging.file"] = settings.log_folder
     if lies_in(settings.lib_root, library):
         # Said once, rather than of each path below it.

@@ -1,18 +1,19 @@
 """One reading of a configuration, step by step: every problem is gathered before any is raised.
 
-The sections `pipeline`, `paths`, `export`, `cleanup` and `logging` are ours and strictly checked; the rest is carried
-along (`carried.py`).
+The sections `pipeline`, `paths`, `export`, `cleanup`, `logging` and `stages` are ours and strictly checked, those of
+stages are shared with other programs (`read_stages.py`), and the rest is carried along (`carried.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.errors import ConfigError
+from skicyclerun.errors import ConfigError, StageError
 from skicyclerun.settings.absolute_paths import home
 from skicyclerun.settings.carried import ours_and_carried
+from skicyclerun.settings.command_stages import OUTPUT_KEYS, output_key
 from skicyclerun.settings.errors import MAX_PROBLEMS, raise_all
 from skicyclerun.settings.models import (
     EMPTIED_KEYS,
@@ -26,9 +27,10 @@ from skicyclerun.settings.models import (
 from skicyclerun.settings.overrides import with_overrides
 from skicyclerun.settings.path_texts import path_texts, resolve_paths, settle_root
 from skicyclerun.settings.problems import Problems
-from skicyclerun.settings.safety import lies_in, unsafe_paths
+from skicyclerun.settings.read_stages import read_command_stages, read_stage_sections
+from skicyclerun.settings.safety import lies_in, unsafe_outputs, unsafe_paths
 from skicyclerun.settings.sections import read_section
-from skicyclerun.stages.registry import FILE_KEYS, STAGE_BY_NAME
+from skicyclerun.stages.registry import FILE_KEYS, STAGES, check_stage_name, section_models
 
 _CATALOG_FILES: Final = ("paths.master_catalog", "paths.geocode_cache")
 
@@ -47,28 +49,47 @@ def settings_from(
     Raises ConfigError, or ConfigErrors for several problems; either carries the warnings there were.
     """
     problems = Problems(file, overrides)
-    raw = with_overrides(written, overrides, SECTIONS, environ, problems)
-    ours, carried = ours_and_carried(raw, written, SECTIONS, problems)
+    sections = (*SECTIONS, *section_models(), "stages")
+    raw = with_overrides(written, overrides, sections, environ, problems)
+    read, carried = ours_and_carried(raw, written, sections, problems)
+    ours = {name: problems.as_object(name, read[name]) for name in (*SECTIONS, "stages")}
     texts = path_texts(ours["paths"], written.get("paths"), carried, problems)
     scope = settle_root(texts, root, environ, problems, needs_lib_root=needs_lib_root)
     pipeline = read_section(PipelineSettings, "pipeline", ours["pipeline"], scope, problems)
-    requested = [STAGE_BY_NAME[name] for name in pipeline.stages]
-    needed = {key for stage in requested if stage.provided for key in stage.needs_paths}
+    requested = _known(pipeline.stages, ours["stages"], problems)
+    provided = [stage for stage in STAGES if stage.name in requested and stage.name not in ours["stages"]]
+    needed = {key for stage in provided if stage.provided for key in stage.needs_paths}
+    paths = resolve_paths(texts, scope, needed, problems)
     ours["logging"].setdefault("file", LoggingSettings().file)
     settings = Settings(
         lib_root=scope.root,
         file=file,
         pipeline=pipeline,
-        paths=resolve_paths(texts, scope, needed, problems),
+        paths=paths,
         export=read_section(ExportSettings, "export", ours["export"], scope, problems),
         cleanup=read_section(CleanupSettings, "cleanup", ours["cleanup"], scope, problems),
         logging=read_section(LoggingSettings, "logging", ours["logging"], scope, problems),
+        stages=read_stage_sections(read, written, {stage.section for stage in provided}, scope, carried, problems),
+        command_stages=read_command_stages(ours["stages"], paths, requested, scope, carried, problems),
         carried=carried,
         warnings=tuple(problems.warnings[:MAX_PROBLEMS]),
     )
     raise_all(problems.errors, settings.warnings)
     raise_all(_unsafe(settings, environ), settings.warnings)
     return settings
+
+
+def _known(names: Iterable[str], own: Collection[str], problems: Problems) -> list[str]:
+    """Those of the requested stages that are ours or the user's `own`."""
+    known = []
+    for name in names:
+        try:
+            check_stage_name(name, own)
+        except StageError as error:
+            problems.add("pipeline.stages", str(error))
+        else:
+            known.append(name)
+    return known
 
 
 def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]:
@@ -85,4 +106,22 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]
     kept["the configuration file"] = settings.file
     folders = {name: path for name, path in paths.items() if name not in files}
     folders["logging.file"] = kept["logging.file"] = settings.log_folder
-    return unsafe_paths(settings.lib_root, home(environ), folders, emptied, kept, settings.file)
+    problems = unsafe_paths(settings.lib_root, home(environ), folders, emptied, kept, settings.file)
+    return problems + _unsafe_outputs(settings, home(environ), paths)
+
+
+def _unsafe_outputs(settings: Settings, home: Path, paths: Mapping[str, Path]) -> list[ConfigError]:
+    """The same of the folders of the user's own stages; those of ours that they write to have been looked at."""
+    outputs = {
+        output_key(name): stage.output_folder
+        for name, stage in settings.command_stages.items()
+        if stage.output_folder != paths.get(f"paths.{OUTPUT_KEYS.get(name)}")
+    }
+    around = {
+        "lib_root": settings.lib_root,
+        "your home directory": home,
+        "the configuration file": settings.file,
+        "logging.file": settings.log_folder,
+    } | {key: path for key, path in paths.items() if key == "paths.pipeline_base"}
+    places = {key: path for key, path in paths.items() if key not in around}
+    return unsafe_outputs(outputs, places, around, settings.file)

@@ -44,7 +44,7 @@ def with_overrides(
 
 def _override(section: dict[str, object], dotted: str, last: str, value: object, environ: Mapping[str, str]) -> None:
     is_path = dotted.startswith("paths.") or dotted in ("export.library", "logging.file")
-    if is_path and isinstance(value, str | Path):
+    if (is_path or (dotted.startswith("stages.") and last == "output_folder")) and isinstance(value, str | Path):
         value = str(absolute(str(value), environ, Path.cwd()))
     if dotted in ("paths.apple_photos_export", "paths.raw_input"):
         # The two are one; the command line's word replaces the file's, whichever the file uses.

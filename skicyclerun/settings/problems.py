@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from skicyclerun.errors import ConfigError
 from skicyclerun.settings.errors import validation_problems
+from skicyclerun.settings.file import show
 from skicyclerun.settings.section import Section
 
 _S = TypeVar("_S", bound=Section)
@@ -23,14 +24,21 @@ class Problems:
         self.file = file
         self.errors: list[ConfigError] = []
         self.warnings: list[str] = []
-        self._from_command_line = from_command_line
+        self.from_command_line = from_command_line
 
     def add(self, key: str, text: str, next_step: str = "") -> None:
         """A problem of the value of `key`."""
-        if key in self._from_command_line:
+        if key in self.from_command_line:
             self.errors.append(ConfigError(f"{text} (given on the command line)", key=key, next_step=next_step))
         else:
             self.errors.append(ConfigError(text, key=key, file=self.file, next_step=next_step))
+
+    def as_object(self, key: str, value: object) -> dict[str, object]:
+        """`value`, which must be an object; an empty one stands in where it is not."""
+        if isinstance(value, dict):
+            return value
+        self.add(key, f"must be an object {{ … }}, not {show(value)}")
+        return {}
 
     def warn_if_near(self, key: str, name: str, absent: Iterable[str]) -> None:
         """Warn of a `name` of somebody else's that is very near to one of ours that the file does not have."""
@@ -44,7 +52,7 @@ class Problems:
         try:
             return model.model_validate(section)
         except ValidationError as error:
-            self.errors += validation_problems(error, model, name, self.file, self._from_command_line)
+            self.errors += validation_problems(error, model, name, self.file, self.from_command_line)
             return model()
 
 

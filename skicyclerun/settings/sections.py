@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,7 +34,39 @@ class Scope:
 
 def read_section(model: type[_S], name: str, section: Mapping[str, object], scope: Scope, problems: Problems) -> _S:
     """A section of ours; its defaults stand in where it is wrong."""
-    return problems.validated(model, name, _Texts(scope, problems).in_object(section, name))
+
+    def meaning(text: str, key: str) -> object:
+        return _meaning(text, key, scope, problems)
+
+    return problems.validated(model, name, resolved_object(section, name, meaning, problems))
+
+
+def resolved_object(
+    section: Mapping[str, object], key: str, meaning: Callable[[str, str], object], problems: Problems
+) -> dict[str, object]:
+    """The section with the `meaning(text, key)` of every text in it, however deep.
+
+    A text for which that raises ConfigError, or ValueError with what is wrong, is a problem and left out.
+    """
+
+    def resolved(value: object, key: str) -> object:
+        if isinstance(value, dict):
+            return resolved_object(value, key, meaning, problems)
+        if isinstance(value, list):
+            items = [resolved(item, f"{key}[{index}]") for index, item in enumerate(value)]
+            return [item for item in items if item is not _UNRESOLVED]
+        if not isinstance(value, str) or len(problems.errors) > MAX_PROBLEMS:
+            return value
+        try:
+            return meaning(value, key)
+        except ConfigError as error:
+            problems.errors.append(error)
+        except ValueError as error:
+            problems.add(key, str(error))
+        return _UNRESOLVED
+
+    items = {name: resolved(item, join(key, name)) for name, item in section.items()}
+    return {name: item for name, item in items.items() if item is not _UNRESOLVED}
 
 
 def plain(resolved: Resolved) -> str:
@@ -45,43 +77,15 @@ def plain(resolved: Resolved) -> str:
     return resolved.text
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """Resolves the texts in a tree of values, and leaves out those that cannot be, with a problem for each."""
-
-    scope: Scope
-    problems: Problems
-
-    def in_object(self, section: Mapping[str, object], key: str) -> dict[str, object]:
-        items = {name: self._resolved(item, join(key, name)) for name, item in section.items()}
-        return {name: item for name, item in items.items() if item is not _UNRESOLVED}
-
-    def _resolved(self, value: object, key: str) -> object:
-        if isinstance(value, dict):
-            return self.in_object(value, key)
-        if isinstance(value, list):
-            items = [self._resolved(item, f"{key}[{index}]") for index, item in enumerate(value)]
-            return [item for item in items if item is not _UNRESOLVED]
-        if not isinstance(value, str) or len(self.problems.errors) > MAX_PROBLEMS:
-            return value
-        try:
-            return self._text(value, key)
-        except ConfigError as error:
-            self.problems.errors.append(error)
-        except ValueError as error:
-            self.problems.add(key, str(error))
-        return _UNRESOLVED
-
-    def _text(self, value: str, key: str) -> str | Path:
-        scope = self.scope
-        resolved = scope.resolver.text(value, key=key)
-        if key == "logging.file":
-            if resolved.late - {"timestamp"} or resolved.text.endswith("/"):
-                raise ValueError(f"must name a file, not {show(value)}")
-            return str(absolute(resolved.template, scope.environ, scope.root, written=escape))
-        if key != "export.library":
-            return plain(resolved)
-        library = absolute(plain(resolved), scope.environ, scope.root)
-        if scope.unset_root is not None and lies_in(library, scope.root):
-            self.problems.errors.append(scope.unset_root)  # written as lying below it, so it is needed after all
-        return library
+def _meaning(text: str, key: str, scope: Scope, problems: Problems) -> str | Path:
+    resolved = scope.resolver.text(text, key=key)
+    if key == "logging.file":
+        if resolved.late - {"timestamp"} or resolved.text.endswith("/"):
+            raise ValueError(f"must name a file, not {show(text)}")
+        return str(absolute(resolved.template, scope.environ, scope.root, written=escape))
+    if key != "export.library":
+        return plain(resolved)
+    library = absolute(plain(resolved), scope.environ, scope.root)
+    if scope.unset_root is not None and lies_in(library, scope.root):
+        problems.errors.append(scope.unset_root)  # written as lying below it, so it is needed after all
+    return library
