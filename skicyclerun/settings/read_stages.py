@@ -53,12 +53,11 @@ def read_stage_sections(
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
         read[name] = read_section(model, name, section, scope, found)
+        told = [error for error in found.errors if name in used or error.file is None]
+        problems.errors += told
+        untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
         problems.warnings += found.warnings
-        for error in found.errors:
-            if name in used or error.file is None:
-                problems.errors.append(error)
-            else:
-                problems.warnings.append(f"{error}. No stage that runs needs it; the defaults stand.")
+        problems.warnings += [f"{text}. No stage that runs needs it; the defaults stand." for text in untold]
     return read
 
 
@@ -125,7 +124,7 @@ def _texts_of(key: str, scope: Scope) -> Callable[[str, str], str | Path]:
     """What the texts of one of these stages mean, by the key they stand under."""
 
     def meaning(value: str, at: str) -> str | Path:
-        if not at.startswith(f"{key}.command["):
+        if not at.startswith(f"{key}.command"):
             text = plain(scope.resolver.text(value, key=at))
             return absolute(text, scope.environ, scope.root) if at == f"{key}.output_folder" else text
         resolved = scope.resolver.text(value, key=at, late=_LATE)
