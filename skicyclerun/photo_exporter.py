@@ -123,7 +123,7 @@ class AsyncPhotoExporter:
         wanted = settings.cleanup.enabled if cleanup is None else cleanup
         if update and cleanup:
             raise UsageError("An update cleans nothing; cleanup=True does not go with it.")
-        names = [stage.name for stage in parse_stages(settings.pipeline.stages)]
+        names = [stage.name for stage in parse_stages(settings.pipeline.stages, settings.own_stages())]
         stages = tuple(name for name in names if name != "cleanup" or (wanted and not update))
         if wanted and not update and cleanup and "cleanup" not in stages:
             stages = ("cleanup", *stages)

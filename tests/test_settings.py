@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
 
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, PlaceholderCycle, SkicyclerunError
 from skicyclerun.settings import safety as settings_safety
+from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.load import check_source_and_outputs, load_settings
 from skicyclerun.settings.models import (
     EMPTIED_KEYS,
@@ -30,7 +32,9 @@ from skicyclerun.settings.models import (
     default_config_text,
 )
 from skicyclerun.settings.safety import lies_in, same_place
+from skicyclerun.settings.section import StageSection
 from skicyclerun.settings.shipped_files import SHIPPED_FILES, shipped_file
+from skicyclerun.stages.registry import section_models
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATH_KEYS = [key for key in PathTexts.model_fields if key != "lib_root"]
@@ -617,16 +621,34 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obj
             yield prefix + name, field.default
 
 
+def documented(heading: str) -> dict[str, str]:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    part = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return {row.split("`")[1]: row for row in part.splitlines() if row.startswith("| `")}
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_documented_with_its_default(section: str) -> None:
-    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    part = page.split(f"\n## `{section}`\n")[1].split("\n## ")[0]
-    rows = {row.split("`")[1]: row for row in part.splitlines() if row.startswith("| `")}
+    rows = documented(f"`{section}`")
     expected = dict(keys_of(SECTIONS[section]))
     assert rows.keys() == expected.keys()
     for key, default in expected.items():
         shown = default if section == "paths" else json.dumps(default)
         assert f"| `{shown}` |" in rows[key]
+
+
+def test_every_key_of_a_stage_is_documented_with_its_default() -> None:
+    """What every section has, once; in each section its own keys, and those with another default."""
+    common = dict(keys_of(StageSection))
+    pages = {"Sections of stages": common}
+    models: dict[str, type[BaseModel]] = {**section_models(), "stages": CommandStageSettings}
+    for section, model in models.items():
+        pages[f"`{section}`"] = {key: value for key, value in keys_of(model) if (key, value) not in common.items()}
+    for heading, expected in pages.items():
+        rows = documented(heading)
+        assert rows.keys() == expected.keys()
+        for key, default in expected.items():
+            assert default is PydanticUndefined or f"| `{json.dumps(default)}` |" in rows[key]
 
 
 def test_the_examples_of_the_documentation_load(root: Path) -> None:
@@ -690,6 +712,8 @@ _KEYS = st.sampled_from(
         "logging",
         "_x",
         "stages",
+        "command",
+        "output_folder",
         "{",
         "",
     ]
@@ -700,14 +724,20 @@ _VALUES = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=10)
-    | st.sampled_from(["{archive}", "${UNSET}", "${UNSET:{lib_root}}", "~", "/", "{timestamp}", "\0", "\x1b[2J"]),
+    | st.sampled_from(
+        ["{archive}", "${UNSET}", "${UNSET:{lib_root}}", "~", "/", "{timestamp}", "\0", "\x1b[2J", "{input}{output}"]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
     max_leaves=12,
 )
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
-@given(st.dictionaries(st.sampled_from([*SECTIONS, "other"]), _VALUES | st.dictionaries(_KEYS, _VALUES, max_size=4)))
+@given(
+    st.dictionaries(
+        st.sampled_from([*SECTIONS, "stages", "other"]), _VALUES | st.dictionaries(_KEYS, _VALUES, max_size=4)
+    )
+)
 def test_any_object_is_a_configuration_or_is_refused_in_words(tmp_path: Path, config: dict[str, object]) -> None:
     outcome = attempt(tmp_path / "lib", config)
     if isinstance(outcome, ConfigError):

@@ -24,7 +24,7 @@ def config() -> None:
 def check(*, lib_root: Path | None, config_file: Path | None) -> int:
     """Check the configuration and what its stages need; create nothing."""
     settings = settings_of(config_file, lib_root)
-    check_stage_needs(settings, parse_stages(settings.pipeline.stages))
+    check_stage_needs(settings, parse_stages(settings.pipeline.stages, settings.own_stages()))
     click.echo(f"{settings.file}: the configuration is valid.")
     return exit_codes.OK
 

@@ -35,7 +35,9 @@ def with_folders_settled(request: RunRequest, rebuild: Rebuild, *, dialogs: bool
     lib_root: Path | None = None
     overrides: dict[str, object] = {}
     allowed: set[Path] = set()
-    while missing := missing_folders(request.settings, parse_stages(request.stages), allowed):
+    while missing := missing_folders(
+        request.settings, parse_stages(request.stages, request.settings.own_stages()), allowed
+    ):
         each = missing[0]
         another = _chosen_in_dialog(each) if dialogs else _ask(each, allowed)
         if another is None:

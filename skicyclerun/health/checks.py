@@ -71,7 +71,8 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     ]
     if kind is not None and export.library is not None:
         steps.append(partial(anyio.to_thread.run_sync, partial(check_library, kind, export.library)))
-    for missing in missing_folders(settings, [stage for stage in STAGES if stage.name in settings.pipeline.stages]):
+    requested = [stage for stage in (*STAGES, *settings.own_stages()) if stage.name in settings.pipeline.stages]
+    for missing in missing_folders(settings, requested):
         words = f"{missing.folder} ({missing.key}) is not there: {missing.what}"
         yield failed("folders", words, missing.error().next_step)
     places = {"lib_root": settings.lib_root}

@@ -55,7 +55,7 @@ def validation_problems(
     given = frozenset(from_command_line)
     problems = []
     for detail in error.errors(include_url=False)[:MAX_PROBLEMS]:
-        location = detail["loc"]
+        location = _without_tags(model, detail["loc"])
         key = section
         for part in location:
             key = f"{key}[{part}]" if isinstance(part, int) else join(key, part)
@@ -83,9 +83,11 @@ def _problem(kind: str, value: object, message: str, model: type[BaseModel], loc
     right = expected(field)
     if kind == "model_type":
         return f"must be an object {{ … }}, not {show(value)}"
+    if kind == "missing":
+        return f"is missing; it must be {right}"
     if isinstance(location[-1], int):
-        return f"must be a text that is not empty, not {show(value)}"
-    near = nearest(value, _choices(field)) if kind == "literal_error" and isinstance(value, str) else ""
+        return f"must be {_item(field)}, not {show(value)}"
+    near = nearest(value, _choices(field.annotation)) if kind == "literal_error" and isinstance(value, str) else ""
     return f"must be {right}, not {show(value)}.{near}" if near else f"must be {right}, not {show(value)}"
 
 
@@ -115,42 +117,82 @@ def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[type[
     """The model that the last name of `location` belongs to, and its field, None where it has none."""
     field: FieldInfo | None = None
     for part in location:
-        if isinstance(part, int):
+        inner = model if field is None else model_in(field.annotation)
+        if isinstance(part, int) or inner is None:
             break
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        model = inner
         field = model.model_fields.get(part)
         if field is None:
             break
     return model, field
 
 
-def _choices(field: FieldInfo) -> tuple[str, ...]:
-    if typing.get_origin(field.annotation) is typing.Literal:
-        return tuple(str(choice) for choice in typing.get_args(field.annotation))
-    return ()
+def _without_tags(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """pydantic's place of an error without the names of a union's members, which stand in no file."""
+    for end, part in enumerate(location):
+        _, field = _field(model, location[:end])
+        if (
+            field is not None
+            and isinstance(part, str)
+            and _is_union(field.annotation)
+            and not model_in(field.annotation)
+        ):
+            return location[:end]
+    return location
+
+
+def _is_union(annotation: object) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def model_in(annotation: object) -> type[BaseModel] | None:
+    """The model that a field of that annotation holds, None where it holds something else."""
+    for each in typing.get_args(annotation) if _is_union(annotation) else (annotation,):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None
+
+
+def _choices(annotation: object) -> tuple[str, ...]:
+    return tuple(map(str, typing.get_args(annotation))) if typing.get_origin(annotation) is typing.Literal else ()
 
 
 def expected(field: FieldInfo) -> str:
     """What a field takes, in words: `a whole number from 1 to 100`."""
-    annotation = field.annotation
-    if choices := _choices(field):
+    return _in_words(field.annotation, field.metadata)
+
+
+def _in_words(annotation: object, metadata: Sequence[object] = ()) -> str:
+    if choices := _choices(annotation):
         *others, last = (f'"{choice}"' for choice in choices)
-        return f"{', '.join(others)} or {last}"
+        return f"{', '.join(others)} or {last}" if others else last
     if annotation is bool:
         return "true or false"
     if annotation is int:
-        return "a whole number" + _range(field.metadata)
+        return "a whole number" + _range(metadata)
     if annotation is float:
-        return "a number" + _range(field.metadata)
+        return "a number" + _range(metadata)
     if annotation is str:
-        limit = next((item.max_length for item in field.metadata if isinstance(item, StringConstraints)), None)
+        limit = next((item.max_length for item in metadata if isinstance(item, StringConstraints)), None)
         return f"a text of 1 to {limit} characters" if limit else "a text"
-    if typing.get_origin(annotation) is tuple:
-        return "a list of texts"
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return "a path or null"
+    if annotation is Path:
+        return "a path"
+    if annotation is type(None):
+        return "null"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _in_words(arguments[0], arguments[1:])
+    if origin is tuple:
+        return "a list of texts" if _in_words(arguments[0]).startswith("a text") else "a list"
+    if _is_union(annotation):
+        return " or ".join(_in_words(each, metadata) for each in arguments)
     return "an object { … }"
+
+
+def _item(field: FieldInfo) -> str:
+    """What each item of the list takes that the field holds."""
+    words = _in_words(next(iter(typing.get_args(field.annotation)), None))
+    return "a text that is not empty" if words.startswith("a text") else words
 
 
 def _range(metadata: Iterable[object]) -> str:

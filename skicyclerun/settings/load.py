@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import Final
 
 from skicyclerun.errors import ConfigError
+from skicyclerun.settings.absolute_paths import absolute
+from skicyclerun.settings.command_stages import output_key
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
-from skicyclerun.settings.loader import SettingsLoader, absolute
+from skicyclerun.settings.loader import settings_from
 from skicyclerun.settings.models import EMPTIED_KEYS, Settings, default_config_text
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
@@ -55,7 +57,7 @@ def load_settings(
     except ValueError as error:
         raise ConfigError(str(error), key=named_by) from None
     file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
-    return SettingsLoader(file, root, environ, overrides, needs_lib_root=needs_lib_root).load(read_config_file(file))
+    return settings_from(read_config_file(file), file, root, environ, overrides, needs_lib_root=needs_lib_root)
 
 
 def _found_config(root: Path | None) -> Path:
@@ -79,6 +81,7 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
     """
     ours = {*EMPTIED_KEYS, *(key for stage in STAGES if stage.provided for key in stage.makes_paths)}
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
+    written |= {output_key(name): stage.output_folder for name, stage in settings.command_stages.items()}
     written["logging.file"] = settings.log_folder
     if lies_in(settings.lib_root, library):
         # Said once, rather than of each path below it.

@@ -15,7 +15,7 @@ from typing import Final
 
 from skicyclerun.errors import FolderMissing
 from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import FILE_KEYS
+from skicyclerun.stages.registry import FILE_KEYS, key_in_words
 from skicyclerun.stages.stage import Stage
 
 LIB_ROOT: Final = "lib_root"
@@ -86,7 +86,7 @@ def _places(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, 
     made = {"logging.file": settings.log_folder}
     for key in dict.fromkeys(key for stage in stages for key in stage.makes_paths):
         path = settings.path_of(key)
-        made[f"paths.{key}"] = path.parent if key in FILE_KEYS else path
+        made[key_in_words(key)] = path.parent if key in FILE_KEYS else path
     for key, folder in made.items():
         around = [(name, place) for name, place in ours.items() if place == folder or place in folder.parents]
         yield min(around, key=lambda each: len(each[1].parts), default=(key, folder))

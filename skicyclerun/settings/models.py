@@ -15,10 +15,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from skicyclerun.errors import EnvironmentUnset, StageError
+from skicyclerun.errors import EnvironmentUnset
+from skicyclerun.settings.carried import merged
+from skicyclerun.settings.command_stages import CommandStageSettings, as_stages, output_key
 from skicyclerun.settings.placeholders import fill_in
-from skicyclerun.settings.section import Retries, Seconds, Section, Text, Texts
-from skicyclerun.stages.registry import known_stage
+from skicyclerun.settings.section import Retries, Seconds, Section, StageSection, Text, Texts
+from skicyclerun.stages.registry import section_models
+from skicyclerun.stages.stage import Stage
 
 
 class PipelineSettings(Section):
@@ -28,14 +31,9 @@ class PipelineSettings(Section):
 
     @field_validator("stages")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _some(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError("names no stage")
-        for name in names:
-            try:
-                known_stage(name)
-            except StageError as error:
-                raise ValueError(str(error)) from None
         return names
 
 
@@ -167,6 +165,10 @@ class Settings:
     export: ExportSettings
     cleanup: CleanupSettings
     logging: LoggingSettings
+    stages: Mapping[str, StageSection] = field(default_factory=dict)
+    """The sections of the provided stages, by the section's name."""
+    command_stages: Mapping[str, CommandStageSettings] = field(default_factory=dict)
+    """The user's own stages, by name."""
     carried: dict[str, Any] = field(default_factory=dict)
     """What is not ours, as it was read: other sections by name; keys of our sections that are not ours (`_comment`,
     further `paths`) under the name of their section."""
@@ -185,8 +187,18 @@ class Settings:
         return Path(fill_in(self.logging.file, timestamp=timestamp))
 
     def path_of(self, key: str) -> Path:
-        """A path by its key in `paths`; `raw_input` is `apple_photos_export`. Raises EnvironmentUnset."""
+        """A path by its key in `paths`; `raw_input` is `apple_photos_export`. Raises EnvironmentUnset.
+
+        Also that of a stage of the user's own, by `stages.NAME.output_folder`.
+        """
+        for name, stage in self.command_stages.items():
+            if key == output_key(name):
+                return stage.output_folder
         return self.paths.of("apple_photos_export" if key == "raw_input" else key)
+
+    def own_stages(self) -> tuple[Stage, ...]:
+        """The user's own stages, for `parse_stages`; they have no recipe."""
+        return as_stages(self.command_stages.items())
 
     def as_json(self) -> dict[str, Any]:
         """The whole configuration with every placeholder of ours resolved, as `config show` prints it."""
@@ -197,21 +209,15 @@ class Settings:
             "cleanup": self.cleanup.model_dump(mode="json"),
             "logging": self.logging.model_dump(mode="json"),
         }
-        return _merged(ours, self.carried)
-
-
-def _merged(ours: dict[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in carried.items():
-        if isinstance(value, dict) and isinstance(ours.get(key), dict):
-            ours[key] = _merged(ours[key], value)
-        else:
-            ours[key] = value
-    return ours
+        ours |= {name: section.model_dump(mode="json") for name, section in self.stages.items()}
+        if self.command_stages:
+            ours["stages"] = {name: stage.model_dump(mode="json") for name, stage in self.command_stages.items()}
+        return merged(ours, self.carried)
 
 
 def default_config() -> dict[str, Any]:
     """The defaults of the models, placeholders unresolved."""
-    return {name: model().model_dump(mode="json") for name, model in SECTIONS.items()}
+    return {name: model().model_dump(mode="json") for name, model in {**SECTIONS, **section_models()}.items()}
 
 
 def default_config_text() -> str:

@@ -18,7 +18,7 @@ of what a text may become and a budget over all of them keep a hostile configura
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,6 @@ from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
 from skicyclerun.settings.section import MAX_LENGTH
 from skicyclerun.wording import nearest
 
-#: Characters a text may have before and after its placeholders are resolved; PATH_MAX of Linux.
 #: How deep defaults may lie in defaults: `${A:${B:${C:x}}}` is three.
 MAX_NESTED_DEFAULTS: Final = 16
 #: Characters that all values of one resolver may have together.
@@ -56,14 +55,14 @@ class _Late:
     name: str
 
 
-_Piece = str | _Key | _Variable
+_Piece = str | _Key | _Variable | _Late
 
 
 def _malformed(problem: str, text: str, position: int, key: str, file: Path | None) -> ConfigError:
     return ConfigError(f"{problem} at character {position + 1} of {text!r}; {_BRACES}", key=key, file=file)
 
 
-def _parse(text: str, key: str, file: Path | None) -> tuple[_Piece, ...]:
+def _parse(text: str, key: str, file: Path | None, late: Collection[str] = ()) -> tuple[_Piece, ...]:
     if len(text) > MAX_LENGTH:
         raise ConfigError(f"is {len(text)} characters long; at most {MAX_LENGTH} are allowed", key=key, file=file)
     # Iterative: `open_variables` holds what surrounds the default being read, as (start, name, pieces before it).
@@ -104,7 +103,7 @@ def _parse(text: str, key: str, file: Path | None) -> tuple[_Piece, ...]:
             name = _NAME.match(text, start + 1)
             if name is None or not text.startswith("}", name.end()):
                 raise _malformed("the { begins no placeholder", text, start, key, file)
-            pieces.append(_Key(name[0]))
+            pieces.append(_Late(name[0]) if name[0] in late else _Key(name[0]))
             position = name.end() + 1
         elif open_variables:
             _, variable, before = open_variables.pop()
@@ -165,6 +164,11 @@ def fill_in(template: str, **values: str) -> str:
     return _IN_TEMPLATE.sub(replace, template)
 
 
+def late_names(template: str) -> frozenset[str]:
+    """The names that `fill_in` needs values for."""
+    return frozenset(found[2] for found in _IN_TEMPLATE.finditer(template) if found[2])
+
+
 class Resolver:
     """Resolves texts against one set of keys.
 
@@ -198,9 +202,9 @@ class Resolver:
         self._settle([name])
         return self._values[name]
 
-    def text(self, text: str, *, key: str) -> Resolved:
-        """`text` resolved; `key` is what errors call it (`export.library`)."""
-        pieces = _parse(text, key, self._file)
+    def text(self, text: str, *, key: str, late: Collection[str] = ()) -> Resolved:
+        """`text` resolved; `key` is what errors call it (`export.library`), `late` names win over keys in this text."""
+        pieces = _parse(text, key, self._file, late)
         self._settle(self._references(pieces, key))
         return self._render(pieces, key)
 
@@ -287,7 +291,7 @@ class Resolver:
                     yield value
                 else:
                     yield from self._parts(piece.default or ())
-            elif piece.name in self._values:
+            elif isinstance(piece, _Key) and piece.name in self._values:
                 yield from self._values[piece.name].pieces
             else:
                 yield _Late(piece.name)

@@ -87,6 +87,28 @@ def unsafe_paths(
     return problems
 
 
+def unsafe_outputs(
+    outputs: Mapping[str, Path], places: Mapping[str, Path], around: Mapping[str, Path], config: Path
+) -> list[ConfigError]:
+    """What is dangerous about the `outputs` of the user's own stages, by key.
+
+    None holds, or lies in, another or one of the `places`; none holds what may be `around` them all.
+    """
+    problems: list[ConfigError] = []
+    others = dict(places)
+    for key, folder in outputs.items():
+        for other, path in {**around, **others}.items():
+            if lies_in(path, folder):
+                said = f"{folder} holds {other} ({path})"
+            elif other not in around and lies_in(folder, path):
+                said = f"{folder} lies in {other} ({path})"
+            else:
+                continue
+            problems.append(ConfigError(said, key=key, file=config, next_step=f"Give {key} a folder of its own."))
+        others[key] = folder
+    return problems
+
+
 def unsafe_source(
     library: Path, written: Mapping[str, Path], emptied: Sequence[str], config: Path
 ) -> list[ConfigError]:

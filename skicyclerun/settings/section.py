@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-#: A text of the configuration is no longer than this, before and after its placeholders are filled in.
+#: A text of the configuration is no longer than this, before and after its placeholders are resolved; Linux's PATH_MAX.
 MAX_LENGTH: Final = 4096
 
 

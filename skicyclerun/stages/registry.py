@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
+from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -64,7 +65,6 @@ STAGES: Final[tuple[Stage, ...]] = (
 
 STAGE_BY_NAME: Final[Mapping[str, Stage]] = {stage.name: stage for stage in STAGES}
 
-_PROVIDED: Final = ", ".join(stage.name for stage in STAGES if stage.provided)
 #: Keys of `paths` that name a file; the others name a folder.
 FILE_KEYS: Final = frozenset({"master_catalog", "geocode_cache", "state_db"})
 
@@ -80,36 +80,73 @@ class StageSettings(Protocol):
         ...
 
 
-def known_stage(name: str) -> Stage:
-    """The stage of that name, provided or not. Raises StageError, with the nearest name, for an unknown one."""
-    stage = STAGE_BY_NAME.get(name)
-    if stage is None:
+def section_models() -> dict[str, type[StageSection]]:
+    """The sections of the configuration that the provided stages have, by name; several stages may share one."""
+    return {stage.section: stage.settings for stage in STAGES if stage.provided and stage.settings is not None}
+
+
+def check_stage_name(name: str, further: Iterable[str] = ()) -> None:
+    """Raises StageError, with the nearest name, for a stage that is neither known nor among the `further` ones."""
+    further = tuple(further)
+    known = (*STAGE_BY_NAME, *further)
+    if name not in known:
+        provided = dict.fromkeys((*(stage.name for stage in STAGES if stage.provided), *further))
         raise StageError(
-            f"There is no stage {name!r}.{nearest(name, STAGE_BY_NAME)} Provided: {_PROVIDED}.",
+            f"There is no stage {name!r}.{nearest(name, known)} Provided: {', '.join(provided)}.",
             next_step="`skicyclerun run --stages export` runs an export alone.",
         )
-    return stage
 
 
-def parse_stages(wanted: str | Sequence[str]) -> tuple[Stage, ...]:
-    """The stages named, each once, in pipeline order (cleanup before export).
+def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
+    """The stages named, each once, in pipeline order (cleanup before export, and each after the one it reads).
 
-    A text is split at commas and white space. Raises StageError for an unknown name, for a known one that is not
+    A text is split at commas and white space. `further` stages are known and provided as well, and stand in for ours
+    of the same name (`Settings.own_stages`). Raises StageError for an unknown name, for a known one that is not
     provided yet, and where none is named.
     """
+    own = {stage.name: stage for stage in further}
+    known = {stage.name: stage for stage in _in_order(own)}
     parts = [wanted] if isinstance(wanted, str) else wanted
-    named = {known_stage(name).name for part in parts for name in part.replace(",", " ").split()}
+    named = {name for part in parts for name in part.replace(",", " ").split()}
+    for name in sorted(named):
+        check_stage_name(name, own)
+    provided = ", ".join(stage.name for stage in known.values() if stage.provided)
     if not named:
-        raise StageError("No stage is named.", next_step=f"Name one or more of: {_PROVIDED}.")
-    stages = tuple(stage for stage in STAGES if stage.name in named)
+        raise StageError("No stage is named.", next_step=f"Name one or more of: {provided}.")
+    stages = tuple(stage for stage in known.values() if stage.name in named)
     absent = [stage.name for stage in stages if not stage.provided]
     if absent:
         names, verb = (absent[0], "is") if len(absent) == 1 else (", ".join(absent), "are")
         raise StageError(
-            f"{names} {verb} not provided by this version of skicyclerun. Provided: {_PROVIDED}.",
+            f"{names} {verb} not provided by this version of skicyclerun. Provided: {provided}.",
             next_step="Leave it out of --stages and of `pipeline.stages`; your own scripts can run it afterwards.",
         )
     return stages
+
+
+def _in_order(own: Mapping[str, Stage]) -> tuple[Stage, ...]:
+    """Ours, with `own` ones in the place of those of the same name, and new ones after the stage they read."""
+    stages = {**STAGE_BY_NAME, **own}
+    ordered: dict[str, Stage] = {}
+
+    def place(stage: Stage) -> None:
+        if stage.name in own and stage.reads not in ordered:
+            place(stages[stage.reads])
+        if stage.name in ordered:
+            return
+        ordered[stage.name] = stage
+        for reader in own.values():
+            if reader.reads == stage.name and reader.name not in STAGE_BY_NAME:
+                place(reader)
+
+    for stage in stages.values():
+        place(stage)
+    return tuple(ordered.values())
+
+
+def key_in_words(key: str) -> str:
+    """What errors call a key of `needs_paths`: `paths.archive`; `stages.NAME.output_folder` as it is."""
+    return key if "." in key else f"paths.{key}"
 
 
 def _needed_paths(stages: Iterable[Stage]) -> tuple[str, ...]:
@@ -158,7 +195,7 @@ def check_stage_needs(
 
 def _check_kind(path: Path, key: str) -> None:
     """A folder where a folder is meant, a file where a file is meant, or nothing there yet."""
-    name = f"paths.{key}"
+    name = key_in_words(key)
     try:
         if key in FILE_KEYS:
             if path.is_dir():
@@ -176,7 +213,7 @@ def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
     """
     for key in dict.fromkeys(key for stage in stages for key in stage.makes_paths):
         path = settings.path_of(key)
-        _prepare(path.parent if key in FILE_KEYS else path, f"paths.{key}")
+        _prepare(path.parent if key in FILE_KEYS else path, key_in_words(key))
     _prepare(settings.log_folder, "logging.file")
 
 

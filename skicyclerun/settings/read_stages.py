@@ -1,0 +1,162 @@
+"""Reads the sections of stages, and the section `stages` with commands of the user's own.
+
+A wrong value in a section that no requested stage has is warned of and its defaults stand: an export is not refused
+because of a watermark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from skicyclerun.errors import EnvironmentUnset
+from skicyclerun.settings.absolute_paths import absolute
+from skicyclerun.settings.carried import merged, without_foreign
+from skicyclerun.settings.command_stages import (
+    ALBUM_NAMES,
+    OUTPUT_KEYS,
+    PICTURE_NAMES,
+    CommandStageSettings,
+    wrong_name,
+)
+from skicyclerun.settings.errors import validation_problems
+from skicyclerun.settings.file import join, show
+from skicyclerun.settings.models import Paths
+from skicyclerun.settings.problems import Problems
+from skicyclerun.settings.section import StageSection
+from skicyclerun.settings.sections import Scope, plain, read_section, resolved_object
+from skicyclerun.stages.registry import STAGE_BY_NAME, section_models
+from skicyclerun.wording import nearest
+
+_LATE: Final = PICTURE_NAMES | ALBUM_NAMES
+
+
+def read_stage_sections(
+    ours: Mapping[str, object],
+    written: Mapping[str, object],
+    used: Collection[str],
+    scope: Scope,
+    carried: dict[str, Any],
+    problems: Problems,
+) -> dict[str, StageSection]:
+    """The sections of the provided stages by name; keys of other programs in them go to `carried`.
+
+    `used` are the sections of the stages that are requested.
+    """
+    read: dict[str, StageSection] = {}
+    for name, model in section_models().items():
+        found = Problems(problems.file, problems.from_command_line)
+        section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
+        if foreign:
+            carried[name] = merged(foreign, carried.get(name, {}))
+        read[name] = read_section(model, name, section, scope, found)
+        told = [error for error in found.errors if name in used or error.file is None]
+        problems.errors += told
+        untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
+        problems.warnings += found.warnings
+        problems.warnings += [f"{text}. No stage that runs needs it; the defaults stand." for text in untold]
+    return read
+
+
+def read_command_stages(
+    section: Mapping[str, object],
+    paths: Paths,
+    requested: Collection[str],
+    scope: Scope,
+    carried: dict[str, Any],
+    problems: Problems,
+) -> dict[str, CommandStageSettings]:
+    """The user's own stages by name. One that is not requested and needs a variable which is not set is left out."""
+    read: dict[str, CommandStageSettings] = {}
+    for name, value in section.items():
+        key = join("stages", name)
+        found = Problems(problems.file, problems.from_command_line)
+        if wrong := wrong_name(name):
+            found.add(key, wrong)
+            settings = None
+        else:
+            settings = _command_stage(name, found.as_object(key, value), paths, scope, found)
+        unset = bool(found.errors) and all(isinstance(error, EnvironmentUnset) for error in found.errors)
+        if unset and name not in requested:
+            problems.warnings += [f"{error}. The stage {name} is left out." for error in found.errors]
+            carried["stages"] = merged({name: value}, carried.get("stages", {}))
+        else:
+            problems.errors += found.errors
+            if settings is not None:
+                read[name] = settings
+    _check_what_is_read(section, read, problems)
+    return read
+
+
+def _command_stage(
+    name: str, section: Mapping[str, object], paths: Paths, scope: Scope, problems: Problems
+) -> CommandStageSettings | None:
+    key = f"stages.{name}"
+    values = resolved_object(section, key, _texts_of(key, scope), problems)
+    if "output_folder" not in section:
+        path_key = OUTPUT_KEYS.get(name)
+        try:
+            values["output_folder"] = paths.of(path_key) if path_key else paths.pipeline_base / name
+        except EnvironmentUnset as error:
+            problems.errors.append(error)
+        except KeyError:
+            return None  # that path is a problem already
+    if problems.errors:
+        return None
+    try:
+        settings = CommandStageSettings.model_validate(values)
+    except ValidationError as error:
+        problems.errors += validation_problems(
+            error, CommandStageSettings, key, problems.file, problems.from_command_line
+        )
+        return None
+    limited = "photo" if settings.per == "picture" else "album"
+    if limited in settings.timeouts.model_fields_set:
+        return settings
+    timeouts = settings.timeouts.model_copy(update={limited: settings.timeout_seconds})
+    return settings.model_copy(update={"timeouts": timeouts})
+
+
+def _texts_of(key: str, scope: Scope) -> Callable[[str, str], str | Path]:
+    """What the texts of one of these stages mean, by the key they stand under."""
+
+    def meaning(value: str, at: str) -> str | Path:
+        if not at.startswith(f"{key}.command"):
+            text = plain(scope.resolver.text(value, key=at))
+            return absolute(text, scope.environ, scope.root) if at == f"{key}.output_folder" else text
+        resolved = scope.resolver.text(value, key=at, late=_LATE)
+        if resolved.late - _LATE:
+            plain(resolved)
+        return resolved.template
+
+    return meaning
+
+
+def _check_what_is_read(
+    section: Mapping[str, object], read: Mapping[str, CommandStageSettings], problems: Problems
+) -> None:
+    """Each reads a stage that makes files, and none its own results, by way of others."""
+    known = {*STAGE_BY_NAME, *section} - {"cleanup"}
+    for name, settings in read.items():
+        if settings.reads not in known:
+            problems.add(
+                f"stages.{name}.reads",
+                f"names no stage that makes pictures, {show(settings.reads)}.{nearest(settings.reads, known)}",
+            )
+    for name in read:
+        chain = [name]
+        while chain[-1] not in chain[:-1]:
+            last = chain[-1]
+            if last in read:
+                chain.append(read[last].reads)
+            elif last in STAGE_BY_NAME and last != "export":
+                chain.append(STAGE_BY_NAME[last].reads)
+            else:
+                break
+        else:
+            # Told at one of its stages, not at each.
+            if chain[-1] == name and name == min(set(chain) & read.keys()):
+                problems.add(f"stages.{name}.reads", f"reads its own results: {' → '.join(chain)}")
