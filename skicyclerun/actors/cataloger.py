@@ -18,9 +18,18 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from skicyclerun.actors.messages import AlbumEnded, CatalogerMessage, Ending, ExportEnded, PhotosCommitted
+from skicyclerun.actors.messages import (
+    AlbumEnded,
+    CatalogerMessage,
+    Ending,
+    ExportEnded,
+    PhotosCommitted,
+    PicturesCommitted,
+    StageAlbumEnded,
+    StageEnded,
+)
 from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import gone_paths, records_of
+from skicyclerun.catalog.records import CatalogPlaces, catalog_rows, gone_paths
 from skicyclerun.progress.events import Notice, ProgressEvent
 from skicyclerun.state.store import Store
 
@@ -33,14 +42,14 @@ PAUSE_TIMES_LAST: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class CatalogerParts:
-    """What the cataloger works with. `on_committed` hears of each group, `on_end` how the export ended, last of all."""
+    """What the cataloger works with. `on_committed` hears of each group, `on_end` how each stage ended."""
 
     store: Store
-    export_folder: Path
+    places: CatalogPlaces
     master_catalog: Path
     progress: Callable[[ProgressEvent], None]
     on_committed: Callable[[int], None]
-    on_end: Callable[[Ending], None]
+    on_end: Callable[[str, Ending], None]
 
 
 async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:
@@ -50,8 +59,9 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
     async with inbox:
         async for message in inbox:
             match message:
-                case PhotosCommitted(photos=photos):
-                    parts.on_committed(photos)
+                case PhotosCommitted() | PicturesCommitted():
+                    if isinstance(message, PhotosCommitted):
+                        parts.on_committed(message.photos)
                     news = True
                     if anyio.current_time() < not_before:
                         continue
@@ -60,12 +70,15 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
                     took = anyio.current_time() - began
                     not_before = anyio.current_time() + max(PAUSE_SECONDS, PAUSE_TIMES_LAST * took)
                     news = False
-                case AlbumEnded():
+                case AlbumEnded() | StageAlbumEnded():
                     news = True
                 case ExportEnded(ending=ending):
                     await write_catalog(parts)
                     news = False
-                    parts.on_end(ending)
+                    parts.on_end("export", ending)
+                case StageEnded(stage=stage, ending=ending):
+                    news = True
+                    parts.on_end(stage, ending)
                 case _:
                     assert_never(message)
     if news:
@@ -74,14 +87,14 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
 
 async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
     """Bring the file up to date with the committed rows. Raises StorageError."""
-    rows = await parts.store.all("present_photos")
-    gone = await gone_paths(parts.store, parts.export_folder)
+    rows = await catalog_rows(parts.store, parts.places)
+    gone = await gone_paths(parts.store, parts.places)
     with anyio.CancelScope(shield=True):
         written = await anyio.to_thread.run_sync(
             partial(
                 update_catalog,
                 parts.master_catalog,
-                lambda: records_of(rows, parts.export_folder),
+                rows.records,
                 gone,
                 now=datetime.now(UTC),
             )

@@ -105,7 +105,7 @@ def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> 
     provided yet, and where none is named.
     """
     own = {stage.name: stage for stage in further}
-    known = {stage.name: stage for stage in _in_order(own)}
+    known = {stage.name: stage for stage in in_order(own)}
     parts = [wanted] if isinstance(wanted, str) else wanted
     named = {name for part in parts for name in part.replace(",", " ").split()}
     for name in sorted(named):
@@ -124,7 +124,7 @@ def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> 
     return stages
 
 
-def _in_order(own: Mapping[str, Stage]) -> tuple[Stage, ...]:
+def in_order(own: Mapping[str, Stage]) -> tuple[Stage, ...]:
     """Ours, with `own` ones in the place of those of the same name, and new ones after the stage they read."""
     stages = {**STAGE_BY_NAME, **own}
     ordered: dict[str, Stage] = {}

@@ -77,7 +77,7 @@ class Recipe(ABC):
     at_once: ClassVar[int] = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
-    by_album: ClassVar[bool] = False
+    by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
     def open(self) -> None:  # noqa: B027

@@ -19,7 +19,7 @@ import orjson
 
 from skicyclerun.actors.messages import ConfigureRun, Intent
 from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import gone_paths, records_of
+from skicyclerun.catalog.records import catalog_places, catalog_rows, gone_paths
 from skicyclerun.errors import SourceError, UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
@@ -117,14 +117,14 @@ async def write_whole_catalog(
     `also_gone`: further paths whose entries go. A catalog that cannot be used is set aside and made anew. Where the
     database knows no file and there is no catalog, none is made unless `even_if_nothing`.
     """
-    folder, path = settings.paths.apple_photos_export, settings.paths.master_catalog
-    rows = await store.all("present_photos")
-    if not rows and not even_if_nothing and not await anyio.Path(path).exists():
+    places, path = catalog_places(settings), settings.paths.master_catalog
+    rows = await catalog_rows(store, places)
+    if not len(rows) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    gone = [*await gone_paths(store, folder), *also_gone]
+    gone = [*await gone_paths(store, places), *also_gone]
     with anyio.CancelScope(shield=True):
         written = await anyio.to_thread.run_sync(
-            partial(update_catalog, path, lambda: records_of(rows, folder), gone, now=datetime.now(UTC))
+            partial(update_catalog, path, rows.records, gone, now=datetime.now(UTC))
         )
     return written
 

@@ -1,0 +1,152 @@
+"""The stages after the export that a run carries out: each with its recipe, limits and folders.
+
+What decides their results is fixed when the run is created and kept in its row, as for the export: a resumed run ends
+with the same bytes, whatever the configuration says by then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+
+from skicyclerun.actors.album_work import WorkLimits
+from skicyclerun.actors.stage_plan import StageRun
+from skicyclerun.errors import StageError
+from skicyclerun.settings.command_stages import CommandStageSettings
+from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
+from skicyclerun.settings.models import Settings
+from skicyclerun.settings.section import StageSection
+from skicyclerun.stages.command import CommandRecipe
+from skicyclerun.stages.stage import Recipe, Stage, Surroundings
+from skicyclerun.state import stage_pictures
+from skicyclerun.state.store import Store
+
+#: In the options of a run: the sections of its stages, and what the command line said to them.
+SECTIONS_OPTION: Final = "stages"
+SAID_OPTION: Final = "stage_options"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage of a run, and how long it may take in this process; seconds."""
+
+    run: StageRun
+    run_seconds: float
+
+
+def options_for_row(settings: Settings, names: Sequence[str], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run keeps of its stages after the export; nothing where it has none."""
+    stages = {name: stage for name, stage in later_stages(settings).items() if name in names}
+    if not stages:
+        return {}
+    kept: dict[str, Any] = {
+        SECTIONS_OPTION: {name: section_of(settings, stage).model_dump(mode="json") for name, stage in stages.items()}
+    }
+    return kept | ({SAID_OPTION: dict(said)} if said else {})
+
+
+def stage_runs(
+    settings: Settings,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    say: Callable[[str], None] = lambda text: None,
+) -> list[PlannedStage]:
+    """The stages named, in pipeline order. `options` are those of the run's row."""
+    known = later_stages(settings)
+    kept = options.get(SECTIONS_OPTION, {})
+    planned = []
+    facts_from: list[str] = []
+    for name, stage in known.items():
+        if name in names:
+            section = _kept_section(stage, kept.get(name)) or section_of(settings, stage)
+            surroundings = Surroundings(
+                metadata_dir=settings.paths.metadata_dir,
+                geocode_cache=settings.paths.geocode_cache,
+                config_folder=settings.file.parent,
+                options=options.get(SAID_OPTION, {}),
+                say=say,
+            )
+            recipe = _recipe(stage, section, surroundings)
+            run = StageRun(
+                stage=stage,
+                recipe=recipe,
+                limits=_limits(settings, stage, section, recipe),
+                export_folder=settings.paths.apple_photos_export,
+                input_folder=_input_folder(settings, known, stage),
+                output_folder=output_folder(settings, stage),
+                upstream=upstream_of(known, stage),
+                facts_from=tuple(facts_from),
+            )
+            planned.append(PlannedStage(run, section.timeouts.run))
+        if not stage.output:
+            facts_from.append(name)
+    return planned
+
+
+def _kept_section(stage: Stage, kept: object) -> StageSection | None:
+    """The section that the run was begun with; None where its row has none that this version understands."""
+    if kept is None or stage.settings is None:
+        return None
+    try:
+        return stage.settings.model_validate_json(orjson.dumps(kept))
+    except ValidationError:
+        return None
+
+
+def _recipe(stage: Stage, section: StageSection, surroundings: Surroundings) -> Recipe:
+    if isinstance(section, CommandStageSettings):
+        return CommandRecipe(section, surroundings)
+    assert stage.recipe is not None
+    return stage.recipe(section, surroundings)
+
+
+def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Recipe) -> WorkLimits:
+    cores = os.cpu_count() or 1
+    at_once = section.at_once if isinstance(section, CommandStageSettings) else recipe.at_once
+    return WorkLimits(
+        section=stage.section,
+        workers=section.workers or at_once or cores,
+        group_photos=settings.export.group_photos,
+        group_seconds=settings.export.group_seconds,
+        photo_seconds=section.timeouts.photo,
+        album_seconds=section.timeouts.album,
+        attempts=section.retries.attempts,
+        backoff_seconds=section.retries.backoff_seconds,
+        pause_after=section.retries.pause_after,
+    )
+
+
+def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> Any:
+    if stage.reads == "export":
+        return settings.paths.apple_photos_export
+    reads = known.get(stage.reads)
+    folder = output_folder(settings, reads) if reads is not None else None
+    if folder is None:
+        raise StageError(
+            f"{stage.name} takes the files of {stage.reads}, and that stage makes none here.",
+            next_step=f"Leave {stage.name} out of --stages and of `pipeline.stages`.",
+        )
+    return folder
+
+
+async def check_inputs(store: Store | None, settings: Settings, names: Sequence[str]) -> None:
+    """That each stage's input is there or is made in the same run. Raises StageError.
+
+    `store` None: there is no state, nothing has ever run.
+    """
+    known = later_stages(settings)
+    for name, stage in known.items():
+        if name not in names or stage.reads in names or stage.reads == "export":
+            continue
+        if store is None or not await stage_pictures.has_run(store, stage.reads):
+            comes = f"`skicyclerun run --stages {stage.reads},{name}` runs both."
+            if stage.reads not in known:
+                comes = f"`stages.{stage.reads}.command` in the configuration can make them (docs/stages.md)."
+            raise StageError(
+                f"{name} takes what {stage.reads} makes, and {stage.reads} has never run here.", next_step=comes
+            )

@@ -1,0 +1,44 @@
+"""The stages after the export as a configuration has them: ours and the user's own, their sections and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skicyclerun.settings.models import Settings
+from skicyclerun.settings.section import StageSection
+from skicyclerun.stages.registry import in_order
+from skicyclerun.stages.stage import Stage
+
+_BEFORE: frozenset[str] = frozenset({"cleanup", "export"})
+
+
+def later_stages(settings: Settings) -> dict[str, Stage]:
+    """The provided ones by name, in the order in which a run goes through them."""
+    own = {stage.name: stage for stage in settings.own_stages()}
+    return {stage.name: stage for stage in in_order(own) if stage.provided and stage.name not in _BEFORE}
+
+
+def section_of(settings: Settings, stage: Stage) -> StageSection:
+    """The stage's part of the configuration."""
+    if stage.name in settings.command_stages:
+        return settings.command_stages[stage.name]
+    if stage.section in settings.stages:
+        return settings.stages[stage.section]
+    assert stage.settings is not None
+    return stage.settings()
+
+
+def output_folder(settings: Settings, stage: Stage) -> Path | None:
+    """Where its album folders are; None for one that makes facts only. Raises EnvironmentUnset."""
+    return settings.path_of(stage.output) if stage.output else None
+
+
+def upstream_of(stages: dict[str, Stage], stage: Stage) -> tuple[str, ...]:
+    """The stage it reads, the one that reads, and so on up to the export."""
+    chain: list[str] = []
+    while stage.reads != "export" and stage.reads not in chain:
+        chain.append(stage.reads)
+        if stage.reads not in stages:  # known, and not provided: nothing of its own is ever made
+            return (*chain, "export")
+        stage = stages[stage.reads]
+    return (*chain, "export")
