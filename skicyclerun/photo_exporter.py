@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -48,21 +48,13 @@ _T = TypeVar("_T")
 _P = str | PathLike[str]
 
 
-class _Silent:
+class _Silent(Renderer):
     """A renderer that shows nothing."""
 
     def handle(self, event: ProgressEvent) -> None:
         return
 
     def close(self) -> None:
-        return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
         return
 
 

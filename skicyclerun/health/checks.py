@@ -40,7 +40,7 @@ _MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif", "zlib-ng": "zl
 #: What a checkout that was never installed needs, since it has no metadata that says so.
 _REQUIRED: Final = (
     "anyio transitions aiosqlite pydantic osxphotos pillow pillow-heif exiv2 rich questionary click filelock orjson "
-    "pathvalidate zlib-ng"
+    "zlib-ng"
 ).split()
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?:>=\s*([0-9.]+))?")
 #: What else is looked at where it lies on another disk than lib_root: name → key of `paths`.

@@ -98,18 +98,12 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         date = fetched.metadata.date if fetched.metadata and fetched.metadata.date else facts.date
         mtime_ns = since_epoch_ns(date) if date is not None else None
         kept_ns = staged.finish(original.mtime_ns if mtime_ns is None else mtime_ns)
-    return ExportedFacts(
+    return _exported_facts(
+        facts,
         size=staged.size,
         sha256=staged.sha256,
         width=written.width,
         height=written.height,
-        date_taken=iso_date(facts.date) if facts.date else None,
-        date_taken_utc=iso_date_utc(facts.date) if facts.date else None,
-        location=facts.location,
-        title=facts.title,
-        description=facts.description,
-        keywords=facts.keywords,
-        persons=facts.persons,
         rendering=fetched.rendering,
         note="; ".join(note for note in (fetched.note, *written.notes) if note),
         mtime_ns=kept_ns,
@@ -134,20 +128,21 @@ def read_facts(path: Path) -> ExportedFacts:
             facts = TagFacts(date=check_movie(original))
         elif content is None:
             raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), path.name))
-        return ExportedFacts(
-            size=original.size,
-            sha256="",
-            width=width,
-            height=height,
-            date_taken=iso_date(facts.date) if facts.date else None,
-            date_taken_utc=iso_date_utc(facts.date) if facts.date else None,
-            location=facts.location,
-            title=facts.title,
-            description=facts.description,
-            keywords=facts.keywords,
-            persons=facts.persons,
-            mtime_ns=original.mtime_ns,
-        )
+        size, mtime_ns = original.size, original.mtime_ns
+        return _exported_facts(facts, size=size, sha256="", width=width, height=height, mtime_ns=mtime_ns)
+
+
+def _exported_facts(facts: TagFacts, **of_the_file: Any) -> ExportedFacts:
+    return ExportedFacts(
+        date_taken=iso_date(facts.date) if facts.date else None,
+        date_taken_utc=iso_date_utc(facts.date) if facts.date else None,
+        location=facts.location,
+        title=facts.title,
+        description=facts.description,
+        keywords=facts.keywords,
+        persons=facts.persons,
+        **of_the_file,
+    )
 
 
 # ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────

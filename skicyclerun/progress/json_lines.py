@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import Final, TextIO
 
-from skicyclerun.progress.events import ProgressEvent
+from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import LastingStream
 
 _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-class JsonLines:
+class JsonLines(Renderer):
     """A `Renderer` of JSON: `{"event": "photo_finished", …}` with the fields of the event; ASCII, never throttled."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -27,11 +26,3 @@ class JsonLines:
 
     def close(self) -> None:
         self._stream.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        self.close()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self, TextIO, assert_never
+from typing import Final, TextIO, assert_never
 
 from skicyclerun.progress.events import (
     AlbumFinished,
@@ -14,6 +13,7 @@ from skicyclerun.progress.events import (
     Notice,
     PhotoFinished,
     ProgressEvent,
+    Renderer,
     RunFinished,
     RunStarted,
 )
@@ -26,7 +26,7 @@ NAMED_FAILURES: Final = 20
 _WORDS: Final = {"info": "NOTICE", "warning": "WARNING", "error": "ERROR"}
 
 
-class PlainText:
+class PlainText(Renderer):
     """A `Renderer` of lines: `PROGRESS: album_2_of_5 | photo_15_of_42`.
 
     Progress lines come with the first and the last photo of an album and at most every `interval` seconds between;
@@ -78,14 +78,6 @@ class PlainText:
 
     def close(self) -> None:
         self._stream.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _line(self, text: str, *, always: bool = False) -> None:
         if always or not self._quiet:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import IO, Final, Self, TextIO, assert_never, cast
+from typing import IO, Final, TextIO, assert_never, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +21,7 @@ from skicyclerun.progress.events import (
     Notice,
     PhotoFinished,
     ProgressEvent,
+    Renderer,
     RunFinished,
     RunStarted,
 )
@@ -45,7 +45,7 @@ class _Current:
         return self._render()
 
 
-class RichDisplay:
+class RichDisplay(Renderer):
     """A `Renderer` on a terminal: album n of m, photo n of m, rate, time left, and the archiver's phases.
 
     Nothing is drawn and the cursor stays as it is until an album or the archiver begins, so that questions can be
@@ -91,14 +91,6 @@ class RichDisplay:
 
     def close(self) -> None:
         self._live.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        self.close()
 
     def _take(self, event: ProgressEvent) -> list[Text]:
         """Take an event into account; returns the lines to print above the display."""

@@ -17,12 +17,10 @@ from skicyclerun.settings.command_stages import output_key
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
 from skicyclerun.settings.loader import settings_from
-from skicyclerun.settings.models import EMPTIED_KEYS, Settings, default_config_text
+from skicyclerun.settings.models import EMPTIED_KEYS, Settings
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.registry import STAGES
-
-__all__ = ["Settings", "check_source_and_outputs", "default_config_text", "load_settings"]
 
 LIB_ROOT_VARIABLE: Final = "SKICYCLERUN_LIB_ROOT"
 CONFIG_NAME: Final = "pipeline_config.json"

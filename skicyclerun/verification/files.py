@@ -266,13 +266,9 @@ class KnownFiles:
             return self._folders[folder]
         key = collision_key(folder)
         for known, names in self._folders.items():
-            if collision_key(known) == key and not _is_listed(export_folder, known):
+            if collision_key(known) == key and known not in os.listdir(export_folder):
                 return names
         return {}
-
-
-def _is_listed(directory: Path, name: str) -> bool:
-    return name in os.listdir(directory)
 
 
 def _all_below(directory: Path, export_folder: Path, found: list[Problem]) -> None:

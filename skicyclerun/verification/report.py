@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from skicyclerun.wording import bytes_in_words, printable, seconds_in_words
+from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
 
 #: So many problems are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 10
@@ -283,7 +283,7 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
         left_out = f", {album.left_out} left out by a setting" if album.left_out else ""
         yield (
             f"{printable(album.path)}  [{printable(album.folder)}]: {album.status}, "
-            f"{album.exported} of {album.expected} exported{left_out}, {_counted(album.files, 'file')} checked"
+            f"{album.exported} of {album.expected} exported{left_out}, {counted(album.files, 'file')} checked"
         )
         yield from _problem_lines(album.problems, name_all)
     unknown = [problem for problem in report.other if problem.finding is Finding.UNKNOWN_FILE]
@@ -315,12 +315,12 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     expected = sum(album.expected for album in report.albums)
     exported = sum(album.exported for album in report.albums)
     left_out = sum(album.left_out for album in report.albums)
-    yield f"{sound} of {_counted(len(report.albums), 'album')} sound."
+    yield f"{sound} of {counted(len(report.albums), 'album')} sound."
     aside = f" ({left_out} left out by a setting)" if left_out else ""
-    yield f"{exported} of {_counted(expected, 'expected photo')} exported{aside}."
+    yield f"{exported} of {counted(expected, 'expected photo')} exported{aside}."
     read = f", {report.in_full} in full ({bytes_in_words(report.bytes_read)} read)" if report.in_full else ""
     took = seconds_in_words(report.seconds)
-    yield f"{_counted(report.files, 'file')} checked{read}, in {took}: {report.depth.in_words}."
+    yield f"{counted(report.files, 'file')} checked{read}, in {took}: {report.depth.in_words}."
     if report.repair is not None:
         yield from _repair_lines(report.repair)
     at_work = f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
@@ -349,9 +349,9 @@ def _repair_lines(repair: RepairSummary) -> Iterator[str]:
     parts = []
     if repair.fetched_again:
         numbers = ", ".join(str(run) for run in repair.runs)
-        parts.append(f"{repair.repaired} of {_counted(repair.fetched_again, 'photo')} exported again (run {numbers})")
+        parts.append(f"{repair.repaired} of {counted(repair.fetched_again, 'photo')} exported again (run {numbers})")
     if repair.times_set:
-        parts.append(f"{_counted(repair.times_set, 'file')} given back the photo's date")
+        parts.append(f"{counted(repair.times_set, 'file')} given back the photo's date")
     if repair.catalog_written:
         parts.append("the catalog written")
     yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
@@ -361,7 +361,3 @@ def _repair_lines(repair: RepairSummary) -> Iterator[str]:
         yield f"No file was replaced; what was kept aside beforehand is in {printable(str(repair.kept_in))}."
     for note in repair.notes:
         yield printable(note)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
