@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -22,6 +23,7 @@ from skicyclerun.actors.departures import Departures
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
+    AlbumReady,
     CatalogerMessage,
     Ending,
     ExportEnded,
@@ -72,15 +74,19 @@ class ExporterParts:
 async def exporter(
     inbox: MemoryObjectReceiveStream[OutputsPutAway],
     outbox: MemoryObjectSendStream[CatalogerMessage],
+    albums_ready: MemoryObjectSendStream[AlbumReady],
     parts: ExporterParts,
 ) -> None:
-    """The actor: one export per message, facts to the cataloger. Errors that end the run escape."""
-    async with inbox, outbox:
+    """The actor: one export per message, facts to the cataloger, albums to the stages after it.
+
+    Errors that end the run escape.
+    """
+    async with inbox, outbox, albums_ready:
         async for message in inbox:
             run = message.configured.run
             if run is None or "export" not in run.stages:
                 continue
-            await _RunExport(message, run, outbox, parts).carry_out()
+            await _RunExport(message, run, outbox, albums_ready, parts).carry_out()
 
 
 class _RunExport:
@@ -89,12 +95,14 @@ class _RunExport:
         message: OutputsPutAway,
         run: RunRow,
         outbox: MemoryObjectSendStream[CatalogerMessage],
+        albums_ready: MemoryObjectSendStream[AlbumReady],
         parts: ExporterParts,
     ) -> None:
         settings = message.configured.command.settings
         self._run = run
         self._retry_albums = frozenset(message.configured.retry_albums)
         self._outbox = outbox
+        self._albums_ready = albums_ready
         self._parts = parts
         self._options = ExportOptions.from_row(run.options)
         self._limits = WorkLimits(
@@ -142,7 +150,12 @@ class _RunExport:
         coming = await self._photos_coming(waiting)
         self._parts.progress(RunStarted(run.id, len(everything), coming, self._parts.source.location))
         await anyio.to_thread.run_sync(self._staging.sweep)
+        ids = {album.id for album in waiting}
         try:
+            # What an earlier start of this run exported goes to the stages first; they know what they have done.
+            for album in everything:
+                if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
+                    await self._pass_on(album, len(everything))
             for album in waiting:
                 if self._stop():
                     break
@@ -218,6 +231,12 @@ class _RunExport:
             )
         )
         await self._outbox.send(AlbumEnded(ended))
+        if ended.status is not AlbumStatus.PENDING:
+            await self._pass_on(ended, of)
+
+    async def _pass_on(self, album: AlbumRow, of: int) -> None:
+        with suppress(anyio.BrokenResourceError):  # no stage comes after the export
+            await self._albums_ready.send(AlbumReady(album.folder, album.album.path, album.position, of))
 
     async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
         """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""

@@ -1,7 +1,10 @@
 """One run: makes the streams, starts the actors, supervises them in one task group, and settles the run's row.
 
-    config ──▶ archiver ──▶ exporter ──▶ cataloger
-                  └────────────┴─────────────┴──▶ progress (may drop events when its renderer lags)
+    config ──▶ archiver ──▶ exporter ──▶ stage ──▶ stage ──▶ … ──▶ departures
+                                └──────────┴─────────┴─────────────────┴──▶ cataloger
+
+All of them report progress, whose events may be dropped when the renderer lags. A run without export has the lister in
+the exporter's place, which names the albums that are there.
 
 The end of the streams is the end of the run: the first sender closes when its one command is said, and each actor
 closes its own when its inbox has ended. An error that an actor does not expect cancels its siblings and comes out of
@@ -10,45 +13,60 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
 import anyio.abc
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.album_export import RenderFunction
+from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.archiver import ArchiverParts, archiver
 from skicyclerun.actors.cataloger import CatalogerParts, cataloger
 from skicyclerun.actors.config import ConfigParts, configurator
 from skicyclerun.actors.exporter import ExporterParts, exporter
 from skicyclerun.actors.messages import (
+    AlbumReady,
     CatalogerMessage,
     ConfigureRun,
     Ending,
     OutputsPutAway,
     RunConfigured,
 )
+from skicyclerun.actors.stage import StageParts, stage_actor
+from skicyclerun.actors.stage_departures import StageDepartures, stage_departures
+from skicyclerun.actors.stage_runs import PlannedStage
+from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
 from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished
 from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
+from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 
 _PROGRESS_BUFFER = 1000
+_ALBUMS_AHEAD = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineParts:
-    """What a run works with. `source` None: no export, only the cleanup."""
+    """What a run works with. `source` None: no export, only the cleanup, or stages over what is exported already."""
 
     store: Store
     source: Source | None
     render: RenderFunction
     renderer: Renderer
     shutdown: Shutdown
+    stages: Sequence[PlannedStage] = ()
+    """The stages after the export, in order."""
+    album_rows: Callable[[RunRow], Awaitable[Sequence[AlbumRow]]] | None = None
+    """Without a source: which albums of the run the stages go through."""
     export_estimate: int = 0
     """Bytes the export is expected to write; 0 if nobody knows."""
 
@@ -92,7 +110,7 @@ class _Supervisor:
     def __init__(self, parts: PipelineParts) -> None:
         self._parts = parts
         self.run_id: int | None = None
-        self.ending: Ending | None = None
+        self.endings: dict[str, Ending] = {}
         self.exported = 0
         self.archive: ArchiveRow | None = None
 
@@ -105,6 +123,8 @@ class _Supervisor:
         to_archiver, archiver_inbox = anyio.create_memory_object_stream[RunConfigured](0)
         to_exporter, exporter_inbox = anyio.create_memory_object_stream[OutputsPutAway](0)
         to_cataloger, cataloger_inbox = anyio.create_memory_object_stream[CatalogerMessage](8)
+        # An album is a few texts: the export may be far ahead of a slow stage, and is held back only then.
+        albums_ready, stage_inbox = anyio.create_memory_object_stream[AlbumReady](_ALBUMS_AHEAD)
         events, shown = anyio.create_memory_object_stream[ProgressEvent](_PROGRESS_BUFFER)
 
         def progress(event: ProgressEvent) -> None:
@@ -123,6 +143,8 @@ class _Supervisor:
             exporter_inbox,
             to_cataloger,
             cataloger_inbox,
+            albums_ready,
+            stage_inbox,
             shown,
             anyio.create_task_group() as outer,
         ):
@@ -144,12 +166,13 @@ class _Supervisor:
                 )
                 if parts.source is not None:
                     exporting = ExporterParts(parts.store, parts.source, parts.render, progress, parts.shutdown)
-                    actors.start_soon(exporter, exporter_inbox, to_cataloger, exporting)
+                    actors.start_soon(exporter, exporter_inbox, to_cataloger, albums_ready, exporting)
                 else:
-                    actors.start_soon(_discard, exporter_inbox, to_cataloger)
+                    actors.start_soon(_list_albums, exporter_inbox, to_cataloger, albums_ready, parts)
+                actors.start_soon(self._stages, actors, stage_inbox, to_cataloger.clone(), progress, command.settings)
                 cataloging = CatalogerParts(
                     store=parts.store,
-                    export_folder=paths.apple_photos_export,
+                    places=catalog_places(command.settings),
                     master_catalog=paths.master_catalog,
                     progress=progress,
                     on_committed=self._count,
@@ -165,8 +188,53 @@ class _Supervisor:
     def _count(self, photos: int) -> None:
         self.exported += photos
 
-    def _ended(self, ending: Ending) -> None:
-        self.ending = ending
+    def _ended(self, stage: str, ending: Ending) -> None:
+        self.endings[stage] = ending
+
+    @property
+    def ending(self) -> Ending | None:
+        """How all of it came to its end: complete only where every stage is."""
+        expected = {planned.run.stage.name for planned in self._parts.stages}
+        if self._parts.source is not None:
+            expected.add("export")
+        if expected - self.endings.keys():
+            return None
+        return next((ending for ending in self.endings.values() if ending is not Ending.COMPLETE), Ending.COMPLETE)
+
+    async def _stages(
+        self,
+        actors: anyio.abc.TaskGroup,
+        inbox: MemoryObjectReceiveStream[AlbumReady],
+        catalog: MemoryObjectSendStream[CatalogerMessage],
+        progress: Callable[[ProgressEvent], None],
+        settings: Settings,
+    ) -> None:
+        """Start the chain of stages once the run is known, that is with the first album."""
+        parts = self._parts
+        async with inbox, catalog:
+            try:
+                first = await inbox.receive()
+            except anyio.EndOfStream:
+                return
+            assert self.run_id is not None
+            head, following = anyio.create_memory_object_stream[AlbumReady](0)
+            receive: MemoryObjectReceiveStream[AlbumReady] = following
+            for planned in parts.stages:
+                send, next_receive = anyio.create_memory_object_stream[AlbumReady](_ALBUMS_AHEAD)
+                working = StageParts(
+                    parts.store, self.run_id, planned.run, planned.run_seconds, progress, parts.shutdown
+                )
+                actors.start_soon(stage_actor, receive, send, catalog.clone(), working)
+                receive = next_receive
+            jobs = ArchiveJobs(
+                parts.store, settings.paths.archive, settings.paths.apple_photos_export, progress, parts.shutdown
+            )
+            putting_away = StageDepartures(jobs, self.run_id, [planned.run for planned in parts.stages])
+            actors.start_soon(stage_departures, receive, catalog.clone(), putting_away, lambda: self.endings)
+            async with head:
+                await head.send(first)
+                async for ready in inbox:
+                    await head.send(ready)
 
 
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
@@ -174,13 +242,21 @@ async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: R
         renderer.handle(event)
 
 
-async def _discard(
-    inbox: anyio.abc.ObjectReceiveStream[OutputsPutAway], outbox: anyio.abc.ObjectSendStream[CatalogerMessage]
+async def _list_albums(
+    inbox: anyio.abc.ObjectReceiveStream[OutputsPutAway],
+    outbox: anyio.abc.ObjectSendStream[CatalogerMessage],
+    albums_ready: anyio.abc.ObjectSendStream[AlbumReady],
+    parts: PipelineParts,
 ) -> None:
-    """Takes the exporter's place in a run without export, so that the streams end as they always do."""
-    async with inbox, outbox:
-        async for _ in inbox:
-            pass
+    """Takes the exporter's place in a run that exports nothing: names the albums that are there to the stages."""
+    async with inbox, outbox, albums_ready:
+        async for message in inbox:
+            run = message.configured.run
+            if run is None or parts.album_rows is None:
+                continue
+            rows = await parts.album_rows(run)
+            for number, row in enumerate(rows, start=1):
+                await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
 
 
 async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow | None:
@@ -193,7 +269,11 @@ async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow
     complete = not failure and supervisor.ending is Ending.COMPLETE
     if complete and not await runs.remaining_albums(store, run):
         return await runs.step(store, run, RunTrigger.FINISH)
-    reasons = {Ending.DRAINED: "stopped by a signal", Ending.OUT_OF_TIME: "the run's time was up"}
+    reasons = {
+        Ending.DRAINED: "stopped by a signal",
+        Ending.OUT_OF_TIME: "the run's time was up",
+        Ending.PAUSED: "a stage failed too often in a row",
+    }
     reason = failure or (reasons.get(supervisor.ending, "albums are pending") if supervisor.ending else "stopped")
     return await runs.step(store, run, RunTrigger.INTERRUPT, reason)
 
