@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skicyclerun.actors.archiver import left_in_words
-from skicyclerun.archive import member_writer
+from skicyclerun.archive import create
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.clean import CleanReport, clean_folders, leftovers, move_aside, put_back, remove_moved
 from skicyclerun.archive.departures import remove_departures
@@ -43,7 +43,7 @@ POINTS = (
 def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Files changed within seconds of archiving are hashed again by cleaning; of older ones inode and times do."""
     if request.param == "settled":
-        monkeypatch.setattr(member_writer, "_RACY_NS", -(10**18))
+        monkeypatch.setattr(create, "_RACY_NS", -(10**18))
     return str(request.param)
 
 
@@ -236,10 +236,10 @@ def test_a_photo_that_left_its_album_and_cannot_be_removed_is_named_and_the_othe
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", locked)
-        report = remove_departures(albums, files, proved.manifest)
+        report = remove_departures([(albums, files)], proved.manifest)
     assert report.stuck == [albums.path.joinpath(*files[0])]
     assert report.removed_files == len(files) - 1
-    assert remove_departures(albums, files, proved.manifest).removed_files == 1
+    assert remove_departures([(albums, files)], proved.manifest).removed_files == 1
 
 
 def test_the_person_is_told_what_was_not_removed() -> None:

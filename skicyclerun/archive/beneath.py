@@ -8,6 +8,7 @@ links: it is what the person configured.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,3 +111,8 @@ class Beneath:
     def read_link(self, parts: Sequence[str]) -> bytes:
         """The target of a symbolic link, as bytes. Raises OSError."""
         return os.fsencode(os.readlink(parts[-1], dir_fd=self.folder(parts[:-1])))
+
+    def sha256(self, parts: Sequence[str]) -> str:
+        """Of a file's content, in hexadecimal. Raises OSError."""
+        with open(self.open_file(parts), "rb", buffering=0) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,6 +4,9 @@ Nothing is removed because of where it lies, only because it is in the archive: 
 where those differ, the same SHA-256. Whatever else is found in a folder that was moved aside (added or changed since
 the archive was written) goes back to where it was and is named in the report.
 
+A folder's `kept` files are renamed back from the folder that was moved aside into the new one before anything is
+removed; never over one that appeared there meanwhile.
+
 Every step may be cut off anywhere and repeated: `clean_folders` begins with what an earlier attempt left behind, and
 `put_back` undoes it where the archive is gone.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,13 +28,12 @@ from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import FINDER_FILE, WORK_PREFIX, ArchivedFolder
 from skicyclerun.errors import ArchiveError
-from skicyclerun.files.atomic_files import make_directories, sync_directory
+from skicyclerun.files.atomic_files import make_directories, rename_to_new_name, sync_directory
 from skicyclerun.files.fault_points import fault_point
 
 _ASIDE: Final = f"{WORK_PREFIX}cleaning-"
 # What rename(2) says of a mount point, of a parent that may not be written, and of another disk.
 _CANNOT_MOVE_WHOLE: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL})
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def clean_folders(folders: Sequence[ArchivedFolder], manifest: Manifest) -> Clea
 
 
 def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedFolder]:
-    """Move the content of the folders aside and leave them empty; both are durable on return.
+    """Move the content of the folders aside and leave them empty but for `kept` files; both are durable on return.
 
     A folder goes by one rename within its parent. One that cannot (a mount point, a link to elsewhere, a parent that
     may not be written) keeps its place and its children go, into a work folder inside it. Includes what an earlier,
@@ -75,7 +78,7 @@ def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedF
         for folder in folders:
             moved.extend(MovedFolder(folder, aside) for aside in _asides(folder))
         for folder in folders:
-            if os.path.lexists(folder.path) and _has_outputs(folder.path):
+            if os.path.lexists(folder.path) and _has_outputs(folder):
                 moved.append(_move(folder, timestamp))
                 fault_point("clean.first_moved")
         fault_point("clean.moved")
@@ -84,6 +87,8 @@ def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedF
                 make_directories(item.folder.path)
                 _copy_owner_and_mode(item.aside, item.folder.path)
         fault_point("clean.recreated")
+        for item in moved:
+            _return_kept(item)
     except OSError as error:
         raise ArchiveError(
             f"{error.filename or 'A folder'} cannot be emptied ({error.strerror or error}). "
@@ -130,6 +135,7 @@ def put_back(folders: Sequence[ArchivedFolder]) -> list[Path]:
                     os.rename(aside, folder.path)
                     sync_directory(folder.path.parent)
                     continue
+                _return_kept(MovedFolder(folder, aside))
                 with Beneath(aside) as source, Beneath(folder.path) as home:
                     _Removal(source, home, MovedFolder(folder, aside), {}, report, keep_all=True).run()
                 _remove_empty(aside)
@@ -153,27 +159,27 @@ def leftovers(folders: Sequence[ArchivedFolder]) -> list[Path]:
 def _asides(folder: ArchivedFolder) -> list[Path]:
     """What earlier attempts moved, beside the folder or inside it. Links are not taken for it."""
     found: list[Path] = []
-    suffix = f"-{folder.name_in_zip.replace('/', '-')}"
+    name = re.compile(rf"{re.escape(_ASIDE)}[0-9_]+(?:\.[0-9]+)?-{re.escape(folder.name_in_zip)}")
     for place in (folder.path.parent, folder.path):
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
             found.extend(
                 place / entry.name
                 for entry in entries
-                if entry.name.startswith(_ASIDE) and entry.name.endswith(suffix) and entry.is_dir(follow_symlinks=False)
+                if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             )
     return sorted(found)
 
 
-def _has_outputs(path: Path) -> bool:
-    with os.scandir(path) as entries:
-        return any(not entry.name.startswith(_ASIDE) for entry in entries)
+def _has_outputs(folder: ArchivedFolder) -> bool:
+    with os.scandir(folder.path) as entries:
+        return any(not entry.name.startswith(_ASIDE) and entry.name not in folder.kept for entry in entries)
 
 
 def _free_aside(place: Path, folder: ArchivedFolder, timestamp: str) -> Path:
     number = 1
     while True:
-        extra = f"-{number}" if number > 1 else ""
-        aside = place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip.replace('/', '-')}"
+        extra = f".{number}" if number > 1 else ""
+        aside = place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip}"
         if not os.path.lexists(aside):
             return aside
         number += 1
@@ -193,11 +199,29 @@ def _move(folder: ArchivedFolder, timestamp: str) -> MovedFolder:
     aside = _free_aside(folder.path, folder, timestamp)
     os.mkdir(aside)
     with Beneath(folder.path) as home, os.scandir(home.folder()) as entries:
-        for name in [entry.name for entry in entries if not entry.name.startswith(_ASIDE)]:
+        names = [entry.name for entry in entries if not entry.name.startswith(_ASIDE)]
+        for name in set(names) - set(folder.kept):
             os.rename(name, f"{aside.name}/{name}", src_dir_fd=home.folder(), dst_dir_fd=home.folder())
     sync_directory(aside)
     sync_directory(folder.path)
     return MovedFolder(folder, aside)
+
+
+def _return_kept(item: MovedFolder) -> None:
+    """Give the `kept` files their place again, unless something has taken it: that is newer. Safe to repeat."""
+    returned = False
+    for name in item.folder.kept:
+        old, new = item.aside / name, item.folder.path / name
+        if not os.path.lexists(old):
+            continue
+        try:
+            rename_to_new_name(old, new)
+        except FileExistsError:
+            continue
+        returned = True
+    if returned:
+        sync_directory(item.folder.path)
+        sync_directory(item.aside)
 
 
 def _copy_owner_and_mode(source: Path, target: Path) -> None:
@@ -292,11 +316,7 @@ class _Removal:
         known = (member.mtime_ns, member.inode, member.ctime_ns)
         if member.inode and (status.st_mtime_ns, status.st_ino, status.st_ctime_ns) == known:
             return True
-        hasher = hashlib.sha256()
-        with open(self._aside.open_file(parts), "rb", buffering=0) as stream:
-            while block := stream.read(_BLOCK):
-                hasher.update(block)
-        return hasher.hexdigest() == member.sha256
+        return self._aside.sha256(parts) == member.sha256
 
     def _keep(self, parts: tuple[str, ...]) -> None:
         """Move it back to where it was, beside what may have taken its name meanwhile."""

@@ -17,14 +17,14 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Final
+from zipfile import ZipInfo
 
-from skicyclerun.archive.archive_file import BLOCK, ArchiveFile
+from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import require_space
-from skicyclerun.archive.restore_files import RestoreOptions, RestoreReport, Restoring, WantedMember, look, read_small
-from skicyclerun.archive.zip_records import ZipEntry
+from skicyclerun.archive.restore_files import RestoreReport, Restoring, WantedMember, look
 from skicyclerun.errors import (
     ArchiveError,
     DiskFull,
@@ -35,8 +35,6 @@ from skicyclerun.errors import (
 )
 from skicyclerun.wording import bytes_in_words
 
-#: Folders of the archive whose sub-folders are albums.
-ALBUM_FOLDERS: Final = ("albums", "lora_processed")
 _SHOWN: Final = 5
 
 
@@ -53,9 +51,9 @@ def restore_archive(
     """Restore an archive, or some albums of it.
 
     `to` is a folder that receives `albums/…`, `metadata/…` as they are in the archive, or names a folder for each of
-    them. `albums` are folder names below `albums/` and `lora_processed/`. Files that are there already with the same
-    bytes are left; others are replaced only with `overwrite`. A damaged member is not restored and reported; the
-    others are.
+    them. `albums` are names of sub-folders, looked for in every folder of the archive. Files that are there already
+    with the same bytes are left; others are replaced only with `overwrite`. A damaged member is not restored and
+    reported; the others are.
 
     Raises, before anything was written: RestoreRefused (a hostile name; files in the way), ArchiveError (no archive of
     ours, or its manifest is damaged), NoAlbumMatches, OutsideFolder (a symbolic link in the way), DiskFull. While
@@ -65,10 +63,18 @@ def restore_archive(
     try:
         with ExitStack() as stack:
             archive = stack.enter_context(ArchiveFile(archive_path))
-            manifest, entries = archive.contents()
-            chosen = _choose(manifest, entries, albums)
-            places = _places(manifest, to)
-            _restore(archive, chosen, places, stack, report, RestoreOptions(overwrite, dry_run, progress, stop))
+            manifest, infos = archive.contents()
+            chosen = _choose(manifest, infos, albums)
+            wanted, folders = _sort_out(archive, chosen, _places(manifest, to), stack, report, overwrite)
+            _check_room(wanted)
+            if dry_run:
+                report.restored.extend(item.path for item in wanted)
+                report.overwritten.extend(item.path for item in wanted if item.replaces)
+                report.content_bytes = sum(item.member.size for item in wanted)
+            else:
+                total = sum(item.member.size for item in wanted)
+                stopped = "Restoring was stopped. What was restored by then is whole."
+                Restoring(archive, report, Advance(total, progress, stop, stopped)).run(folders, wanted)
     except ArchiveError as error:
         if type(error) is ArchiveError:
             raise ArchiveError(f"{archive_path} cannot be restored. {error} Nothing was written.") from error
@@ -78,17 +84,15 @@ def restore_archive(
     return report
 
 
-def _choose(manifest: Manifest, entries: list[ZipEntry], albums: Sequence[str]) -> list[tuple[Member, ZipEntry]]:
-    pairs = list(zip(manifest.members, entries, strict=False))
+def _choose(manifest: Manifest, infos: list[ZipInfo], albums: Sequence[str]) -> list[tuple[Member, ZipInfo]]:
+    pairs = list(zip(manifest.members, infos, strict=False))
     if not albums:
         return pairs
-    by_album: dict[str, list[tuple[Member, ZipEntry]]] = {}
-    for member, entry in pairs:
-        if member.parts[0] in ALBUM_FOLDERS and len(member.parts) > 1:
-            if len(member.parts) == 2 and member.kind is not MemberKind.FOLDER:
-                continue
-            by_album.setdefault(_folded(member.parts[1]), []).append((member, entry))
-    chosen: list[tuple[Member, ZipEntry]] = []
+    by_album: dict[str, list[tuple[Member, ZipInfo]]] = {}
+    for member, info in pairs:
+        if len(member.parts) > 2 or (len(member.parts) == 2 and member.kind is MemberKind.FOLDER):
+            by_album.setdefault(_folded(member.parts[1]), []).append((member, info))
+    chosen: list[tuple[Member, ZipInfo]] = []
     for album in dict.fromkeys(_folded(album) for album in albums):
         if album not in by_album:
             wanted = next(name for name in albums if _folded(name) == album)
@@ -120,23 +124,24 @@ def _places(manifest: Manifest, to: Path | Mapping[str, Path]) -> dict[str, Path
     return {name: to[name] for name in manifest.folders}
 
 
-def _restore(
+def _sort_out(
     archive: ArchiveFile,
-    chosen: list[tuple[Member, ZipEntry]],
+    chosen: list[tuple[Member, ZipInfo]],
     places: Mapping[str, Path],
     stack: ExitStack,
     report: RestoreReport,
-    options: RestoreOptions,
-) -> None:
+    overwrite: bool,
+) -> tuple[list[WantedMember], list[WantedMember]]:
+    """The files and links to be written, and the folders. Raises RestoreRefused where something is in the way."""
     opened: dict[str, Beneath] = {}
     wanted: list[WantedMember] = []
     folders: list[WantedMember] = []
     in_the_way: list[Path] = []
-    for member, entry in chosen:
+    for member, info in chosen:
         name, parts = member.parts[0], member.parts[1:]
         if name not in opened:
             opened[name] = stack.enter_context(Beneath(places[name], may_be_missing=True))
-        item = WantedMember(member, entry, opened[name], parts)
+        item = WantedMember(member, info, opened[name], parts)
         if member.kind is MemberKind.FOLDER:
             folders.append(item)
             look(item)
@@ -146,12 +151,12 @@ def _restore(
             found = look(item)
             if found is None:
                 wanted.append(item)
-            elif _is_same(archive, item, found):
+            elif _is_same(item, found):
                 report.identical.append(item.path)
-            elif stat.S_ISDIR(found.st_mode) or not options.overwrite:
+            elif stat.S_ISDIR(found.st_mode) or not overwrite:
                 in_the_way.append(item.path)
             else:
-                wanted.append(WantedMember(member, entry, opened[name], parts, replaces=True))
+                wanted.append(WantedMember(member, info, opened[name], parts, replaces=True))
     if in_the_way:
         shown = ", ".join(str(path) for path in in_the_way[:_SHOWN])
         more = f" and {len(in_the_way) - _SHOWN} more" if len(in_the_way) > _SHOWN else ""
@@ -160,27 +165,17 @@ def _restore(
             "Nothing was written.",
             next_step="--overwrite replaces files; --to DIR restores elsewhere.",
         )
-    _check_room(wanted)
-    if options.dry_run:
-        report.restored.extend(item.path for item in wanted)
-        report.overwritten.extend(item.path for item in wanted if item.replaces)
-        report.content_bytes = sum(item.member.size for item in wanted)
-        return
-    Restoring(archive, report, options).run(folders, wanted)
+    return wanted, folders
 
 
-def _is_same(archive: ArchiveFile, item: WantedMember, found: os.stat_result) -> bool:
+def _is_same(item: WantedMember, found: os.stat_result) -> bool:
     if item.member.kind is MemberKind.LINK:
         if not stat.S_ISLNK(found.st_mode):
             return False
         return hashlib.sha256(item.beneath.read_link(item.parts)).hexdigest() == item.member.sha256
     if not stat.S_ISREG(found.st_mode) or found.st_size != item.member.size:
         return False
-    hasher = hashlib.sha256()
-    with open(item.beneath.open_file(item.parts), "rb", buffering=0) as stream:
-        while block := stream.read(BLOCK):
-            hasher.update(block)
-    return hasher.hexdigest() == item.member.sha256
+    return item.beneath.sha256(item.parts) == item.member.sha256
 
 
 def _stays_inside(archive: ArchiveFile, item: WantedMember) -> bool:
@@ -188,7 +183,7 @@ def _stays_inside(archive: ArchiveFile, item: WantedMember) -> bool:
     if item.member.size > 4096:
         return False
     try:
-        target = os.fsdecode(read_small(archive, item.entry))
+        target = os.fsdecode(b"".join(archive.content(item.member, item.info)))
     except ArchiveError:
         return True  # damaged; said when it is to be written
     if not target or target.startswith("/") or "\0" in target:

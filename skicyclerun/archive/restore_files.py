@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import stat
@@ -10,13 +9,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import ZipInfo
 
-from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader
+from skicyclerun.archive.advance import Advance
+from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
-from skicyclerun.archive.callbacks import Progress, Stop
 from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.archive.plan import WORK_PREFIX
-from skicyclerun.archive.zip_records import ZipEntry
 from skicyclerun.errors import ArchiveError, ArchiveStopped, OutsideFolder, RestoreRefused
 from skicyclerun.files.atomic_files import sync_directory
 
@@ -42,7 +41,7 @@ class RestoreReport:
 @dataclass(frozen=True, slots=True)
 class WantedMember:
     member: Member
-    entry: ZipEntry
+    info: ZipInfo
     beneath: Beneath
     parts: tuple[str, ...]
     """Below the target folder."""
@@ -51,14 +50,6 @@ class WantedMember:
     @property
     def path(self) -> Path:
         return self.beneath.path.joinpath(*self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
-    overwrite: bool
-    dry_run: bool
-    progress: Progress | None
-    stop: Stop | None
 
 
 def look(item: WantedMember) -> os.stat_result | None:
@@ -78,24 +69,15 @@ def look(item: WantedMember) -> os.stat_result | None:
     return found
 
 
-def read_small(archive: ArchiveFile, entry: ZipEntry) -> bytes:
-    reader = MemberReader(archive.descriptor, entry, memoryview(bytearray(64 * 1024)))
-    return b"".join(bytes(block) for block in reader)
-
-
 class Restoring:
-    def __init__(self, archive: ArchiveFile, report: RestoreReport, options: RestoreOptions) -> None:
+    def __init__(self, archive: ArchiveFile, report: RestoreReport, advance: Advance) -> None:
         self._archive = archive
         self._report = report
-        self._options = options
-        self._buffer = memoryview(bytearray(BLOCK))
-        self._done = 0
-        self._total = 0
+        self._advance = advance
         self._written: set[tuple[int, int]] = set()
         self._changed: dict[Path, None] = {}
 
     def run(self, folders: Sequence[WantedMember], wanted: Sequence[WantedMember]) -> None:
-        self._total = sum(item.member.size for item in wanted)
         made: list[WantedMember] = []
         for item in folders:
             if look(item) is None:
@@ -139,7 +121,8 @@ class Restoring:
         temporary = f"{WORK_PREFIX}restore-{secrets.token_hex(6)}"
         try:
             if item.member.kind is MemberKind.LINK:
-                os.symlink(self._link_target(item), temporary.encode(), dir_fd=directory)
+                target = b"".join(self._archive.content(item.member, item.info))
+                os.symlink(target, temporary.encode(), dir_fd=directory)
             else:
                 self._write_file(item, temporary, directory)
             self._give_name(item, temporary, directory)
@@ -149,25 +132,14 @@ class Restoring:
             raise
         self._changed[item.path.parent] = None
 
-    def _link_target(self, item: WantedMember) -> bytes:
-        target = read_small(self._archive, item.entry)
-        if hashlib.sha256(target).hexdigest() != item.member.sha256:
-            raise ArchiveError("its content is not what was archived (SHA-256 differs)")
-        return target
-
     def _write_file(self, item: WantedMember, temporary: str, directory: int) -> None:
         member = item.member
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        hasher = hashlib.sha256()
-        with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb", buffering=0) as stream:
-            for block in MemberReader(self._archive.descriptor, item.entry, self._buffer):
-                hasher.update(block)
-                view = memoryview(block)
-                while view:
-                    view = view[stream.write(view) :]
+        with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as stream:
+            for block in self._archive.content(member, item.info):
+                stream.write(block)
                 self._advance(len(block))
-            if hasher.hexdigest() != member.sha256:
-                raise ArchiveError("its content is not what was archived (SHA-256 differs)")
+            stream.flush()
             # Permissions as archived, but never set-uid and the like out of a file that may come from anywhere.
             os.fchmod(stream.fileno(), stat.S_IMODE(member.mode) & 0o777)
             os.utime(stream.fileno(), ns=(member.mtime_ns, member.mtime_ns))
@@ -187,10 +159,3 @@ class Restoring:
             if (there.st_dev, there.st_ino) in self._written:
                 raise ArchiveError("this disk takes its name for that of another restored file")
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-    def _advance(self, count: int) -> None:
-        self._done += count
-        if self._options.progress is not None:
-            self._options.progress(self._done, self._total)
-        if self._options.stop is not None and self._options.stop():
-            raise ArchiveStopped("Restoring was stopped. What was restored by then is whole.")
