@@ -28,8 +28,9 @@ ID = "job-1"
 NAMES = ("albums", "lora_processed", "metadata")
 
 
-def folders_of(lib: Path) -> list[ArchivedFolder]:
-    return [ArchivedFolder(name, lib / name) for name in NAMES]
+def folders_of(lib: Path, *, kept: tuple[str, ...] = ()) -> list[ArchivedFolder]:
+    """`kept` are files of the metadata folder that stay in it."""
+    return [ArchivedFolder(name, lib / name, kept if name == "metadata" else ()) for name in NAMES]
 
 
 def make_outputs(lib: Path) -> dict[str, bytes]:
@@ -65,16 +66,20 @@ def read_tree(root: Path) -> dict[str, bytes]:
     return found
 
 
-def archive_outputs(lib: Path, *, stamp: str = STAMP, archive_id: str = ID) -> ProvedArchive:
+def archive_outputs(
+    lib: Path, *, stamp: str = STAMP, archive_id: str = ID, folders: list[ArchivedFolder] | None = None
+) -> ProvedArchive:
     """Write, prove, publish; the folders stay."""
-    written = write_archive(plan_archive(folders_of(lib)), lib / "archive", timestamp=stamp, archive_id=archive_id)
+    written = write_archive(
+        plan_archive(folders or folders_of(lib)), lib / "archive", timestamp=stamp, archive_id=archive_id
+    )
     proved = prove_archive(written.partial, written)
     return replace(proved, path=publish_archive(proved))
 
 
-def put_away(lib: Path) -> Path | None:
+def put_away(lib: Path, folders: list[ArchivedFolder] | None = None) -> Path | None:
     """Archive and clean, taking up whatever an earlier attempt left: what the archiver's state machine does."""
-    archives, folders = lib / "archive", folders_of(lib)
+    archives, folders = lib / "archive", folders or folders_of(lib)
     remove_partials(archives)
     found = find_archive(archives, ID)
     if found is None:
@@ -156,4 +161,4 @@ def _hashed(member: Member, data: bytes) -> Member:
 
 
 if __name__ == "__main__":
-    put_away(Path(sys.argv[1]))
+    put_away(Path(sys.argv[1]), folders_of(Path(sys.argv[1]), kept=tuple(sys.argv[2:])))
