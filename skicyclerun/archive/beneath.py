@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.files.atomic_files import make_directories
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -112,7 +114,13 @@ class Beneath:
         """The target of a symbolic link, as bytes. Raises OSError."""
         return os.fsencode(os.readlink(parts[-1], dir_fd=self.folder(parts[:-1])))
 
-    def sha256(self, parts: Sequence[str]) -> str:
-        """Of a file's content, in hexadecimal. Raises OSError."""
+    def holds(self, parts: Sequence[str], member: Member) -> bool:
+        """Whether a file or link lies there that is, byte for byte, this member. Raises OSError."""
+        status = self.stat(parts)
+        if stat.S_ISLNK(status.st_mode):
+            target = self.read_link(parts)
+            return member.kind is MemberKind.LINK and hashlib.sha256(target).hexdigest() == member.sha256
+        if member.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
+            return False
         with open(self.open_file(parts), "rb", buffering=0) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest() == member.sha256

@@ -14,7 +14,7 @@ Every step may be cut off anywhere and repeated: `clean_folders` begins with wha
 from __future__ import annotations
 
 import errno
-import hashlib
+import itertools
 import os
 import re
 import stat
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.manifest import Manifest, Member, MemberKind
+from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.plan import FINDER_FILE, WORK_PREFIX, ArchivedFolder
 from skicyclerun.errors import ArchiveError
 from skicyclerun.files.atomic_files import make_directories, rename_to_new_name, sync_directory
@@ -103,10 +103,7 @@ def remove_moved(moved: Sequence[MovedFolder], manifest: Manifest) -> CleanRepor
     archived = {member.parts: member for member in manifest.members}
     for item in moved:
         try:
-            with Beneath(item.aside) as aside, Beneath(item.folder.path) as home:
-                _Removal(aside, home, item, archived, report).run()
-            _remove_empty(item.aside)
-            sync_directory(item.aside.parent)
+            _empty(item, archived, report)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -136,10 +133,7 @@ def put_back(folders: Sequence[ArchivedFolder]) -> list[Path]:
                     sync_directory(folder.path.parent)
                     continue
                 _return_kept(MovedFolder(folder, aside))
-                with Beneath(aside) as source, Beneath(folder.path) as home:
-                    _Removal(source, home, MovedFolder(folder, aside), {}, report, keep_all=True).run()
-                _remove_empty(aside)
-                sync_directory(aside.parent)
+                _empty(MovedFolder(folder, aside), {}, report, keep_all=True)
             except OSError as error:
                 raise ArchiveError(
                     f"{aside} cannot be moved back to {folder.path} ({error.strerror or error}). Nothing was deleted.",
@@ -176,13 +170,9 @@ def _has_outputs(folder: ArchivedFolder) -> bool:
 
 
 def _free_aside(place: Path, folder: ArchivedFolder, timestamp: str) -> Path:
-    number = 1
-    while True:
-        extra = f".{number}" if number > 1 else ""
-        aside = place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip}"
-        if not os.path.lexists(aside):
-            return aside
-        number += 1
+    extras = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+    asides = (place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip}" for extra in extras)
+    return next(aside for aside in asides if not os.path.lexists(aside))
 
 
 def _move(folder: ArchivedFolder, timestamp: str) -> MovedFolder:
@@ -234,6 +224,16 @@ def _copy_owner_and_mode(source: Path, target: Path) -> None:
 # ── removing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _empty(
+    moved: MovedFolder, archived: Mapping[tuple[str, ...], Member], report: CleanReport, *, keep_all: bool = False
+) -> None:
+    with Beneath(moved.aside) as aside, Beneath(moved.folder.path) as home:
+        _Removal(aside, home, moved.folder, archived, report, keep_all).run()
+    with suppress(OSError):  # what is left in it, if anything, has been reported as stuck
+        os.rmdir(moved.aside)
+    sync_directory(moved.aside.parent)
+
+
 class _Removal:
     """Empties one folder that was moved aside, deepest sub-folders first."""
 
@@ -241,15 +241,14 @@ class _Removal:
         self,
         aside: Beneath,
         home: Beneath,
-        moved: MovedFolder,
+        folder: ArchivedFolder,
         archived: Mapping[tuple[str, ...], Member],
         report: CleanReport,
-        *,
-        keep_all: bool = False,
+        keep_all: bool,
     ) -> None:
         self._aside = aside
         self._home = home
-        self._moved = moved
+        self._folder = folder
         self._archived = archived
         self._report = report
         self._keep_all = keep_all
@@ -290,7 +289,7 @@ class _Removal:
             os.rmdir(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
 
     def _remove_or_keep(self, parts: tuple[str, ...]) -> None:
-        member = self._archived.get((self._moved.folder.name_in_zip, *parts))
+        member = self._archived.get((self._folder.name_in_zip, *parts))
         try:
             if self._is_disposable(parts) or (member is not None and self._is_archived(parts, member)):
                 os.unlink(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
@@ -307,16 +306,9 @@ class _Removal:
 
     def _is_archived(self, parts: tuple[str, ...], member: Member) -> bool:
         status = self._aside.stat(parts)
-        if stat.S_ISLNK(status.st_mode):
-            if member.kind is not MemberKind.LINK:
-                return False
-            return hashlib.sha256(self._aside.read_link(parts)).hexdigest() == member.sha256
-        if member.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
-            return False
-        known = (member.mtime_ns, member.inode, member.ctime_ns)
-        if member.inode and (status.st_mtime_ns, status.st_ino, status.st_ctime_ns) == known:
-            return True
-        return self._aside.sha256(parts) == member.sha256
+        known = (member.size, member.mtime_ns, member.inode, member.ctime_ns)
+        there = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        return (member.inode != 0 and there == known) or self._aside.holds(parts, member)
 
     def _keep(self, parts: tuple[str, ...]) -> None:
         """Move it back to where it was, beside what may have taken its name meanwhile."""
@@ -342,9 +334,3 @@ def _free_name(name: str, directory: int) -> str:
             return wanted
         wanted = f"{stem} (kept{f' {number}' if number > 1 else ''}){suffix}"
         number += 1
-
-
-def _remove_empty(aside: Path) -> None:
-    """What is left in it, if anything, has been reported as stuck."""
-    with suppress(OSError):
-        os.rmdir(aside)

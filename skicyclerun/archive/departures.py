@@ -83,10 +83,9 @@ def _remove(
     for parts in files:
         member = archived.get((folder.name_in_zip, *parts))
         try:
-            status = _status(beneath, parts)
-            if status is None:
+            if _status(beneath, parts) is None:
                 continue
-            if member is None or not _holds(beneath, parts, status, member):
+            if member is None or not beneath.holds(parts, member):
                 report.kept.append(folder.path.joinpath(*parts))
                 continue
             os.unlink(parts[-1], dir_fd=beneath.folder(parts[:-1]))
@@ -114,8 +113,3 @@ def _status(beneath: Beneath, parts: Parts) -> os.stat_result | None:
         if error.errno in NOT_A_FOLDER:
             return None
         raise
-
-
-def _holds(beneath: Beneath, parts: Parts, status: os.stat_result, member: Member) -> bool:
-    same_size = member.kind is MemberKind.FILE and stat.S_ISREG(status.st_mode) and status.st_size == member.size
-    return same_size and beneath.sha256(parts) == member.sha256
