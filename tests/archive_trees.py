@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import sys
+import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-
-from zlib_ng import zlib_ng
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from skicyclerun.archive.clean import clean_folders, put_back
 from skicyclerun.archive.create import write_archive
-from skicyclerun.archive.manifest import MANIFEST_NAME, Manifest, Member, MemberKind, dump_manifest, zip_name
+from skicyclerun.archive.manifest import Manifest, Member, MemberKind, dump_manifest, manifest_name, zip_name
 from skicyclerun.archive.plan import ArchivedFolder, plan_archive
 from skicyclerun.archive.prove import ProvedArchive, prove_archive
 from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
-from skicyclerun.archive.seal import Seal, envelope
-from skicyclerun.archive.zip_records import DEFLATED, STORED, central_record, end_records, local_header, make_entry
+from skicyclerun.archive.seal import Seal, Skeleton, write_seal
+from skicyclerun.errors import ArchiveError
 
 STAMP = "20261122_161500"
 ID = "job-1"
 NAMES = ("albums", "lora_processed", "metadata")
 
 
-def folders_of(lib: Path) -> list[ArchivedFolder]:
-    return [ArchivedFolder(name, lib / name) for name in NAMES]
+def folders_of(lib: Path, *, kept: tuple[str, ...] = ()) -> list[ArchivedFolder]:
+    """`kept` are files of the metadata folder that stay in it."""
+    return [ArchivedFolder(name, lib / name, kept if name == "metadata" else ()) for name in NAMES]
 
 
 def make_outputs(lib: Path) -> dict[str, bytes]:
@@ -63,16 +66,20 @@ def read_tree(root: Path) -> dict[str, bytes]:
     return found
 
 
-def archive_outputs(lib: Path, *, stamp: str = STAMP, archive_id: str = ID) -> ProvedArchive:
+def archive_outputs(
+    lib: Path, *, stamp: str = STAMP, archive_id: str = ID, folders: list[ArchivedFolder] | None = None
+) -> ProvedArchive:
     """Write, prove, publish; the folders stay."""
-    written = write_archive(plan_archive(folders_of(lib)), lib / "archive", timestamp=stamp, archive_id=archive_id)
+    written = write_archive(
+        plan_archive(folders or folders_of(lib)), lib / "archive", timestamp=stamp, archive_id=archive_id
+    )
     proved = prove_archive(written.partial, written)
     return replace(proved, path=publish_archive(proved))
 
 
-def put_away(lib: Path) -> Path | None:
+def put_away(lib: Path, folders: list[ArchivedFolder] | None = None) -> Path | None:
     """Archive and clean, taking up whatever an earlier attempt left: what the archiver's state machine does."""
-    archives, folders = lib / "archive", folders_of(lib)
+    archives, folders = lib / "archive", folders or folders_of(lib)
     remove_partials(archives)
     found = find_archive(archives, ID)
     if found is None:
@@ -110,39 +117,34 @@ def forge_archive(
     manifest = Manifest(
         ID, "2026-11-22T16:15:00Z", STAMP, {name: f"/{name}" for name in folders}, tuple(one for one, _ in chosen)
     )
-    parts, entries, skeleton, offset = [], [], hashlib.sha256(), 0
-    contents = [(zip_name(manifest.root, member), member.mode, member.mtime_ns, data) for member, data in chosen]
-    text = b"".join(dump_manifest(manifest))
-    contents.append((f"{manifest.root}/{MANIFEST_NAME}", stat.S_IFREG | 0o644, 0, text))
-    for index, (name, mode, mtime_ns, data) in enumerate(contents):
-        real = (inflated or {}).get(index)
-        deflate = real is not None or index == len(contents) - 1
-        compressor = zlib_ng.compressobj(6, DEFLATED, -15)
-        stored = compressor.compress(real or data) + compressor.flush() if deflate else data
-        entry = make_entry(
-            (zip_names or {}).get(index, name).encode(),
-            offset,
-            method=DEFLATED if deflate else STORED,
-            crc=zlib_ng.crc32(data),
-            compressed=len(stored),
-            size=len(data),
-            mode=mode,
-            mtime_ns=mtime_ns,
-        )
-        parts += [local_header(entry), stored]
-        skeleton.update(envelope(entry, hashlib.sha256(stored).digest()))
-        entries.append(entry)
-        offset = entry.end
-        if index == 0:
-            parts.append(gap)
-            offset += len(gap)
-    directory = b"".join(central_record(entry) for entry in entries)
-    skeleton.update(directory)
+    contents = [(zip_name(manifest.root, member), member.mode, data) for member, data in chosen]
+    contents.append((manifest_name(manifest.root), stat.S_IFREG | 0o644, b"".join(dump_manifest(manifest))))
     seal = Seal(seal_id, manifest.created, manifest.files, manifest.content_bytes, "2026-11-22T16:15:01Z")
-    end = end_records(len(entries), len(directory), offset, len(seal.comment()))
-    skeleton.update(end)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(parts) + directory + end + seal.sealed(skeleton).comment())
+    with path.open("w+b") as stream:
+        skeleton = Skeleton(stream.fileno())
+        with warnings.catch_warnings(), ZipFile(stream, "w") as writer:
+            warnings.simplefilter("ignore")  # of a name that is there twice
+            for index, (name, mode, data) in enumerate(contents):
+                info = ZipInfo("placeholder")
+                info.filename = (zip_names or {}).get(index, name)  # ZipInfo itself would cut it at a NUL
+                info.external_attr = mode << 16
+                real = (inflated or {}).get(index)
+                if real is not None or index == len(contents) - 1:
+                    info.compress_type = ZIP_DEFLATED
+                writer.writestr(info, data if real is None else real)
+                if real is not None:  # the directory lies about it
+                    info.file_size, info.CRC = len(data), zlib.crc32(data)
+                if index == 0 and gap:
+                    stream.write(gap)
+                    writer.start_dir = stream.tell()
+                stream.flush()
+                with contextlib.suppress(ArchiveError):  # the gap
+                    skeleton.add(info)
+            writer.comment = seal.comment()
+        stream.flush()
+        skeleton.finish(seal)
+        write_seal(stream.fileno(), skeleton.sealed(seal))
     return path
 
 
@@ -159,4 +161,4 @@ def _hashed(member: Member, data: bytes) -> Member:
 
 
 if __name__ == "__main__":
-    put_away(Path(sys.argv[1]))
+    put_away(Path(sys.argv[1]), folders_of(Path(sys.argv[1]), kept=tuple(sys.argv[2:])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,19 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from skicyclerun.actors.archive_job import archived_folders
 from skicyclerun.actors.archiver import left_in_words
-from skicyclerun.archive import member_writer
+from skicyclerun.archive import create
 from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.clean import CleanReport, clean_folders, leftovers, move_aside, put_back, remove_moved
-from skicyclerun.archive.departures import remove_departures
-from skicyclerun.archive.plan import ArchivedFolder
-from skicyclerun.archive.prove import verify_archive
+from skicyclerun.archive.create import write_archive
+from skicyclerun.archive.departures import plan_departures, remove_departures
+from skicyclerun.archive.manifest import MemberKind
+from skicyclerun.archive.plan import ArchivedFolder, plan_archive
+from skicyclerun.archive.prove import prove_archive, verify_archive
 from skicyclerun.archive.publish import archive_paths
 from skicyclerun.archive.restore import restore_archive
 from skicyclerun.errors import ArchiveError
 from skicyclerun.files.fault_points import FAULT_POINTS
-from tests.archive_trees import STAMP, archive_outputs, folders_of, make_outputs, put_away, read_tree
+from skicyclerun.settings.load import load_settings
+from tests.archive_trees import ID, STAMP, archive_outputs, folders_of, make_outputs, put_away, read_tree
 
+PLACE_NAMES = "geocode_cache.json"
 POINTS = (
     "archive.first_member_written",
     "archive.first_member_written:4",
@@ -43,7 +49,7 @@ POINTS = (
 def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Files changed within seconds of archiving are hashed again by cleaning; of older ones inode and times do."""
     if request.param == "settled":
-        monkeypatch.setattr(member_writer, "_RACY_NS", -(10**18))
+        monkeypatch.setattr(create, "_RACY_NS", -(10**18))
     return str(request.param)
 
 
@@ -236,10 +242,135 @@ def test_a_photo_that_left_its_album_and_cannot_be_removed_is_named_and_the_othe
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", locked)
-        report = remove_departures(albums, files, proved.manifest)
+        report = remove_departures([(albums, files)], proved.manifest)
     assert report.stuck == [albums.path.joinpath(*files[0])]
     assert report.removed_files == len(files) - 1
-    assert remove_departures(albums, files, proved.manifest).removed_files == 1
+    assert remove_departures([(albums, files)], proved.manifest).removed_files == 1
+
+
+def test_files_that_left_several_folders_are_in_one_archive_and_go(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    (tmp_path / "lora_processed/Alps/stays.jpg").write_bytes(b"stays")
+    albums, derived, gone = *folders_of(tmp_path)[:2], ArchivedFolder("scaled", tmp_path / "scaled")
+    departing = [
+        (albums, [("Alps", "IMG_1.jpg"), ("Zürich ☀", "été.JPG"), ("Zürich ☀", "zero.jpg"), ("Nowhere", "x.jpg")]),
+        (gone, [("Alps", "IMG_1.jpg")]),
+        (derived, [("Alps", "IMG_1_lora.jpg")]),
+    ]
+    before = read_tree(tmp_path)
+    written = write_archive(plan_departures(departing), tmp_path / "archive", timestamp=STAMP, archive_id=ID)
+    manifest = prove_archive(written.partial, written).manifest
+    left = {"albums/Alps/IMG_1.jpg", "albums/Zürich ☀/été.JPG", "albums/Zürich ☀/zero.jpg",
+            "lora_processed/Alps/IMG_1_lora.jpg"}  # fmt: skip
+    assert {member.path for member in manifest.members if member.kind is MemberKind.FILE} == left
+
+    (tmp_path / "albums/Zürich ☀/été.JPG").write_bytes(b"edited since")
+    report = remove_departures(departing, manifest)
+    assert report.removed_files == 3
+    assert report.kept == [tmp_path / "albums/Zürich ☀/été.JPG"]
+    after = {path: data for path, data in read_tree(tmp_path).items() if not path.startswith("archive/")}
+    assert after == {path: data for path, data in before.items() if path not in left} | {
+        "albums/Zürich ☀/été.JPG": b"edited since"
+    }
+    assert remove_departures(departing, manifest).removed_files == 0
+
+
+def test_an_album_folder_that_a_departure_leaves_empty_goes(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    proved = archive_outputs(tmp_path)
+    remove_departures([(folders_of(tmp_path)[1], [("Alps", "IMG_1_lora.jpg")])], proved.manifest)
+    assert os.listdir(tmp_path / "lora_processed") == []
+
+
+# ── files that stay ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _with_place_names(lib: Path) -> tuple[dict[str, bytes], list[ArchivedFolder]]:
+    files = make_outputs(lib)
+    (lib / "metadata" / PLACE_NAMES).write_bytes(b"places")
+    return {**files, f"metadata/{PLACE_NAMES}": b"places"}, folders_of(lib, kept=(PLACE_NAMES,))
+
+
+def test_a_kept_file_is_archived_and_stays(tmp_path: Path) -> None:
+    files, folders = _with_place_names(tmp_path)
+    inode = (tmp_path / "metadata" / PLACE_NAMES).stat().st_ino
+    proved = archive_outputs(tmp_path, folders=folders)
+    report = clean_folders(folders, proved.manifest)
+    assert (report.removed_files, report.kept, report.stuck) == (len(files) - 1, [], [])
+    assert os.listdir(tmp_path / "metadata") == [PLACE_NAMES]
+    assert (tmp_path / "metadata" / PLACE_NAMES).stat().st_ino == inode
+    assert leftovers(folders) == []
+    restore_archive(proved.path, tmp_path / "out")
+    assert read_tree(tmp_path / "out") == files
+    # It alone is no reason for another archive, nor to touch the folder.
+    assert plan_archive(folders).is_empty
+    assert move_aside(folders, STAMP) == []
+
+
+def test_a_kept_file_never_replaces_a_newer_one(tmp_path: Path) -> None:
+    _, folders = _with_place_names(tmp_path)
+    proved = archive_outputs(tmp_path, folders=folders)
+    os.rename(tmp_path / "metadata", tmp_path / f".skicyclerun-cleaning-{STAMP}-metadata")
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / PLACE_NAMES).write_bytes(b"newer")
+    assert clean_folders(folders, proved.manifest).kept == []
+    assert read_tree(tmp_path / "metadata") == {PLACE_NAMES: b"newer"}
+    assert leftovers(folders) == []
+
+
+def test_a_kept_file_under_both_names_after_a_cut_ends_in_its_place_alone(tmp_path: Path) -> None:
+    _, folders = _with_place_names(tmp_path)
+    proved = archive_outputs(tmp_path, folders=folders)
+    aside = tmp_path / f".skicyclerun-cleaning-{STAMP}-metadata"
+    os.rename(tmp_path / "metadata", aside)
+    (tmp_path / "metadata").mkdir()
+    os.link(aside / PLACE_NAMES, tmp_path / "metadata" / PLACE_NAMES)
+    assert clean_folders(folders, proved.manifest).kept == []
+    assert read_tree(tmp_path / "metadata") == {PLACE_NAMES: b"places"}
+    assert leftovers(folders) == []
+
+
+def test_a_kept_file_stays_in_a_folder_reached_through_a_link(tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    _, folders = _with_place_names(lib)
+    os.rename(lib / "metadata", tmp_path / "big disk")
+    os.symlink(tmp_path / "big disk", lib / "metadata")
+    proved = archive_outputs(lib, folders=folders)
+    clean_folders(folders, proved.manifest)
+    assert read_tree(tmp_path / "big disk") == {PLACE_NAMES: b"places"}
+
+
+def test_everything_goes_back_around_a_kept_file_when_the_archive_is_gone(tmp_path: Path) -> None:
+    files, folders = _with_place_names(tmp_path)
+    move_aside(folders, STAMP)
+    assert read_tree(tmp_path / "metadata") == {PLACE_NAMES: b"places"}
+    assert put_back(folders) == []
+    assert read_tree(tmp_path) == files
+
+
+def test_folders_whose_names_end_alike_are_told_apart(tmp_path: Path) -> None:
+    folders = [ArchivedFolder(name, tmp_path / name) for name in ("final", "a-final")]
+    for folder in folders:
+        folder.path.mkdir()
+        (folder.path / "x.jpg").write_text(folder.name_in_zip)
+    move_aside(folders, STAMP)
+    assert put_back(folders) == []
+    assert {path: data.decode() for path, data in read_tree(tmp_path).items()} == {
+        "final/x.jpg": "final",
+        "a-final/x.jpg": "a-final",
+    }
+
+
+def test_the_place_names_are_kept_where_they_lie_in_the_metadata_folder(tmp_path: Path) -> None:
+    def kept(**paths: str) -> dict[str, tuple[str, ...]]:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"paths": paths}))
+        settings = load_settings(config, lib_root=tmp_path)
+        return {folder.name_in_zip: folder.kept for folder in archived_folders(settings)}
+
+    assert kept() == {"albums": (), "lora_processed": (), "metadata": (PLACE_NAMES,)}
+    assert kept(geocode_cache="{lib_root}/elsewhere/places.json")["metadata"] == ()
+    assert kept(geocode_cache="{metadata_dir}/deeper/places.json")["metadata"] == ()
 
 
 def test_the_person_is_told_what_was_not_removed() -> None:
@@ -304,10 +435,10 @@ def test_no_component_below_a_folder_may_be_a_link(tmp_path: Path) -> None:
 # ── crashes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _put_away(lib: Path, variable: str, point: str) -> subprocess.CompletedProcess[str]:
+def _put_away(lib: Path, variable: str, point: str, *kept: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, variable: point, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-m", "tests.archive_trees", str(lib)]
+    command = [sys.executable, "-m", "tests.archive_trees", str(lib), *kept]
     return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
 
 
@@ -364,6 +495,17 @@ def test_killed_at_any_point_nothing_is_lost_and_a_restart_finishes(tmp_path: Pa
     assert _put_away(lib, "SKICYCLERUN_FAULT", point).returncode == -9
     _nothing_is_lost(lib, files, scratch)
     _everything_is_put_away(lib, files, scratch)
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("clean.")])
+def test_killed_at_any_point_of_cleaning_a_kept_file_ends_in_its_place(tmp_path: Path, point: str) -> None:
+    files, folders = _with_place_names(tmp_path)
+    assert _put_away(tmp_path, "SKICYCLERUN_FAULT", point, PLACE_NAMES).returncode == -9
+    assert put_away(tmp_path, folders) is not None
+    assert read_tree(tmp_path / "metadata") == {PLACE_NAMES: b"places"}
+    assert leftovers(folders) == []
+    assert _archived(tmp_path, tmp_path / "scratch") == files
 
 
 @pytest.mark.crash

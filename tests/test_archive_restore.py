@@ -13,6 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from skicyclerun.archive.clean import clean_folders
+from skicyclerun.archive.create import write_archive
+from skicyclerun.archive.plan import ArchivedFolder, plan_archive
+from skicyclerun.archive.prove import prove_archive, verify_archive
 from skicyclerun.archive.restore import restore_archive
 from skicyclerun.errors import (
     ArchiveError,
@@ -47,6 +50,48 @@ def test_one_album_comes_back_byte_identical(tmp_path: Path) -> None:
     assert len(report.restored) == len(wanted)
     assert report.content_bytes == sum(map(len, wanted.values()))
     assert report.restored[0].stat().st_mtime_ns == 1_600_000_000_123_456_789
+
+
+def test_an_archive_of_an_earlier_version_verifies_and_comes_back(tmp_path: Path) -> None:
+    # Written before archives were `zipfile`'s business, by records of our own.
+    earlier = Path(__file__).with_name("earlier_archive.zip")
+    assert verify_archive(earlier).problems == ()
+    restore_archive(earlier, tmp_path / "out")
+    files = read_tree(tmp_path / "out")
+    assert len(files) == 9
+    assert files["albums/Alps/IMG_1.jpg"] == bytes(range(256)) * 4
+    assert files["albums/Alps/link"] == b"IMG_1.jpg"
+    assert files["albums/back\\slash\x07.jpg"] == b"odd name"
+    assert (tmp_path / "out/albums/Zürich ☀/zero.jpg").stat().st_mtime_ns == 1_600_000_000_123_456_789
+    damaged = bytearray(earlier.read_bytes())
+    for at in range(0, len(damaged), 97):
+        damaged[at] ^= 0x10
+        (tmp_path / "damaged.zip").write_bytes(damaged)
+        assert not verify_archive(tmp_path / "damaged.zip").ok, at
+        damaged[at] ^= 0x10
+
+
+def test_folders_of_any_name_go_back_to_where_they_are_configured(tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    folders = [ArchivedFolder(name, lib / name) for name in ("scaled", "watermarked_final", "Größe 2")]
+    for folder in folders:
+        (folder.path / "Alps").mkdir(parents=True)
+        (folder.path / "Alps/a.jpg").write_text(folder.name_in_zip)
+    written = write_archive(plan_archive(folders), lib / "archive", timestamp=STAMP, archive_id="job-1")
+    proved = prove_archive(written.partial, written)
+    homes = {folder.name_in_zip: tmp_path / "new" / str(number) for number, folder in enumerate(folders)}
+    restore_archive(proved.path, homes, albums=["Alps"])
+    assert read_tree(tmp_path / "new") == {
+        "0/Alps/a.jpg": b"scaled",
+        "1/Alps/a.jpg": b"watermarked_final",
+        "2/Alps/a.jpg": "Größe 2".encode(),
+    }
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\x1bb", "MANIFEST.json"])
+def test_a_folder_cannot_have_a_name_that_no_archive_could_hold(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArchiveError, match="cannot be called"):
+        ArchivedFolder(name, tmp_path)
 
 
 def test_an_album_is_found_under_its_decomposed_name(tmp_path: Path) -> None:

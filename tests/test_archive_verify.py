@@ -101,7 +101,7 @@ def test_a_member_of_another_hash_than_the_manifests_is_found(tmp_path: Path) ->
 def test_bytes_between_members_and_a_foreign_seal_are_found(tmp_path: Path) -> None:
     members = [(file_member("albums/a.jpg"), b"one"), (file_member("albums/b.jpg"), b"two")]
     assert verify_archive(forge_archive(tmp_path / "a.zip", members)).ok
-    assert not verify_archive(forge_archive(tmp_path / "b.zip", members, gap=b"hidden"), quick=True).ok
+    assert not verify_archive(forge_archive(tmp_path / "b.zip", members, gap=b"hidden")).ok
     assert not verify_archive(forge_archive(tmp_path / "c.zip", members, seal_id="other"), quick=True).ok
 
 
@@ -130,14 +130,14 @@ def test_what_another_program_made_is_not_called_whole(tmp_path: Path) -> None:
 def test_a_disk_that_cannot_be_read_is_a_problem_of_its_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_outputs(tmp_path)
     path = archive_outputs(tmp_path).path
-    real = os.preadv
+    real = os.pread
 
-    def failing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+    def failing(descriptor: int, count: int, offset: int) -> bytes:
         if offset == 0:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(descriptor, buffers, offset)
+        return real(descriptor, count, offset)
 
-    monkeypatch.setattr(os, "preadv", failing)
+    monkeypatch.setattr(os, "pread", failing)
     assert len(verify_archive(path).problems) == 1
     assert os.strerror(errno.EIO) in verify_archive(path).problems[0]
 

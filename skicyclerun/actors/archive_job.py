@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from anyio.lowlevel import current_token
 
 from skicyclerun.archive.create import write_archive
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space
@@ -40,13 +39,30 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+_KEYS: Final = {
+    "albums": "apple_photos_export",
+    "scaled": "preprocessed",
+    "lora_processed": "lora_processed",
+    "watermarked_final": "watermarked_final",
+    "metadata": "metadata_dir",
+}
+
+
+def folder_homes(settings: Settings) -> dict[str, Path]:
+    """Where each folder that an archive may hold belongs, by the name it has inside the archive."""
+    known = settings.paths.resolved()
+    return {name: known[key] for name, key in _KEYS.items() if key in known}
+
+
 def archived_folders(settings: Settings) -> list[ArchivedFolder]:
-    """The folders of old outputs, under the names they have inside an archive."""
+    """The folders of old outputs that a fresh run puts away. Place names that were looked up stay for the next run."""
     paths = settings.paths
+    cache = paths.resolved().get("geocode_cache")
+    kept = (cache.name,) if cache is not None and cache.parent == paths.metadata_dir else ()
     return [
         ArchivedFolder("albums", paths.apple_photos_export),
         ArchivedFolder("lora_processed", paths.lora_processed),
-        ArchivedFolder("metadata", paths.metadata_dir),
+        ArchivedFolder("metadata", paths.metadata_dir, kept),
     ]
 
 
@@ -168,14 +184,12 @@ class ArchiveJobs:
     def _reporting(self, phase: ArchivePhase) -> Callable[[int, int], None]:
         """Progress out of a worker thread, at most once per percent."""
         shown = -1
-        # The proof reads on threads of its own, which the event loop does not know.
-        token = current_token()
 
         def report(done: int, total: int) -> None:
             nonlocal shown
             percent = done * 100 // total if total else 100
             if percent != shown:
                 shown = percent
-                anyio.from_thread.run_sync(self.progress, ArchiveProgress(phase, done, total), token=token)
+                anyio.from_thread.run_sync(self.progress, ArchiveProgress(phase, done, total))
 
         return report

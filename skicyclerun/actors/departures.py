@@ -63,10 +63,10 @@ class Departures:
 
     async def _finish(self, job: ArchiveRow, departed: list[DepartedPhoto]) -> None:
         store = self.jobs.store
-        folder = ArchivedFolder("albums", self.jobs.export_folder)
         files = [(photo.folder, photo.file_name) for photo in departed]
+        departing = [(ArchivedFolder("albums", self.jobs.export_folder), files)]
         if job.status is ArchiveStatus.PENDING:
-            plan = await anyio.to_thread.run_sync(plan_departures, folder, files)
+            plan = await anyio.to_thread.run_sync(plan_departures, departing)
             if not plan.files:
                 await photos.forget_departed(store, departed)
                 await archives.step(store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
@@ -76,7 +76,7 @@ class Departures:
             return
         proved = await anyio.to_thread.run_sync(open_proved, self.jobs.archive_folder / job.file)
         with anyio.CancelScope(shield=True):
-            report = await anyio.to_thread.run_sync(remove_departures, folder, files, proved.manifest)
+            report = await anyio.to_thread.run_sync(remove_departures, departing, proved.manifest)
             fault_point("departures.removed")
             await photos.forget_departed(store, departed)
             fault_point("departures.forgotten")

@@ -8,12 +8,15 @@ links: it is what the person configured.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.files.atomic_files import make_directories
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -110,3 +113,14 @@ class Beneath:
     def read_link(self, parts: Sequence[str]) -> bytes:
         """The target of a symbolic link, as bytes. Raises OSError."""
         return os.fsencode(os.readlink(parts[-1], dir_fd=self.folder(parts[:-1])))
+
+    def holds(self, parts: Sequence[str], member: Member) -> bool:
+        """Whether a file or link lies there that is, byte for byte, this member. Raises OSError."""
+        status = self.stat(parts)
+        if stat.S_ISLNK(status.st_mode):
+            target = self.read_link(parts)
+            return member.kind is MemberKind.LINK and hashlib.sha256(target).hexdigest() == member.sha256
+        if member.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
+            return False
+        with open(self.open_file(parts), "rb", buffering=0) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == member.sha256

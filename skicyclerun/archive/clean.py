@@ -4,6 +4,9 @@ Nothing is removed because of where it lies, only because it is in the archive: 
 where those differ, the same SHA-256. Whatever else is found in a folder that was moved aside (added or changed since
 the archive was written) goes back to where it was and is named in the report.
 
+A folder's `kept` files are renamed back from the folder that was moved aside into the new one before anything is
+removed; never over one that appeared there meanwhile.
+
 Every step may be cut off anywhere and repeated: `clean_folders` begins with what an earlier attempt left behind, and
 `put_back` undoes it where the archive is gone.
 """
@@ -11,8 +14,9 @@ Every step may be cut off anywhere and repeated: `clean_folders` begins with wha
 from __future__ import annotations
 
 import errno
-import hashlib
+import itertools
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,16 +25,15 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.manifest import Manifest, Member, MemberKind
+from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.plan import FINDER_FILE, WORK_PREFIX, ArchivedFolder
 from skicyclerun.errors import ArchiveError
-from skicyclerun.files.atomic_files import make_directories, sync_directory
+from skicyclerun.files.atomic_files import make_directories, rename_to_new_name, sync_directory
 from skicyclerun.files.fault_points import fault_point
 
 _ASIDE: Final = f"{WORK_PREFIX}cleaning-"
 # What rename(2) says of a mount point, of a parent that may not be written, and of another disk.
 _CANNOT_MOVE_WHOLE: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL})
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def clean_folders(folders: Sequence[ArchivedFolder], manifest: Manifest) -> Clea
 
 
 def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedFolder]:
-    """Move the content of the folders aside and leave them empty; both are durable on return.
+    """Move the content of the folders aside and leave them empty but for `kept` files; both are durable on return.
 
     A folder goes by one rename within its parent. One that cannot (a mount point, a link to elsewhere, a parent that
     may not be written) keeps its place and its children go, into a work folder inside it. Includes what an earlier,
@@ -75,7 +78,7 @@ def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedF
         for folder in folders:
             moved.extend(MovedFolder(folder, aside) for aside in _asides(folder))
         for folder in folders:
-            if os.path.lexists(folder.path) and _has_outputs(folder.path):
+            if os.path.lexists(folder.path) and _has_outputs(folder):
                 moved.append(_move(folder, timestamp))
                 fault_point("clean.first_moved")
         fault_point("clean.moved")
@@ -84,6 +87,8 @@ def move_aside(folders: Sequence[ArchivedFolder], timestamp: str) -> list[MovedF
                 make_directories(item.folder.path)
                 _copy_owner_and_mode(item.aside, item.folder.path)
         fault_point("clean.recreated")
+        for item in moved:
+            _return_kept(item)
     except OSError as error:
         raise ArchiveError(
             f"{error.filename or 'A folder'} cannot be emptied ({error.strerror or error}). "
@@ -98,10 +103,7 @@ def remove_moved(moved: Sequence[MovedFolder], manifest: Manifest) -> CleanRepor
     archived = {member.parts: member for member in manifest.members}
     for item in moved:
         try:
-            with Beneath(item.aside) as aside, Beneath(item.folder.path) as home:
-                _Removal(aside, home, item, archived, report).run()
-            _remove_empty(item.aside)
-            sync_directory(item.aside.parent)
+            _empty(item, archived, report)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -130,10 +132,8 @@ def put_back(folders: Sequence[ArchivedFolder]) -> list[Path]:
                     os.rename(aside, folder.path)
                     sync_directory(folder.path.parent)
                     continue
-                with Beneath(aside) as source, Beneath(folder.path) as home:
-                    _Removal(source, home, MovedFolder(folder, aside), {}, report, keep_all=True).run()
-                _remove_empty(aside)
-                sync_directory(aside.parent)
+                _return_kept(MovedFolder(folder, aside))
+                _empty(MovedFolder(folder, aside), {}, report, keep_all=True)
             except OSError as error:
                 raise ArchiveError(
                     f"{aside} cannot be moved back to {folder.path} ({error.strerror or error}). Nothing was deleted.",
@@ -153,30 +153,26 @@ def leftovers(folders: Sequence[ArchivedFolder]) -> list[Path]:
 def _asides(folder: ArchivedFolder) -> list[Path]:
     """What earlier attempts moved, beside the folder or inside it. Links are not taken for it."""
     found: list[Path] = []
-    suffix = f"-{folder.name_in_zip.replace('/', '-')}"
+    name = re.compile(rf"{re.escape(_ASIDE)}[0-9_]+(?:\.[0-9]+)?-{re.escape(folder.name_in_zip)}")
     for place in (folder.path.parent, folder.path):
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
             found.extend(
                 place / entry.name
                 for entry in entries
-                if entry.name.startswith(_ASIDE) and entry.name.endswith(suffix) and entry.is_dir(follow_symlinks=False)
+                if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             )
     return sorted(found)
 
 
-def _has_outputs(path: Path) -> bool:
-    with os.scandir(path) as entries:
-        return any(not entry.name.startswith(_ASIDE) for entry in entries)
+def _has_outputs(folder: ArchivedFolder) -> bool:
+    with os.scandir(folder.path) as entries:
+        return any(not entry.name.startswith(_ASIDE) and entry.name not in folder.kept for entry in entries)
 
 
 def _free_aside(place: Path, folder: ArchivedFolder, timestamp: str) -> Path:
-    number = 1
-    while True:
-        extra = f"-{number}" if number > 1 else ""
-        aside = place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip.replace('/', '-')}"
-        if not os.path.lexists(aside):
-            return aside
-        number += 1
+    extras = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+    asides = (place / f"{_ASIDE}{timestamp}{extra}-{folder.name_in_zip}" for extra in extras)
+    return next(aside for aside in asides if not os.path.lexists(aside))
 
 
 def _move(folder: ArchivedFolder, timestamp: str) -> MovedFolder:
@@ -193,11 +189,29 @@ def _move(folder: ArchivedFolder, timestamp: str) -> MovedFolder:
     aside = _free_aside(folder.path, folder, timestamp)
     os.mkdir(aside)
     with Beneath(folder.path) as home, os.scandir(home.folder()) as entries:
-        for name in [entry.name for entry in entries if not entry.name.startswith(_ASIDE)]:
+        names = [entry.name for entry in entries if not entry.name.startswith(_ASIDE)]
+        for name in set(names) - set(folder.kept):
             os.rename(name, f"{aside.name}/{name}", src_dir_fd=home.folder(), dst_dir_fd=home.folder())
     sync_directory(aside)
     sync_directory(folder.path)
     return MovedFolder(folder, aside)
+
+
+def _return_kept(item: MovedFolder) -> None:
+    """Give the `kept` files their place again, unless something has taken it: that is newer. Safe to repeat."""
+    returned = False
+    for name in item.folder.kept:
+        old, new = item.aside / name, item.folder.path / name
+        if not os.path.lexists(old):
+            continue
+        try:
+            rename_to_new_name(old, new)
+        except FileExistsError:
+            continue
+        returned = True
+    if returned:
+        sync_directory(item.folder.path)
+        sync_directory(item.aside)
 
 
 def _copy_owner_and_mode(source: Path, target: Path) -> None:
@@ -210,6 +224,16 @@ def _copy_owner_and_mode(source: Path, target: Path) -> None:
 # ── removing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _empty(
+    moved: MovedFolder, archived: Mapping[tuple[str, ...], Member], report: CleanReport, *, keep_all: bool = False
+) -> None:
+    with Beneath(moved.aside) as aside, Beneath(moved.folder.path) as home:
+        _Removal(aside, home, moved.folder, archived, report, keep_all).run()
+    with suppress(OSError):  # what is left in it, if anything, has been reported as stuck
+        os.rmdir(moved.aside)
+    sync_directory(moved.aside.parent)
+
+
 class _Removal:
     """Empties one folder that was moved aside, deepest sub-folders first."""
 
@@ -217,15 +241,14 @@ class _Removal:
         self,
         aside: Beneath,
         home: Beneath,
-        moved: MovedFolder,
+        folder: ArchivedFolder,
         archived: Mapping[tuple[str, ...], Member],
         report: CleanReport,
-        *,
-        keep_all: bool = False,
+        keep_all: bool,
     ) -> None:
         self._aside = aside
         self._home = home
-        self._moved = moved
+        self._folder = folder
         self._archived = archived
         self._report = report
         self._keep_all = keep_all
@@ -266,7 +289,7 @@ class _Removal:
             os.rmdir(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
 
     def _remove_or_keep(self, parts: tuple[str, ...]) -> None:
-        member = self._archived.get((self._moved.folder.name_in_zip, *parts))
+        member = self._archived.get((self._folder.name_in_zip, *parts))
         try:
             if self._is_disposable(parts) or (member is not None and self._is_archived(parts, member)):
                 os.unlink(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
@@ -283,20 +306,9 @@ class _Removal:
 
     def _is_archived(self, parts: tuple[str, ...], member: Member) -> bool:
         status = self._aside.stat(parts)
-        if stat.S_ISLNK(status.st_mode):
-            if member.kind is not MemberKind.LINK:
-                return False
-            return hashlib.sha256(self._aside.read_link(parts)).hexdigest() == member.sha256
-        if member.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
-            return False
-        known = (member.mtime_ns, member.inode, member.ctime_ns)
-        if member.inode and (status.st_mtime_ns, status.st_ino, status.st_ctime_ns) == known:
-            return True
-        hasher = hashlib.sha256()
-        with open(self._aside.open_file(parts), "rb", buffering=0) as stream:
-            while block := stream.read(_BLOCK):
-                hasher.update(block)
-        return hasher.hexdigest() == member.sha256
+        known = (member.size, member.mtime_ns, member.inode, member.ctime_ns)
+        there = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        return (member.inode != 0 and there == known) or self._aside.holds(parts, member)
 
     def _keep(self, parts: tuple[str, ...]) -> None:
         """Move it back to where it was, beside what may have taken its name meanwhile."""
@@ -322,9 +334,3 @@ def _free_name(name: str, directory: int) -> str:
             return wanted
         wanted = f"{stem} (kept{f' {number}' if number > 1 else ''}){suffix}"
         number += 1
-
-
-def _remove_empty(aside: Path) -> None:
-    """What is left in it, if anything, has been reported as stuck."""
-    with suppress(OSError):
-        os.rmdir(aside)

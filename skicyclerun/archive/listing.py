@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.publish import ARCHIVE_NAME, archive_paths
+from skicyclerun.archive.seal import seal_of
 from skicyclerun.errors import ArchiveError, ArchiveUnknown
 
 
@@ -56,10 +56,9 @@ def _describe(path: Path) -> ListedArchive:
     size = 0
     try:
         size = os.stat(path).st_size
-        with ArchiveFile(path) as archive:
-            seal = archive.seal
-            datetime.fromisoformat(seal.created)
-            return ListedArchive(path, size, seal.created, seal.files, seal.content_bytes, seal.proved)
+        seal = seal_of(path)
+        datetime.fromisoformat(seal.created)
+        return ListedArchive(path, size, seal.created, seal.files, seal.content_bytes, seal.proved)
     except (ArchiveError, ValueError) as error:
         return ListedArchive(path, size, created, problem=str(error))
     except OSError as error:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Final
 
 import orjson
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from skicyclerun.errors import ArchiveError, RestoreRefused
 
@@ -30,9 +31,15 @@ FORMAT: Final = "skicyclerun-archive"
 VERSION: Final = 1
 MANIFEST_NAME: Final = "MANIFEST.json"
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP: Final = re.compile(r"[0-9]{8}_[0-9]{6}")
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""In hexadecimal."""
+_HexBytes = Annotated[
+    bytes,
+    BeforeValidator(lambda value: bytes.fromhex(value) if isinstance(value, str) else value),
+    PlainSerializer(bytes.hex),
+]
 # C0, DEL, C1, backslash, and the surrogates by which Python stands for bytes that are no UTF-8.
 _UNPORTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\\\\\ud800-\udfff]")
 
@@ -50,15 +57,15 @@ class Member:
     path: str
     """Portable name in the ZIP, `/` between components, no `/` at the end; the first one is the archived folder's."""
     kind: MemberKind
-    size: int
+    size: Annotated[int, Field(ge=0)]
     """Bytes of content; for a link, of its target; 0 for a folder."""
     mtime_ns: int
     mode: int
     """st_mode."""
-    sha256: str = ""
+    sha256: Sha256 = ""
     """Of the content, of a link's target; empty for a folder."""
     catalog_sha256: str | None = None
-    path_bytes: bytes | None = None
+    path_bytes: _HexBytes | None = None
     inode: int = 0
     ctime_ns: int = 0
 
@@ -110,6 +117,11 @@ def zip_name(root: str, member: Member) -> str:
     return f"{root}/{member.path}{'/' if member.kind is MemberKind.FOLDER else ''}"
 
 
+def manifest_name(root: str) -> str:
+    """The manifest's full name in the ZIP."""
+    return f"{root}/{MANIFEST_NAME}"
+
+
 def portable_path(disk_path: str) -> tuple[str, bytes | None]:
     """A name that every reader of ZIPs understands, and the bytes on disk where the two differ.
 
@@ -152,97 +164,52 @@ def dump_manifest(manifest: Manifest) -> Iterator[bytes]:
     yield orjson.dumps(head)[:-1] + b',\n"members": [\n'
     separator = b""
     for member in manifest.members:
-        yield separator + orjson.dumps(_to_json(member))
+        yield separator + _MEMBER.dump_json(member, exclude_defaults=True)
         separator = b",\n"
     yield b"\n]}\n"
 
 
-def _to_json(member: Member) -> dict[str, str | int]:
-    entry: dict[str, str | int] = {
-        "path": member.path,
-        "kind": member.kind.value,
-        "size": member.size,
-        "mtime_ns": member.mtime_ns,
-        "mode": member.mode,
-    }
-    if member.sha256:
-        entry["sha256"] = member.sha256
-    if member.catalog_sha256 is not None:
-        entry["catalog_sha256"] = member.catalog_sha256
-    if member.path_bytes is not None:
-        entry["path_bytes"] = member.path_bytes.hex()
-    if member.inode:
-        entry["inode"] = member.inode
-    if member.ctime_ns:
-        entry["ctime_ns"] = member.ctime_ns
-    return entry
-
-
 def load_manifest(data: bytes) -> Manifest:
-    """Read MANIFEST.json strictly. Raises ArchiveError, RestoreRefused for names that point outside."""
+    """Read MANIFEST.json. Raises ArchiveError, RestoreRefused for names that point outside."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise ArchiveError(f"Its MANIFEST.json is not JSON ({error}).") from error
-    try:
-        if document["format"] != FORMAT:
-            raise ArchiveError("Its MANIFEST.json is not one of skicyclerun's.")
-        if document["version"] != VERSION:
-            raise ArchiveError(
-                f"Its MANIFEST.json has version {document['version']}; this skicyclerun knows {VERSION}.",
-                next_step="Upgrade skicyclerun, or read it with `unzip`.",
-            )
-        timestamp = _text(document, "timestamp")
-        root_name(timestamp)
-        folders = {str(name): str(path) for name, path in document["folders"].items()}
-        members = tuple(_members(document["members"], folders))
-        return Manifest(_text(document, "id"), _text(document, "created"), timestamp, folders, members)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArchiveError(f"Its MANIFEST.json is damaged ({error}).") from error
-
-
-def _members(entries: Iterable[Any], folders: Mapping[str, str]) -> Iterator[Member]:
-    seen: set[str] = set()
-    for entry in entries:
-        raw = entry.get("path_bytes")
-        kind = MemberKind(entry["kind"])
-        member = Member(
-            path=_text(entry, "path"),
-            kind=kind,
-            size=_number(entry, "size"),
-            mtime_ns=_number(entry, "mtime_ns"),
-            mode=_number(entry, "mode"),
-            sha256=_text(entry, "sha256") if "sha256" in entry else "",
-            catalog_sha256=_text(entry, "catalog_sha256") if "catalog_sha256" in entry else None,
-            path_bytes=None if raw is None else bytes.fromhex(raw),
-            inode=_number(entry, "inode") if "inode" in entry else 0,
-            ctime_ns=_number(entry, "ctime_ns") if "ctime_ns" in entry else 0,
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ArchiveError("Its MANIFEST.json is not one of skicyclerun's.")
+    if document.get("version") != VERSION:
+        raise ArchiveError(
+            f"Its MANIFEST.json has version {document.get('version')}; this skicyclerun knows {VERSION}.",
+            next_step="Upgrade skicyclerun, or read it with `unzip`.",
         )
+    try:
+        manifest = _MANIFEST.validate_python(document)
+        root_name(manifest.timestamp)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ArchiveError(f"Its MANIFEST.json is damaged ({where}: {first['msg']}).") from error
+    except ValueError as error:
+        raise ArchiveError(f"Its MANIFEST.json is damaged ({error}).") from error
+    _check_members(manifest)
+    return manifest
+
+
+def _check_members(manifest: Manifest) -> None:
+    seen: set[str] = set()
+    for member in manifest.members:
         check_member_path(member.path)
         check_member_path(member.disk_path)
         if _UNPORTABLE.search(member.path):
             raise RestoreRefused(f"The archive holds a member {member.path!r} with a backslash or control characters.")
-        if member.parts[0] not in folders or member.path.partition("/")[0] != member.parts[0]:
+        if member.parts[0] not in manifest.folders or member.path.partition("/")[0] != member.parts[0]:
             raise RestoreRefused(f"The archive holds a member {member.path!r} that lies in none of its folders.")
         if member.path in seen:
             raise RestoreRefused(f"The archive holds {member.path!r} twice.")
         seen.add(member.path)
-        if member.size < 0 or (kind is MemberKind.FOLDER) != (not member.sha256):
-            raise ValueError(f"wrong size or hash of {member.path!r}")
-        if member.sha256 and not _SHA256.fullmatch(member.sha256):
-            raise ValueError(f"wrong hash of {member.path!r}")
-        yield member
+        if (member.kind is MemberKind.FOLDER) != (not member.sha256):
+            raise ArchiveError(f"Its MANIFEST.json is damaged (the hash of {member.path!r} is missing).")
 
 
-def _text(entry: Mapping[str, Any], key: str) -> str:
-    value = entry[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is not a text")
-    return value
-
-
-def _number(entry: Mapping[str, Any], key: str) -> int:
-    value = entry[key]
-    if type(value) is not int:
-        raise ValueError(f"{key} is not a whole number")
-    return value
+_MEMBER: Final = TypeAdapter(Member)
+_MANIFEST: Final = TypeAdapter(Manifest)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.beneath import Beneath
-from skicyclerun.archive.manifest import MemberKind, check_member_path
+from skicyclerun.archive.manifest import MANIFEST_NAME, MemberKind, portable_path
 from skicyclerun.errors import ArchiveError, DiskFull
 from skicyclerun.wording import bytes_in_words
 
@@ -34,10 +34,19 @@ _BYTES_PER_MEMBER: Final = 700
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFolder:
-    """A folder of old outputs and the name it has inside the archive (`albums`, `lora_processed`, `metadata`)."""
+    """A folder of old outputs and the name it has inside the archive (`albums`, `metadata` …)."""
 
     name_in_zip: str
+    """One component, printable, by which a restore finds the folder again."""
     path: Path
+    kept: tuple[str, ...] = ()
+    """Names of files directly in it that are archived, but stay where they are when it is emptied."""
+
+    def __post_init__(self) -> None:
+        """Raises ArchiveError for a name that no archive could hold."""
+        name = self.name_in_zip
+        if name in ("", ".", "..", MANIFEST_NAME) or "/" in name or portable_path(name) != (name, None):
+            raise ArchiveError(f"A folder cannot be called {name!r} in an archive. Nothing was archived.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +66,25 @@ class ArchivePlan:
     """Those that are there."""
     members: tuple[PlannedMember, ...]
     """Folder by folder, each sub-folder before what is in it."""
-    files: int
-    """Files and links."""
-    content_bytes: int
-    path_bytes: int
-    """Length of all names; for the estimate."""
+
+    @property
+    def files(self) -> int:
+        """Files and links."""
+        return sum(1 for member in self.members if member.kind is not MemberKind.FOLDER)
+
+    @property
+    def content_bytes(self) -> int:
+        return sum(member.size for member in self.members)
 
     @property
     def is_empty(self) -> bool:
-        """Nothing but empty folders: no archive is made."""
-        return all(member.kind is MemberKind.FOLDER or member.parts[-1] == FINDER_FILE for member in self.members)
+        """Nothing but empty folders and files that stay: no archive is made."""
+        return all(
+            member.kind is MemberKind.FOLDER
+            or member.parts[-1] == FINDER_FILE
+            or (len(member.parts) == 1 and member.parts[0] in self.folders[member.folder].kept)
+            for member in self.members
+        )
 
 
 def plan_archive(folders: Sequence[ArchivedFolder]) -> ArchivePlan:
@@ -81,7 +99,6 @@ def plan_archive(folders: Sequence[ArchivedFolder]) -> ArchivePlan:
     for folder in folders:
         if not os.path.lexists(folder.path):
             continue
-        check_member_path(folder.name_in_zip)
         if not folder.path.is_dir():
             raise ArchiveError(f"{folder.path} should be a folder and is none. Nothing was archived.")
         present.append(folder)
@@ -91,13 +108,7 @@ def plan_archive(folders: Sequence[ArchivedFolder]) -> ArchivePlan:
         except OSError as error:
             where = folder.path if error.filename is None else folder.path / os.fsdecode(error.filename)
             raise ArchiveError(f"{where} cannot be read ({error.strerror}). Nothing was archived.") from error
-    return ArchivePlan(
-        folders=tuple(present),
-        members=tuple(members),
-        files=sum(1 for member in members if member.kind is not MemberKind.FOLDER),
-        content_bytes=sum(member.size for member in members),
-        path_bytes=sum(len(os.fsencode("/".join(member.parts))) for member in members),
-    )
+    return ArchivePlan(tuple(present), tuple(members))
 
 
 def _walk(beneath: Beneath, folder: int, members: list[PlannedMember]) -> None:
@@ -152,11 +163,11 @@ def estimate_archive_bytes(plan: ArchivePlan) -> int:
     """An upper bound for the ZIP: all content as if stored, headers, directory and manifest."""
     if plan.is_empty:
         return 0
-    names = sum(len(folder.name_in_zip) + 30 for folder in plan.folders)
-    return (
-        plan.content_bytes + plan.content_bytes // 1000 + 4 * (plan.path_bytes + names)
-        + _BYTES_PER_MEMBER * (len(plan.members) + 1)
-    )  # fmt: skip
+    # A name is twice in the ZIP and up to twice in the manifest.
+    names = sum(len(os.fsencode("/".join(member.parts))) for member in plan.members)
+    names += sum(len(os.fsencode(folder.name_in_zip)) + 30 for folder in plan.folders)
+    content = plan.content_bytes
+    return content + content // 1000 + 4 * names + _BYTES_PER_MEMBER * (len(plan.members) + 1)
 
 
 def check_space(

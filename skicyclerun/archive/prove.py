@@ -5,33 +5,23 @@ A proved archive says so in its own comment, sealed, so that it can be told from
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from zipfile import ZipInfo
 
-from skicyclerun.archive.archive_file import BLOCK, ArchiveFile, MemberReader, drop_from_cache, read_ahead
-from skicyclerun.archive.callbacks import Progress, Stop
-from skicyclerun.archive.create import WrittenArchive
-from skicyclerun.archive.disk_errors import storage_error
-from skicyclerun.archive.manifest import Manifest, Member
-from skicyclerun.archive.seal import Seal, envelope, parse_seal
-from skicyclerun.archive.zip_records import ZipEntry, read_end
+from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_file import ArchiveFile, drop_from_cache
+from skicyclerun.archive.create import WrittenArchive, storage_error
+from skicyclerun.archive.manifest import Manifest
+from skicyclerun.archive.seal import Seal, Skeleton, read_seal, write_seal
 from skicyclerun.errors import ArchiveError, ArchiveNotProved, ArchiveStopped
 from skicyclerun.files.atomic_files import sync_files
 from skicyclerun.files.fault_points import fault_point
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-_WORKERS: Final = min(4, os.cpu_count() or 1)
 _SHOWN: Final = 20
-_AHEAD: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ def prove_archive(
     seal = examination.seal
     if seal.proved is None:
         stamp = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        seal = replace(seal, proved=stamp).sealed(skeleton)
+        seal = skeleton.sealed(replace(seal, proved=stamp))
         try:
             _stamp(path, seal)
         except OSError as error:
@@ -110,16 +100,12 @@ def prove_archive(
 
 def _stamp(path: Path, seal: Seal) -> None:
     """Exchange the comment for one of the same length, and read it back from the disk."""
-    comment = seal.comment()
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
-        written = os.pwrite(descriptor, comment, size - len(comment))
-        if written != len(comment):
-            raise ArchiveNotProved(f"The proof could not be written into {path}. Nothing was deleted.")
+        write_seal(descriptor, seal)
         sync_files([path])
         drop_from_cache(descriptor)
-        if parse_seal(read_end(descriptor, size).comment) != seal:
+        if read_seal(descriptor) != seal:
             raise ArchiveNotProved(f"The proof could not be read back from {path}. Nothing was deleted.")
     finally:
         os.close(descriptor)
@@ -127,125 +113,52 @@ def _stamp(path: Path, seal: Seal) -> None:
 
 def _examine(
     path: Path, written: WrittenArchive | None, quick: bool, progress: Progress | None, stop: Stop | None
-) -> tuple[Examination, _Hash | None]:
+) -> tuple[Examination, Skeleton | None]:
     seal: Seal | None = None
+    skeleton: Skeleton | None = None
+    problems: list[str] = []
     try:
         with ArchiveFile(path, from_disk=not quick) as archive:
             seal = archive.seal
-            manifest, entries = archive.contents()
+            manifest, infos = archive.contents()
             if written is not None and manifest != written.manifest:
-                problem = "its manifest is not the one that was written"
-                return Examination(path, (problem,), quick, seal, manifest), None
-            if quick:
-                return Examination(path, (), quick, seal, manifest), None
-            reading = _Reading(archive, manifest, entries, progress, stop)
-            problems = reading.run()
-            skeleton = _skeleton(archive, reading.envelopes)
+                problems.append("its manifest is not the one that was written")
+            elif not quick:
+                advance = Advance(manifest.content_bytes, progress, stop, "Reading the archive back was stopped.")
+                skeleton = Skeleton(archive.descriptor)
+                problems.extend(_read_back(archive, manifest, infos, skeleton, advance))
+                skeleton.finish(seal)
+                if not problems and skeleton.sealed(seal) != seal:
+                    problems.append("its seal does not fit: something besides the members was changed")
     except ArchiveStopped:
         raise
     except (ArchiveError, OSError) as error:
-        what = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else _lower(str(error))
-        return Examination(path, (what,), quick, seal), None
-    if not problems and seal.sealed(skeleton) != seal:
-        problems = ("its seal does not fit: something besides the members was changed",)
-    return Examination(path, problems, quick, seal, manifest), skeleton
+        return Examination(path, (_in_words(error),), quick, seal), None
+    return Examination(path, tuple(problems), quick, seal, manifest), skeleton
 
 
-def _lower(sentence: str) -> str:
+def _read_back(
+    archive: ArchiveFile, manifest: Manifest, infos: list[ZipInfo], skeleton: Skeleton, advance: Advance
+) -> list[str]:
+    """What is wrong with the members, one sentence each."""
+    problems: list[str] = []
+    # The last one is the manifest, which has been read and compared.
+    for member, info in zip((*manifest.members, None), infos, strict=True):
+        try:
+            skeleton.add(info)
+            for block in archive.content(member, info) if member is not None else ():
+                advance(len(block))
+        except ArchiveStopped:
+            raise
+        except (ArchiveError, OSError) as error:
+            problems.append(f"{info.filename}: {_in_words(error)}")
+    if len(problems) > _SHOWN:
+        problems[_SHOWN:] = [f"… and {len(problems) - _SHOWN} members more"]
+    return problems
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror or error})"
+    sentence = str(error)
     return (sentence[:1].lower() + sentence[1:]).rstrip(".")
-
-
-def _skeleton(archive: ArchiveFile, envelopes: list[bytes]) -> _Hash:
-    hasher = hashlib.sha256()
-    for digest in envelopes:
-        hasher.update(digest)
-    for _, record in archive.directory():
-        hasher.update(record)
-    hasher.update(archive.end.records)
-    return hasher
-
-
-class _Reading:
-    """Members are read on a few threads (hashing and reading release the lock), each with one buffer."""
-
-    def __init__(
-        self,
-        archive: ArchiveFile,
-        manifest: Manifest,
-        entries: list[ZipEntry],
-        progress: Progress | None,
-        stop: Stop | None,
-    ) -> None:
-        self._archive = archive
-        self._entries = entries
-        self._progress = progress
-        self._stop = stop
-        self._total = manifest.content_bytes
-        self._lock = threading.Lock()
-        self._done = 0
-        self._problems: dict[int, str] = {}
-        self._stopped = False
-        self._asked_to = 0
-        self._next: Iterator[tuple[int, Member | None]] = enumerate((*manifest.members, None))
-        self.envelopes = [b""] * len(entries)
-
-    def run(self) -> tuple[str, ...]:
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="archive-proving") as pool:
-            try:
-                for future in [pool.submit(self._work) for _ in range(_WORKERS)]:
-                    future.result()
-            except BaseException:
-                # Ctrl-C while waiting: leaving the pool waits for the threads, so they must hear of it.
-                self._stopped = True
-                raise
-        if self._stopped:
-            raise ArchiveStopped("Reading the archive back was stopped.")
-        problems = [self._problems[index] for index in sorted(self._problems)]
-        if len(problems) > _SHOWN:
-            problems[_SHOWN:] = [f"… and {len(problems) - _SHOWN} members more"]
-        return tuple(problems)
-
-    def _work(self) -> None:
-        buffer = memoryview(bytearray(BLOCK))
-        while not self._stopped:
-            with self._lock:
-                index, member = next(self._next, (-1, None))
-                if index < 0:
-                    return
-                self._read_ahead(self._entries[index].offset)
-            try:
-                self._read(index, member, buffer)
-            except ArchiveStopped:
-                return
-            except (ArchiveError, OSError) as error:
-                name = self._entries[index].name.decode("utf-8", "replace")
-                self._problems[index] = f"{name}: {error.strerror if isinstance(error, OSError) else error}"
-            except BaseException:
-                self._stopped = True
-                raise
-
-    def _read(self, index: int, member: Member | None, buffer: memoryview) -> None:
-        hasher = hashlib.sha256()
-        reader = MemberReader(self._archive.descriptor, self._entries[index], buffer)
-        for block in reader:
-            hasher.update(block)
-            if member is not None:
-                self._advance(len(block))
-        self.envelopes[index] = envelope(self._entries[index], reader.compressed_sha256)
-        if member is not None and member.sha256 and hasher.hexdigest() != member.sha256:
-            raise ArchiveError("its content is not what was archived (SHA-256 differs)")
-
-    def _read_ahead(self, offset: int) -> None:
-        if offset + _AHEAD > self._asked_to:
-            start = max(offset, self._asked_to)
-            self._asked_to = offset + 2 * _AHEAD
-            read_ahead(self._archive.descriptor, start, self._asked_to - start)
-
-    def _advance(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            if self._progress is not None:
-                self._progress(self._done, self._total)
-            if self._stopped or (self._stop is not None and self._stop()):
-                self._stopped = True
-                raise ArchiveStopped("Reading the archive back was stopped.")

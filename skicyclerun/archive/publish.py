@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.archive_file import ArchiveFile
-from skicyclerun.archive.create import PARTIAL_SUFFIX
-from skicyclerun.archive.disk_errors import storage_error
+from skicyclerun.archive.create import PARTIAL_SUFFIX, storage_error
 from skicyclerun.archive.prove import ProvedArchive
+from skicyclerun.archive.seal import seal_of
 from skicyclerun.errors import ArchiveError, ArchiveNotProved
-from skicyclerun.files.atomic_files import sync_directory
+from skicyclerun.files.atomic_files import rename_to_new_name, sync_directory
 from skicyclerun.files.fault_points import fault_point
 
 ARCHIVE_NAME: Final = re.compile(r"pipeline_([0-9]{8}_[0-9]{6})(?:-([0-9]+))?\.zip")
@@ -29,10 +29,9 @@ def publish_archive(proved: ProvedArchive) -> Path:
     `find_archive` and `remove_partials`. Raises ArchiveNotProved, StorageError.
     """
     partial = proved.path
-    with ArchiveFile(partial) as archive:
-        if archive.seal.proved is None:
-            raise ArchiveNotProved(f"{partial} has not been proved. Nothing was deleted.")
     try:
+        if seal_of(partial).proved is None:
+            raise ArchiveNotProved(f"{partial} has not been proved. Nothing was deleted.")
         target = _take_name(partial, proved.manifest.root)
         fault_point("archive.renamed")
         sync_directory(target.parent)
@@ -45,30 +44,23 @@ def _take_name(partial: Path, root: str) -> Path:
     number = 1
     while True:
         target = partial.with_name(f"{root}{f'-{number}' if number > 1 else ''}.zip")
-        number += 1
         try:
-            os.link(partial, target)
+            rename_to_new_name(partial, target)
         except FileExistsError:
-            continue
-        except OSError:
-            # No hard links here (exFAT, some network mounts). The run lock keeps other writers away.
-            if os.path.lexists(target):
-                continue
-            os.rename(partial, target)
+            number += 1
+        else:
             return target
-        os.unlink(partial)
-        return target
 
 
 def find_archive(archive_directory: Path, archive_id: str) -> Path | None:
     """The published, proved archive with this id; None where there is none. What cannot be read is passed over."""
     for path in archive_paths(archive_directory):
         try:
-            with ArchiveFile(path) as archive:
-                if archive.seal.id == archive_id and archive.seal.proved is not None:
-                    return path
+            seal = seal_of(path)
         except (ArchiveError, OSError):
             continue
+        if seal.id == archive_id and seal.proved is not None:
+            return path
     return None
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -130,6 +130,7 @@ def restore_command(
     json_wanted: bool,
 ) -> int:
     """Take files out of an archive again, each proved as it is written; never over a different file by itself."""
+    from skicyclerun.actors.archive_job import folder_homes
     from skicyclerun.archive.restore import restore_archive, summary
 
     settings = settings_of(config_file, lib_root)
@@ -137,7 +138,7 @@ def restore_command(
     with _alone(settings, wanted=to is None and not dry_run), _progress(f"Restoring {path.name}") as advance:
         report = restore_archive(
             path,
-            _homes(settings) if to is None else Path(os.path.abspath(to)),
+            folder_homes(settings) if to is None else Path(os.path.abspath(to)),
             albums=albums,
             overwrite=overwrite,
             dry_run=dry_run,
@@ -163,13 +164,6 @@ def restore_command(
                     err=True,
                 )
     return exit_codes.WITH_FAILURES if report.refused or report.damaged else exit_codes.OK
-
-
-def _homes(settings: Settings) -> Mapping[str, Path]:
-    """Where the folders of an archive came from."""
-    from skicyclerun.actors.archive_job import archived_folders
-
-    return {folder.name_in_zip: folder.path for folder in archived_folders(settings)}
 
 
 @archive.command("prune", epilog=exit_codes.HELP)

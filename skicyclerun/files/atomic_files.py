@@ -94,6 +94,25 @@ def make_directories(directory: Path) -> None:
         sync_directory(made.parent)
 
 
+def rename_to_new_name(path: Path, new: Path) -> None:
+    """Rename a file, never over another one; a cut in between leaves it under both names, and this finishes that.
+
+    Raises FileExistsError where the name is taken, OSError. Makes nothing durable.
+    """
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except FileExistsError:
+        if not os.path.samestat(os.lstat(path), os.lstat(new)):
+            raise
+    except OSError:
+        # No hard links here (exFAT, some network mounts). Our lock keeps other writers of ours away.
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from None
+        os.rename(path, new)
+        return
+    os.unlink(path)
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` with `data`: a reader, and a restart after a crash, sees the old bytes or the new, never a mix.
 
