@@ -366,7 +366,7 @@ def test_the_place_names_are_kept_where_they_lie_in_the_metadata_folder(tmp_path
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"paths": paths}))
         settings = load_settings(config, lib_root=tmp_path)
-        return {folder.name_in_zip: folder.kept for folder in archived_folders(settings)}
+        return {folder.name_in_zip: folder.kept for folder in archived_folders(settings, ("cleanup", "export"))}
 
     assert kept() == {"albums": (), "lora_processed": (), "metadata": (PLACE_NAMES,)}
     assert kept(geocode_cache="{lib_root}/elsewhere/places.json")["metadata"] == ()

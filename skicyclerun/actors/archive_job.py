@@ -9,7 +9,8 @@ What follows `archived` is the caller's: the archiver empties folders, an update
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +25,13 @@ from skicyclerun.archive.create import write_archive
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space
 from skicyclerun.archive.prove import ProvedArchive, prove_archive
 from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
-from skicyclerun.errors import ArchiveStopped, SkicyclerunError
+from skicyclerun.errors import ArchiveStopped, EnvironmentUnset, SkicyclerunError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.later_stages import later_stages, output_folder
 from skicyclerun.settings.models import Settings
+from skicyclerun.stages.stage import Stage
 from skicyclerun.state import archives
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
@@ -39,31 +42,61 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-_KEYS: Final = {
-    "albums": "apple_photos_export",
-    "scaled": "preprocessed",
+#: What a folder is called inside an archive, by its key in `paths`.
+_NAMES: Final = {
+    "apple_photos_export": "albums",
+    "preprocessed": "scaled",
     "lora_processed": "lora_processed",
     "watermarked_final": "watermarked_final",
-    "metadata": "metadata_dir",
+    "metadata_dir": "metadata",
 }
 
 
 def folder_homes(settings: Settings) -> dict[str, Path]:
     """Where each folder that an archive may hold belongs, by the name it has inside the archive."""
     known = settings.paths.resolved()
-    return {name: known[key] for name, key in _KEYS.items() if key in known}
+    homes = {name: known[key] for key, name in _NAMES.items() if key in known}
+    return homes | {
+        name_in_archive(stage): settings.path_of(stage.output) for stage in settings.own_stages() if stage.output
+    }
 
 
-def archived_folders(settings: Settings) -> list[ArchivedFolder]:
-    """The folders of old outputs that a fresh run puts away. Place names that were looked up stay for the next run."""
+def name_in_archive(stage: Stage) -> str:
+    """What the folder of a stage's files is called inside an archive."""
+    return _NAMES.get(stage.output, f"stage_{stage.name}")
+
+
+def archived_folders(settings: Settings, stages: Sequence[str]) -> list[ArchivedFolder]:
+    """The folders of old outputs that a run of these stages puts away: those that it makes anew from the start.
+
+    With an export, or for a cleanup alone: the albums, what was restyled from them, and the metadata; the place names
+    that were looked up stay for the next run. And the folder of every later stage that runs.
+    """
     paths = settings.paths
-    cache = paths.resolved().get("geocode_cache")
-    kept = (cache.name,) if cache is not None and cache.parent == paths.metadata_dir else ()
-    return [
-        ArchivedFolder("albums", paths.apple_photos_export),
-        ArchivedFolder("lora_processed", paths.lora_processed),
-        ArchivedFolder("metadata", paths.metadata_dir, kept),
-    ]
+    folders: dict[Path, ArchivedFolder] = {}
+    if "export" in stages or set(stages) == {"cleanup"}:
+        cache = paths.resolved().get("geocode_cache")
+        kept = (cache.name,) if cache is not None and cache.parent == paths.metadata_dir else ()
+        folders = {
+            paths.apple_photos_export: ArchivedFolder("albums", paths.apple_photos_export),
+            paths.lora_processed: ArchivedFolder("lora_processed", paths.lora_processed),
+            paths.metadata_dir: ArchivedFolder("metadata", paths.metadata_dir, kept),
+        }
+    for name, stage in later_stages(settings).items():
+        if name in stages and (folder := output_folder(settings, stage)) is not None:
+            folders.setdefault(folder, ArchivedFolder(name_in_archive(stage), folder))
+    return list(folders.values())
+
+
+def emptied_stages(settings: Settings, folders: Sequence[ArchivedFolder]) -> list[str]:
+    """The stages whose files lay in these folders."""
+    paths = {folder.path for folder in folders}
+    emptied = ["export"] if settings.paths.apple_photos_export in paths else []
+    for name, stage in later_stages(settings).items():
+        with suppress(EnvironmentUnset):
+            if output_folder(settings, stage) in paths:
+                emptied.append(name)
+    return emptied
 
 
 def archive_id(job: ArchiveRow) -> str:

@@ -22,17 +22,17 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.archive_job import ArchiveJobs, archived_folders, timestamp_now
+from skicyclerun.actors.archive_job import ArchiveJobs, archived_folders, emptied_stages, timestamp_now
 from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
 from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
-from skicyclerun.archive.plan import ArchivePlan, check_space, nearest_folder, plan_archive
+from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space, nearest_folder, plan_archive
 from skicyclerun.archive.publish import has_partials, open_proved
 from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
-from skicyclerun.state import archives
+from skicyclerun.state import archives, runs
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.runs import RunRow
@@ -84,7 +84,7 @@ class _Archiving:
         self._configured = configured
         self._parts = parts
         self._store = parts.store
-        self._folders = archived_folders(settings)
+        self._settings = settings
         self._archive_folder = settings.paths.archive
         self._allowed = settings.cleanup.archive_old_outputs
         self._jobs = ArchiveJobs(
@@ -135,7 +135,7 @@ class _Archiving:
             text = "Nothing is archived and nothing is emptied: cleanup.archive_old_outputs is false."
             self._parts.progress(Notice(text, "warning"))
             return None
-        clean = command.force_clean or "export" in stages
+        clean = empties(stages, force_clean=command.force_clean)
         run_id = run.id if run else None
         return await archives.create(self._store, run_id=run_id, clean=clean, timestamp=timestamp_now())
 
@@ -146,7 +146,7 @@ class _Archiving:
 
     async def _archived(self, job: ArchiveRow) -> ArchiveRow:
         """pending → archived, or done where there is nothing."""
-        plan = await anyio.to_thread.run_sync(plan_archive, self._folders)
+        plan = await anyio.to_thread.run_sync(plan_archive, await self._folders_of(job))
         if plan.is_empty:
             log.info("nothing to archive")  # the summary and the report say it to the person
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
@@ -160,19 +160,27 @@ class _Archiving:
 
     async def _cleaned(self, job: ArchiveRow) -> ArchiveRow:
         """cleaning → done. Should the archive be gone by now, what was moved aside goes back and the job fails."""
-        path = self._archive_folder / job.file
+        path, folders = self._archive_folder / job.file, await self._folders_of(job)
         self._parts.progress(ArchiveProgress("cleaning", 0, job.size or 0))
         try:
             proved = await anyio.to_thread.run_sync(open_proved, path)
         except ArchiveNotProved:
-            await anyio.to_thread.run_sync(put_back, self._folders)
+            await anyio.to_thread.run_sync(put_back, folders)
             raise
-        report = await anyio.to_thread.run_sync(clean_folders, self._folders, proved.manifest)
+        report = await anyio.to_thread.run_sync(clean_folders, folders, proved.manifest)
         self._parts.progress(ArchiveProgress("cleaning", job.size or 0, job.size or 0))
-        job = await archives.step(self._store, job, ArchiveTrigger.CLEANED)
+        emptied = emptied_stages(self._settings, folders)
+        job = await archives.step(self._store, job, ArchiveTrigger.CLEANED, emptied=emptied)
         fault_point("clean.committed")
         self._say_left(report)
         return job
+
+    async def _folders_of(self, job: ArchiveRow) -> list[ArchivedFolder]:
+        """The folders that the job is about, by the stages of the run it belongs to."""
+        stages: Sequence[str] = ("cleanup",)
+        if job.run_id is not None:
+            stages = (await runs.get(self._store, job.run_id)).stages
+        return archived_folders(self._settings, stages)
 
     def _say_left(self, report: CleanReport) -> None:
         log.info("cleaned: %d files removed, %d kept", report.removed_files, len(report.kept))
@@ -229,6 +237,12 @@ class CleanupAhead:
         check_space(self.plan, paths.archive, paths.apple_photos_export, export_estimate, freed_bytes=freed)
 
 
+def empties(stages: Sequence[str], *, force_clean: bool) -> bool:
+    """Whether a run of these stages empties the folders that it archives: something is made anew in them, or it says
+    so."""
+    return "cleanup" in stages and (force_clean or set(stages) != {"cleanup"})
+
+
 def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: bool) -> CleanupAhead:
     """Look what the cleanup of a fresh run will archive and delete; walks the folders.
 
@@ -238,13 +252,13 @@ def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: boo
         return CleanupAhead("")
     if not settings.cleanup.archive_old_outputs:
         return CleanupAhead("Nothing is archived and nothing is emptied (cleanup.archive_old_outputs is false).")
-    plan = plan_archive(archived_folders(settings))
+    plan = plan_archive(archived_folders(settings, stages))
     if plan.is_empty:
         return CleanupAhead("Nothing to archive: there are no old outputs.")
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
     what = f"{counted(plan.files, 'file')} ({bytes_in_words(plan.content_bytes)}) of {names}"
     place: Path = settings.paths.archive
-    if force_clean or "export" in stages:
+    if empties(stages, force_clean=force_clean):
         words = f"Archive {what} in {place}, prove the archive, then empty these folders."
         return CleanupAhead(words, plan, clean=True)
     return CleanupAhead(f"Archive {what} in {place} and prove the archive; nothing is deleted.", plan)

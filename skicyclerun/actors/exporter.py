@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from skicyclerun.actors.album_export import AlbumExport, RenderFunction
 from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
-from skicyclerun.actors.departures import Departures
+from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
@@ -178,7 +178,7 @@ class _RunExport:
         if self._stop():
             return False
         there = frozenset(album.id for album in await self._parts.source.albums())
-        return await Departures(self._archive_jobs, self._run, there).put_away()
+        return await put_away_photos(self._archive_jobs, self._run, there)
 
     async def _photos_coming(self, waiting: Sequence[AlbumRow]) -> int | None:
         """Photos this process will settle, for the time left; None where only the planning of an update will tell."""

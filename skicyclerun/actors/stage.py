@@ -68,6 +68,8 @@ class StageParts:
     run_seconds: float
     progress: Callable[[ProgressEvent], None]
     shutdown: Shutdown
+    endings: dict[str, Ending]
+    """How each stage ended, for the actor behind the last one."""
 
 
 async def stage_actor(
@@ -86,7 +88,8 @@ async def stage_actor(
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(working.close)
-        await catalog.send(StageEnded(parts.stage.stage.name, working.ending()))
+        ending = parts.endings[parts.stage.stage.name] = working.ending()
+        await catalog.send(StageEnded(parts.stage.stage.name, ending))
 
 
 class _StageWorking:

@@ -14,6 +14,7 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -25,6 +26,7 @@ from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.archiver import ArchiverParts, archiver
 from skicyclerun.actors.cataloger import CatalogerParts, cataloger
 from skicyclerun.actors.config import ConfigParts, configurator
+from skicyclerun.actors.departures import stage_departures
 from skicyclerun.actors.exporter import ExporterParts, exporter
 from skicyclerun.actors.messages import (
     AlbumReady,
@@ -35,7 +37,6 @@ from skicyclerun.actors.messages import (
     RunConfigured,
 )
 from skicyclerun.actors.stage import StageParts, stage_actor
-from skicyclerun.actors.stage_departures import StageDepartures, stage_departures
 from skicyclerun.actors.stage_runs import PlannedStage
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
@@ -212,27 +213,31 @@ class _Supervisor:
         """Start the chain of stages once the run is known, that is with the first album."""
         parts = self._parts
         async with inbox, catalog:
-            try:
-                first = await inbox.receive()
-            except anyio.EndOfStream:
+            if not parts.stages:
                 return
-            assert self.run_id is not None
+            first: AlbumReady | None = None
+            with suppress(anyio.EndOfStream):
+                first = await inbox.receive()
+            if self.run_id is None:
+                return  # stopped before there was one
+            endings: dict[str, Ending] = {}
             head, following = anyio.create_memory_object_stream[AlbumReady](0)
             receive: MemoryObjectReceiveStream[AlbumReady] = following
             for planned in parts.stages:
                 send, next_receive = anyio.create_memory_object_stream[AlbumReady](_ALBUMS_AHEAD)
                 working = StageParts(
-                    parts.store, self.run_id, planned.run, planned.run_seconds, progress, parts.shutdown
+                    parts.store, self.run_id, planned.run, planned.run_seconds, progress, parts.shutdown, endings
                 )
                 actors.start_soon(stage_actor, receive, send, catalog.clone(), working)
                 receive = next_receive
             jobs = ArchiveJobs(
                 parts.store, settings.paths.archive, settings.paths.apple_photos_export, progress, parts.shutdown
             )
-            putting_away = StageDepartures(jobs, self.run_id, [planned.run for planned in parts.stages])
-            actors.start_soon(stage_departures, receive, catalog.clone(), putting_away, lambda: self.endings)
+            runs_of_stages = [planned.run for planned in parts.stages]
+            actors.start_soon(stage_departures, receive, catalog.clone(), jobs, self.run_id, runs_of_stages, endings)
             async with head:
-                await head.send(first)
+                if first is not None:
+                    await head.send(first)
                 async for ready in inbox:
                     await head.send(ready)
 

@@ -154,7 +154,7 @@ class RunSession:
                 force_clean=request.force_clean,
             )
             estimate = await export_estimate(store, plan)
-            parts = PipelineParts(store, source, render, self._renderer, self._shutdown, estimate)
+            parts = PipelineParts(store, source, render, self._renderer, self._shutdown, export_estimate=estimate)
             result = await run_pipeline(command, parts)
             if result.run is None:
                 return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
@@ -47,12 +49,24 @@ class ArchiveRow:
         return self.status in (ArchiveStatus.DONE, ArchiveStatus.FAILED)
 
 
-async def create(store: Store, *, run_id: int | None, clean: bool, timestamp: str) -> ArchiveRow:
+#: What a job puts away: the old outputs of a fresh run or of an update, or what left its album by way of the stages.
+Purpose = Literal["outputs", "stages"]
+
+
+async def create(
+    store: Store, *, run_id: int | None, clean: bool, timestamp: str, purpose: Purpose = "outputs"
+) -> ArchiveRow:
     """Begin a job. `clean`: the folders are emptied once the archive is proved."""
     async with store.transaction() as transaction:
         job_id = await transaction.insert(
             "insert_archive",
-            {"run_id": run_id, "clean": int(clean), "timestamp": timestamp, "created_at": transaction.now},
+            {
+                "run_id": run_id,
+                "clean": int(clean),
+                "timestamp": timestamp,
+                "created_at": transaction.now,
+                "purpose": purpose,
+            },
         )
         await record(transaction, "archive", job_id, "", "create", ArchiveStatus.PENDING)
     fault_point("archive.job_created")
@@ -67,9 +81,9 @@ async def get(store: Store, job_id: int) -> ArchiveRow:
     return ArchiveRow.of(row)
 
 
-async def of_run(store: Store, run_id: int) -> ArchiveRow | None:
+async def of_run(store: Store, run_id: int, purpose: Purpose = "outputs") -> ArchiveRow | None:
     """The newest job of a run."""
-    row = await store.one("archive_of_run", {"run_id": run_id})
+    row = await store.one("archive_of_run", {"run_id": run_id, "purpose": purpose})
     return ArchiveRow.of(row) if row else None
 
 
@@ -88,8 +102,10 @@ async def step(
     size: int | None = None,
     files: int | None = None,
     proved: bool = False,
+    emptied: Sequence[str] = (),
 ) -> ArchiveRow:
-    """Commit a transition of the job. CLEANED also says, in the same transaction, that no exported file is on disk.
+    """Commit a transition of the job. CLEANED also says, in the same transaction, whose files are no longer on disk:
+    those of the stages `emptied` (`export`, and later ones).
 
     Raises IllegalTransition, also when the database no longer holds `job.status`.
     """
@@ -113,6 +129,8 @@ async def step(
         if changed != 1:
             raise IllegalTransition(f"Archive job {job.id} is no longer {job.status}.")
         if trigger is ArchiveTrigger.CLEANED:
-            await transaction.execute("none_present")
+            if "export" in emptied:
+                await transaction.execute("none_present")
+            await transaction.execute_many("stage_none_present", [{"stage": stage} for stage in emptied])
         await record(transaction, "archive", job.id, job.status, trigger, target, reason)
     return await get(store, job.id)

@@ -228,14 +228,14 @@ UPDATE photos SET present = 0 WHERE present = 1
 -- ── archives ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: insert_archive
-INSERT INTO archives (run_id, status, clean, timestamp, created_at)
-VALUES (:run_id, 'pending', :clean, :timestamp, :created_at)
+INSERT INTO archives (run_id, status, clean, timestamp, created_at, purpose)
+VALUES (:run_id, 'pending', :clean, :timestamp, :created_at, :purpose)
 
 -- name: archive_by_id
 SELECT * FROM archives WHERE id = :id
 
 -- name: archive_of_run
-SELECT * FROM archives WHERE run_id = :run_id ORDER BY id DESC LIMIT 1
+SELECT * FROM archives WHERE run_id = :run_id AND purpose = :purpose ORDER BY id DESC LIMIT 1
 
 -- name: open_archives
 SELECT * FROM archives WHERE status NOT IN ('done', 'failed') ORDER BY id
