@@ -206,6 +206,7 @@ def _first_with(text: str, fonts: Sequence[Font]) -> Font | None:
 
 # ── directions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_BRACKETS: Final = {"(": ")", "[": "]", "{": "}", "「": "」", "『": "』", "（": "）", "【": "】", "《": "》"}
 _RIGHT_TO_LEFT: Final = frozenset(("R", "AL", "AN"))
 
 
@@ -221,6 +222,7 @@ def _levels(text: str) -> list[int]:
     base = next((int(kind != "L") for kind in kinds if kind in ("L", "R", "AL")), 0)
     outside = "R" if base else "L"
     _resolve_weak(kinds, outside)
+    _resolve_brackets(text, kinds, outside)
     _resolve_neutral(kinds, outside)
     if base:
         return [1 if kind == "R" else 2 for kind in kinds]
@@ -255,6 +257,36 @@ def _resolve_weak(kinds: list[str], outside: str) -> None:
             strong = kind
         elif kind == "EN" and strong == "L":
             kinds[at] = "L"
+
+
+def _resolve_brackets(text: str, kinds: list[str], outside: str) -> None:
+    """Rule N0, in place: both brackets of a pair take the direction of what they hold, or of what is before them."""
+    open_at: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    for at, character in enumerate(text):
+        if kinds[at] != "ON":
+            continue
+        if character in _BRACKETS:
+            open_at.append(at)
+        elif character in _BRACKETS.values():
+            # The nearest opening one of its kind; those opened since then stay without a partner.
+            for depth in range(len(open_at) - 1, -1, -1):
+                if _BRACKETS[text[open_at[depth]]] == character:
+                    pairs.append((open_at[depth], at))
+                    del open_at[depth:]
+                    break
+    for start, end in sorted(pairs):
+        inside = {_side(kind) for kind in kinds[start + 1 : end]} - {""}
+        if outside in inside:
+            kinds[start] = kinds[end] = outside
+        elif inside:
+            before = next((side for kind in reversed(kinds[:start]) if (side := _side(kind))), outside)
+            kinds[start] = kinds[end] = before
+
+
+def _side(kind: str) -> str:
+    """The direction a character decides, numbers counting as right to left; empty for neutral ones."""
+    return {"L": "L", "R": "R", "EN": "R", "AN": "R"}.get(kind, "")
 
 
 def _resolve_neutral(kinds: list[str], outside: str) -> None:

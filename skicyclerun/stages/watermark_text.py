@@ -292,15 +292,26 @@ def sign_of(day: date) -> str:
 
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_OPENING: Final = {"(": ")", "[": "]", "<": ">", "{": "}", "«": "»", "‹": "›", "“": "”", "‘": "’", "„": "“"} | {
-    "「": "」",
-    "『": "』",
-    "（": "）",
-    "【": "】",
+#: By each closing character those that it may close.
+_OPENED_BY: Final = {
+    ")": "(",
+    "]": "[",
+    ">": "<",
+    "}": "{",
+    "»": "«",
+    "›": "‹",
+    "”": "“",
+    "’": "‘",
+    "“": "„",
+    "‘": "‚",
+    '"': '"',
+    "'": "'",
+    "」": "「",
+    "』": "『",
+    "）": "（",
+    "】": "【",
 }
-#: They open in one language and close in another, or are the same at both ends.
-_QUOTES: Final = frozenset("\"'“‘")
-_CLOSING: Final = frozenset(_OPENING.values()) - _QUOTES
+_OPENING: Final = frozenset(_OPENED_BY.values())
 # Of "other punctuation" what ends or marks a word rather than standing between two.
 _NO_SEPARATORS: Final = frozenset("!?%‰§¶†‡¡¿…")
 _MORE_SEPARATORS: Final = frozenset("|~+=^→←↔⇒⟶▸►‣◦∙×")
@@ -313,25 +324,34 @@ def line_of(template: Template, text_of: Callable[[str], str]) -> str:
 
     Texts of facts are taken as they are: a dash in a title is no separator.
     """
-    atoms: list[str] = []
-    kinds: list[str] = []  # one letter for each atom: word, separator, space, opening, closing, quote, fact, absent
+    atoms: list[_Atom] = []
     asked = found = False
     for part in template.parts:
         if isinstance(part, str):
             for character in clean_literal(part):
-                kinds.append(_kind(character, atoms[-1] if kinds and kinds[-1] == "w" else ""))
-                atoms.append(character)
+                atoms.append(_Atom(character, _kind(character, atoms[-1] if atoms else None)))
             continue
         text = next(filter(None, map(text_of, part)), "")
         if not set(part) <= _ADORNMENTS:
             asked = True
             found = found or bool(text)
-        atoms.append(text)
-        kinds.append("f" if text else "a")
-    if asked and not found and not any(kind == "w" and atom.isalnum() for kind, atom in zip(kinds, atoms, strict=True)):
+        atoms.append(_Atom(text, "f" if text else "a"))
+    if asked and not found and not any(atom.kind == "w" and atom.text.isalnum() for atom in atoms):
         return ""
-    _close_holes(atoms, kinds)
-    return _cut(" ".join("".join(atoms).split(" ")).strip(), MAX_LINE)
+    _pair_brackets(atoms)
+    _close_holes(atoms)
+    return _cut(" ".join("".join(atom.text for atom in atoms).split(" ")).strip(), MAX_LINE)
+
+
+@dataclass(slots=True)
+class _Atom:
+    """A character of the template, or a fact in its place."""
+
+    text: str
+    kind: str
+    """One letter: word, separator, space (itself), opening, closing, fact, absent fact."""
+    partner: _Atom | None = None
+    """The other one of a pair of brackets or quotation marks."""
 
 
 def clean_literal(text: str) -> str:
@@ -342,58 +362,59 @@ def clean_literal(text: str) -> str:
     return " " * text[:1].isspace() + cleaned + " " * text[-1:].isspace()
 
 
-def _kind(character: str, word_before: str) -> str:
+def _kind(character: str, before: _Atom | None) -> str:
+    after_word = before is not None and before.kind == "w" and before.text.isalnum()
     if character == " ":
         return " "
-    if character in _QUOTES:
-        # An apostrophe belongs to its word.
-        return "w" if character == "'" and word_before.isalnum() else "q"
-    if character in _OPENING:
-        return "o"
-    if character in _CLOSING:
-        return "c"
-    if character == "." and word_before.isalnum():
+    if character in "'’" and before is not None and (after_word or before.kind in "fa"):
+        return "w"  # an apostrophe belongs to its word
+    if character == "." and after_word:
         return "w"  # the full stop of an abbreviation
+    if character in _OPENED_BY or character in _OPENING:
+        return "o"  # until _pair_brackets knows better
     category = unicodedata.category(character)
     if character in _MORE_SEPARATORS or (category in ("Pd", "Pc", "Po") and character not in _NO_SEPARATORS):
         return "s"
     return "w"
 
 
+def _pair_brackets(atoms: Sequence[_Atom]) -> None:
+    """Find the pairs. What has no partner is a word like another."""
+    waiting: list[_Atom] = []
+    for atom in atoms:
+        if atom.kind != "o":
+            continue
+        opened_by = _OPENED_BY.get(atom.text)
+        depth = next((n for n in reversed(range(len(waiting))) if waiting[n].text == opened_by), None)
+        if depth is not None:
+            atom.kind = "c"
+            atom.partner, waiting[depth].partner = waiting[depth], atom
+            del waiting[depth:]
+        elif atom.text in _OPENING:
+            waiting.append(atom)
+    for atom in atoms:
+        if atom.kind == "o" and atom.partner is None:
+            atom.kind = "w"
+
+
 _HOLE: Final = re.compile("[s a]*a[s a]*")
 
 
-def _close_holes(atoms: list[str], kinds: list[str]) -> None:
+def _close_holes(atoms: list[_Atom]) -> None:
     """Take every absent fact out, and what stood around it for its sake.
 
     Between two things one separator stays: the one after the hole, or where none is there the one before it.
     """
-    while hole := _HOLE.search("".join(kinds)):
+    while hole := _HOLE.search("".join(atom.kind for atom in atoms)):
         start, end = hole.span()
-        before = kinds[start - 1] if start else ""
-        after = kinds[end] if end < len(kinds) else ""
-        if before and after and _are_pair(atoms[start - 1], before, atoms[end], after):
+        before = atoms[start - 1] if start else None
+        after = atoms[end] if end < len(atoms) else None
+        if before is not None and after is not None and before.partner is after:
             # Nothing is left within the brackets: they are a hole themselves.
-            atoms[start - 1 : end + 1], kinds[start - 1 : end + 1] = [""], ["a"]
+            atoms[start - 1 : end + 1] = [_Atom("", "a")]
             continue
-        first = kinds.index("a", start)
-        last = end - 1 - kinds[start:end][::-1].index("a")
-        kept = slice(0, 0)
-        if not _opens(before, start, kinds) and not _closes(after, end, kinds):
-            kept = slice(last + 1, end) if last + 1 < end else slice(start, first)
-        atoms[start:end], kinds[start:end] = atoms[kept], kinds[kept]
-
-
-def _are_pair(one: str, kind: str, other: str, other_kind: str) -> bool:
-    if "f" in (kind, other_kind):
-        return False
-    return _OPENING.get(one) == other or (kind == other_kind == "q" and one == other)
-
-
-def _opens(kind: str, end: int, kinds: Sequence[str]) -> bool:
-    """Whether nothing is before position `end` that a separator could part from what follows."""
-    return kind in ("", "o") or (kind == "q" and (end < 2 or kinds[end - 2] in " so"))
-
-
-def _closes(kind: str, start: int, kinds: Sequence[str]) -> bool:
-    return kind in ("", "c") or (kind == "q" and (start + 1 >= len(kinds) or kinds[start + 1] in " sc"))
+        absent = [at for at in range(start, end) if atoms[at].kind == "a"]
+        kept: list[_Atom] = []
+        if before is not None and before.kind != "o" and after is not None and after.kind != "c":
+            kept = atoms[absent[-1] + 1 : end] or atoms[start : absent[0]]
+        atoms[start:end] = kept
