@@ -485,6 +485,13 @@ def test_a_tiny_picture_gets_what_fits_and_never_fails(studio: Studio, size: tup
         assert list(image.convert("RGB").tobytes()) == list(grey.tobytes())
 
 
+def test_sizes_beyond_all_measure_cost_no_memory(studio: Studio) -> None:
+    font = {**PLAIN, "size": 2000, "min_size": 2000, "stroke_width": 200}
+    grey = encoded(Image.new("RGB", (300, 200)), "PNG")
+    made, _ = studio.make(studio.recipe(font=font, reference_dimension=1), studio.picture(grey))
+    assert "no room for the watermark" in made.note
+
+
 def test_colour_opacity_and_stroke(studio: Studio) -> None:
     section: dict[str, Any] = {"line1": "III", "line2": "", "reference_dimension": 0, "position": "center"}
     ground = encoded(Image.new("RGB", (400, 300), (100, 100, 100)), "PNG")
@@ -787,6 +794,7 @@ def test_without_raqm_right_to_left_text_is_still_in_order(monkeypatch: pytest.M
     assert "".join(run.text for run in runs_of("x אב 3", [font])) == "x 3 בא"
 
 
+@pytest.mark.parametrize("shaped", [True, False])
 @pytest.mark.parametrize(
     "title",
     [
@@ -802,7 +810,10 @@ def test_without_raqm_right_to_left_text_is_still_in_order(monkeypatch: pytest.M
         "\ufffd \U000f0000",
     ],
 )
-def test_no_script_is_too_much(studio: Studio, title: str) -> None:
+def test_no_script_is_too_much(studio: Studio, title: str, shaped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not shaped:
+        for module in (text_runs, fonts_module):
+            monkeypatch.setattr(module, "shapes", lambda: False)
     facts = {**ZERMATT, "title": title}
     for font in (PLAIN, {}):
         made, _ = studio.make(studio.recipe(line1="{title}", font=font), studio.picture(sample("PNG"), facts))

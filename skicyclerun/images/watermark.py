@@ -165,11 +165,16 @@ def _typeset(text: str, fonts: Sequence[Font], size: int, stroke: float) -> _Set
     )
 
 
-def _fitted(text: str, fonts: Sequence[Font], style: LineStyle, scale: float, room: float, shrink: bool) -> _Set | None:
-    """The line as large as fits into `room` pixels; cut where it is too wide at its smallest; None if nothing fits."""
-    size = max(1, round(style.size * scale))
+def _fitted(
+    text: str, fonts: Sequence[Font], style: LineStyle, scale: float, room: float, tallest: int, shrink: bool
+) -> _Set | None:
+    """The line as large as fits into `room` pixels; cut where it is too wide at its smallest; None if nothing fits.
+
+    No letter is made larger than `tallest` pixels: beyond the picture's height there is nothing but memory to lose.
+    """
+    size = max(1, min(round(style.size * scale), tallest))
     least = min(size, max(1, round(style.min_size * scale))) if shrink else size
-    stroke = style.stroke_width * scale
+    stroke = min(style.stroke_width * scale, size)
     line = _typeset(text, fonts, size, stroke)
     while line.width > room and size > least:
         # Nearly proportional, so this comes close in one step; the stroke and hinting take another one or two.
@@ -200,7 +205,7 @@ def draw(picture: Picture, lines: Sequence[str], style: Style, fonts: Sequence[F
     block: list[tuple[LineStyle, _Set]] = []
     for text, line_style in zip(lines, style.lines, strict=True):
         if text:
-            line = _fitted(text, fonts, line_style, scale, room, style.shrink)
+            line = _fitted(text, fonts, line_style, scale, room, height, style.shrink)
             if line is None:
                 return f"at {pixels_in_words(width, height)} there is no room for the watermark", False
             block.append((line_style, line))
