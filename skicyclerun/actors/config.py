@@ -9,20 +9,20 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
+from skicyclerun.actors.stage_runs import options_for_row
 from skicyclerun.errors import UnfinishedRun
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.stages.registry import check_stage_needs, parse_stages, prepare_folders
-from skicyclerun.state import albums, runs
+from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.machine import AlbumStatus, RunTrigger
-from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigParts:
-    """What the config actor works with. No source: only the cleanup was asked for."""
+    """What the config actor works with. No source: nothing is exported."""
 
     store: Store
     source: Source | None
@@ -34,7 +34,7 @@ async def configurator(
     """The actor. Raises ConfigError, StorageError or UnfinishedRun before anything is exported or cleaned."""
     async with inbox, outbox:
         async for command in inbox:
-            stages = parse_stages(command.stages)
+            stages = parse_stages(command.stages, command.settings.own_stages())
             check_stage_needs(command.settings, stages)
             await anyio.to_thread.run_sync(partial(prepare_folders, command.settings, stages))
             await outbox.send(await _configured(command, parts))
@@ -48,29 +48,35 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         run = await runs.step(parts.store, latest, trigger)
         if command.intent is Intent.RESUME:
             return RunConfigured(command, run)
+        await stage_albums.retry_failed(parts.store, run.id, command.retry_stages)
+        if command.retry_stages is not None and "export" not in command.retry_stages:
+            return RunConfigured(command, run)
         failed = await albums.listing(parts.store, run.id, AlbumStatus.FAILED)
         await albums.retry_failed(parts.store, run.id)
         return RunConfigured(command, run, tuple(album.id for album in failed))
-    touches = parts.source is not None or command.force_clean
+    touches = set(command.stages) != {"cleanup"} or command.force_clean
     if latest is not None and latest.unfinished and touches:
         if not command.abandon_unfinished:
             raise UnfinishedRun(latest.id, await runs.remaining_albums(parts.store, latest))
         await runs.step(parts.store, latest, RunTrigger.ABANDON, "given up for a fresh run")
-    if parts.source is None:
+    if set(command.stages) == {"cleanup"}:
         return RunConfigured(command, None)
-    return RunConfigured(command, await _created(command, parts.store, parts.source))
-
-
-async def _created(command: ConfigureRun, store: Store, source: Source) -> RunRow:
-    return await runs.create(
-        store,
-        mode=command.settings.export.mode,
+    if parts.source is not None:
+        place = (parts.source.kind, parts.source.location)
+    else:
+        assert latest is not None  # The command line has looked: stages work on what was exported.
+        place = (latest.source_kind, latest.source_location)
+    stage_options = options_for_row(command.settings, command.stages, command.stage_options)
+    run = await runs.create(
+        parts.store,
+        mode=command.settings.export.mode if parts.source is not None else "update",
         stages=command.stages,
-        source_kind=source.kind,
-        source_location=source.location,
+        source_kind=place[0],
+        source_location=place[1],
         selection=command.selection,
-        options=options_of(command.settings).to_row(),
+        options=options_of(command.settings).to_row() | stage_options,
     )
+    return RunConfigured(command, run)
 
 
 def options_of(settings: Settings) -> ExportOptions:

@@ -7,8 +7,10 @@ Nothing here is durable: a message that is lost with the process is found again 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.albums import AlbumRow
@@ -37,6 +39,10 @@ class ConfigureRun:
     """Fresh only: an unfinished run was given up knowingly."""
     force_clean: bool = False
     """`--stages cleanup --force-clean`: empty the folders although no export follows."""
+    stage_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the command line says to stages alone (`sweep_limit`, …); kept in the run's row."""
+    retry_stages: tuple[str, ...] | None = None
+    """retry-failed: only these stages; None for all."""
 
 
 @dataclass(frozen=True, slots=True)

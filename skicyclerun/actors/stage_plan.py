@@ -62,6 +62,16 @@ class AlbumPlan:
         return [plan for plan in self.plans if plan.to_do]
 
 
+@dataclass(frozen=True, slots=True)
+class StageAhead:
+    """What a run of a stage would do: pictures by why, over all albums."""
+
+    stage: str
+    counts: Mapping[Why, int]
+    waiting: int
+    """Pictures that the stage before owes and does not make in the same run."""
+
+
 async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     """Read and compare; nothing is written. Raises OutsideFolder, OSError, PhotoError of a recipe's `depends_on`."""
     reads = run.stage.reads

@@ -7,6 +7,7 @@ with the same bytes, whatever the configuration says by then.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
-from skicyclerun.actors.stage_plan import StageRun
+from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
@@ -24,6 +25,8 @@ from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
 from skicyclerun.stages.stage import Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
+from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.stage_pictures import Why
 from skicyclerun.state.store import Store
 
 #: In the options of a run: the sections of its stages, and what the command line said to them.
@@ -132,6 +135,32 @@ def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) 
             next_step=f"Leave {stage.name} out of --stages and of `pipeline.stages`.",
         )
     return folder
+
+
+async def stages_ahead(
+    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow]
+) -> tuple[StageAhead, ...]:
+    """What these stages would do with the albums, one after the other; nothing is written.
+
+    What a stage makes anew is new or changed input of those that read it.
+    """
+    counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
+    waiting: Counter[str] = Counter()
+    for album in albums:
+        made_anew: dict[str, set[str]] = {}
+        for each in planned:
+            name, reads = each.run.stage.name, each.run.stage.reads
+            plan = await plan_album(store, each.run, album.folder)
+            anew = made_anew.get(reads, set())
+            known = {one.input.photo for one in plan.plans}
+            for one in plan.plans:
+                changed = one.input.photo in anew and one.why is Why.UP_TO_DATE
+                counts[name][Why.INPUT_CHANGED if changed else one.why] += 1
+            coming = anew - known
+            counts[name][Why.NEW] += len(coming)
+            waiting[name] += max(plan.waiting - len(coming), 0)
+            made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
+    return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
 
 
 async def check_inputs(store: Store | None, settings: Settings, names: Sequence[str]) -> None:

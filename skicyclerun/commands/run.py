@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ import anyio
 import click
 
 from skicyclerun.actors.messages import Intent
+from skicyclerun.actors.stage_plan import StageAhead
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.lost_reader import stdout_to_nowhere
@@ -25,10 +26,13 @@ from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
 from skicyclerun.run.report import RunReport, as_json, as_text
 from skicyclerun.run.session import RunOutcome, RunSession
+from skicyclerun.settings.later_stages import later_stages, section_of
 from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import parse_stages
+from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
+from skicyclerun.stages.stage import Stage
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
+from skicyclerun.state.stage_pictures import Why
 from skicyclerun.wording import counted, printable
 
 _SHOWN_ALBUMS = 12
@@ -38,7 +42,9 @@ _SHOWN_ALBUMS = 12
 @click.option("--resume", is_flag=True, help="Carry on with the unfinished run where it stopped.")
 @click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
 @click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
-@click.option("--stages", metavar="NAMES", help="What to do, with commas: cleanup, export. Default: both.")
+@click.option("--stages", metavar="NAMES", help="What to do, with commas (docs/stages.md). Default: `pipeline.stages`.")
+@click.option("--from", "from_stage", metavar="STAGE", help="Leave out the stages before this one.")
+@click.option("--until", "until_stage", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
 @click.option("--force-clean", is_flag=True, help="With `--stages cleanup`: empty the folders once they are archived.")
 @click.option("--album", "selection", multiple=True, metavar="NAME|GLOB|ID", help="Only these albums. May be repeated.")
@@ -46,6 +52,17 @@ _SHOWN_ALBUMS = 12
 @click.option("--dialogs", is_flag=True, help="Choose albums, and a folder where one is missing, in macOS's dialogs.")
 @source_options
 @place_options
+@click.option("--sweep-path-contains", metavar="TEXT", help="geocode_sweep: only pictures whose path holds this.")
+@click.option("--sweep-limit", type=click.IntRange(min=1), metavar="N", help="geocode_sweep: at most so many pictures.")
+@click.option("--sweep-only-missing", is_flag=True, help="geocode_sweep: only pictures without any place.")
+@click.option("--sweep-skip-heading", is_flag=True, help="geocode_sweep: do not look for missing headings.")
+@click.option(
+    "--sweep-pulse-sec",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="geocode_sweep: a plain line on how far it is, every so many seconds.",
+)
+@click.option("--cache-only-geocode", is_flag=True, help="Ask no server for places; use the answers that are kept.")
 @click.option("--check-config", is_flag=True, help="Check the configuration and exit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
@@ -71,12 +88,31 @@ def run(
     yes: bool,
     verbose: bool,
     as_json_lines: bool,
+    from_stage: str | None,
+    until_stage: str | None,
+    sweep_path_contains: str | None,
+    sweep_limit: int | None,
+    sweep_only_missing: bool,
+    sweep_skip_heading: bool,
+    sweep_pulse_sec: float | None,
+    cache_only_geocode: bool,
 ) -> int:
-    """Export albums.
+    """Export albums, and go on with the stages after that.
 
     A fresh run puts the old outputs into a proved archive, empties their folders and exports. `--resume` carries on
     with a run that was stopped, at the first photo that is not safely on disk.
     """
+    said = {
+        "sweep_path_contains": sweep_path_contains,
+        "sweep_limit": sweep_limit,
+        "sweep_only_missing": sweep_only_missing,
+        "sweep_skip_heading": sweep_skip_heading,
+        "sweep_pulse_sec": sweep_pulse_sec,
+        "cache_only_geocode": cache_only_geocode,
+    }
+    said = {name: value for name, value in said.items() if value not in (None, False)}
+    if resume and (said or from_stage or until_stage):
+        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
     if resume and (fresh or update or stages or selection or choose or dialogs or no_cleanup or force_clean):
         raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
     if sum((bool(selection), choose, dialogs)) > 1:
@@ -91,7 +127,7 @@ def run(
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
-        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update)
+        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
         if force_clean and chosen != ("cleanup",):
             raise UsageError(
                 "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
@@ -107,6 +143,7 @@ def run(
             force_clean=force_clean,
             dry_run=dry_run,
             source_given=source is not None or library is not None,
+            stage_options=said,
         )
 
     request = build(None, {})
@@ -126,6 +163,7 @@ def run(
 
 @click.command("retry-failed", epilog=exit_codes.HELP)
 @place_options
+@click.option("--stages", metavar="NAMES", help="Only these, with commas. Default: all that the run has.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file.")
@@ -134,26 +172,54 @@ def retry_failed(
     *,
     lib_root: Path | None,
     config_file: Path | None,
+    stages: str | None,
     dry_run: bool,
     yes: bool,
     verbose: bool,
     as_json_lines: bool,
 ) -> int:
-    """Fetch again what failed in the last run, and nothing else."""
+    """Do again what failed in the last run, in all its stages, and nothing else."""
     overrides = {"logging.level": "DEBUG"} if verbose else {}
     settings = settings_of(config_file, lib_root, overrides=overrides)
-    request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run)
+    chosen = None
+    if stages is not None:
+        chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
+    request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
 
-def _stages(settings: Settings, wanted: str | None, *, no_cleanup: bool) -> tuple[str, ...]:
-    named = tuple(stage.name for stage in parse_stages(wanted if wanted is not None else settings.pipeline.stages))
+def _stages(
+    settings: Settings, wanted: str | None, *, no_cleanup: bool, begin: str | None, end: str | None
+) -> tuple[str, ...]:
+    """The stages of the run. Those that the configuration switches off are left out unless they are named."""
+    own = settings.own_stages()
+    stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
+    if wanted is None:
+        later = later_stages(settings)
+        stages = tuple(stage for stage in stages if stage.name not in later or section_of(settings, stage).enabled)
+    named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
     if wanted is None and (no_cleanup or not settings.cleanup.enabled):
         return tuple(name for name in named if name != "cleanup")
     if no_cleanup and "cleanup" in named:
         raise UsageError("The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone.")
     return named
+
+
+def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
+    """Those of the stages from one to another, both included. Raises StageError, UsageError."""
+    order = [stage.name for stage in in_order({stage.name: stage for stage in own})]
+    for name in (begin, end):
+        if name is not None:
+            check_stage_name(name, [stage.name for stage in own])
+    first = order.index(begin) if begin is not None else 0
+    last = order.index(end) if end is not None else len(order)
+    chosen = tuple(name for name in stages if first <= order.index(name) <= last)
+    if not chosen:
+        raise UsageError(
+            "No stage lies between --from and --until.", next_step=f"The stages of this run are: {', '.join(stages)}."
+        )
+    return chosen
 
 
 def carry_out(
@@ -247,10 +313,30 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
                 "Only what is new or changed is exported. Photos that have left their albums are put into an archive, "
                 "then removed."
             )
+    if plan.later_stages:
+        names = ", ".join(plan.later_stages)
+        if plan.source:
+            lines.append(f"Then, with each album: {names}")
+        else:
+            albums = f" over {counted(len(plan.albums), 'album')}" if plan.run is None else ""
+            lines.append(f"Stages: {names}{albums}")
+    lines += [_ahead_in_words(ahead) for ahead in plan.ahead]
     if plan.cleanup:
         lines.append(plan.cleanup)
     lines += plan.notes
     return lines
+
+
+def _ahead_in_words(ahead: StageAhead) -> str:
+    """`preprocessing: 12 to do (9 new, 3 setting changed), 40 up to date`."""
+    to_do = {why: number for why, number in ahead.counts.items() if why not in (Why.UP_TO_DATE, Why.LEFT_OUT)}
+    why = ", ".join(f"{number} {why}" for why, number in to_do.items() if number)
+    total = sum(to_do.values())
+    parts = [f"{total} to do ({why})" if total else "nothing to do"]
+    parts += [f"{number} up to date" for number in [ahead.counts.get(Why.UP_TO_DATE, 0)] if number]
+    parts += [f"{number} left out" for number in [ahead.counts.get(Why.LEFT_OUT, 0)] if number]
+    parts += [f"{ahead.waiting} waiting for the stage before"] if ahead.waiting else []
+    return f"  {ahead.stage}: {', '.join(parts)}"
 
 
 def _ask_unfinished(run: RunRow, remaining: int) -> str:

@@ -13,7 +13,7 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from skicyclerun.actors.cataloger import CatalogerParts, cataloger
 from skicyclerun.actors.config import ConfigParts, configurator
 from skicyclerun.actors.departures import stage_departures
 from skicyclerun.actors.exporter import ExporterParts, exporter
+from skicyclerun.actors.lister import lister
 from skicyclerun.actors.messages import (
     AlbumReady,
     CatalogerMessage,
@@ -45,7 +46,6 @@ from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums, runs
-from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
 from skicyclerun.state.runs import RunRow
@@ -66,8 +66,6 @@ class PipelineParts:
     shutdown: Shutdown
     stages: Sequence[PlannedStage] = ()
     """The stages after the export, in order."""
-    album_rows: Callable[[RunRow], Awaitable[Sequence[AlbumRow]]] | None = None
-    """Without a source: which albums of the run the stages go through."""
     export_estimate: int = 0
     """Bytes the export is expected to write; 0 if nobody knows."""
 
@@ -169,7 +167,7 @@ class _Supervisor:
                     exporting = ExporterParts(parts.store, parts.source, parts.render, progress, parts.shutdown)
                     actors.start_soon(exporter, exporter_inbox, to_cataloger, albums_ready, exporting)
                 else:
-                    actors.start_soon(_list_albums, exporter_inbox, to_cataloger, albums_ready, parts)
+                    actors.start_soon(lister, exporter_inbox, to_cataloger, albums_ready, parts.store)
                 actors.start_soon(self._stages, actors, stage_inbox, to_cataloger.clone(), progress, command.settings)
                 cataloging = CatalogerParts(
                     store=parts.store,
@@ -245,23 +243,6 @@ class _Supervisor:
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
     async for event in inbox:
         renderer.handle(event)
-
-
-async def _list_albums(
-    inbox: anyio.abc.ObjectReceiveStream[OutputsPutAway],
-    outbox: anyio.abc.ObjectSendStream[CatalogerMessage],
-    albums_ready: anyio.abc.ObjectSendStream[AlbumReady],
-    parts: PipelineParts,
-) -> None:
-    """Takes the exporter's place in a run that exports nothing: names the albums that are there to the stages."""
-    async with inbox, outbox, albums_ready:
-        async for message in inbox:
-            run = message.configured.run
-            if run is None or parts.album_rows is None:
-                continue
-            rows = await parts.album_rows(run)
-            for number, row in enumerate(rows, start=1):
-                await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
 
 
 async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow | None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from skicyclerun.actors.archiver import cleanup_ahead
+from skicyclerun.actors.archiver import CleanupAhead, cleanup_ahead
 from skicyclerun.actors.config import options_of
+from skicyclerun.actors.lister import chosen_albums
 from skicyclerun.actors.messages import Intent
+from skicyclerun.actors.stage_plan import StageAhead
+from skicyclerun.actors.stage_runs import check_inputs, options_for_row, stage_runs, stages_ahead
 from skicyclerun.errors import (
     Cancelled,
     LockHeld,
@@ -32,6 +35,7 @@ from skicyclerun.errors import (
 from skicyclerun.models import Album
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.later_stages import later_stages
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
@@ -41,7 +45,8 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
-from skicyclerun.state import albums, runs
+from skicyclerun.state import albums, runs, stage_albums
+from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
@@ -65,6 +70,10 @@ class Plan:
     """The run that is carried on with, None for a fresh one."""
     gives_up: RunRow | None = None
     """The unfinished run that a fresh one gives up."""
+    later_stages: tuple[str, ...] = ()
+    """The stages after the export, in order."""
+    ahead: tuple[StageAhead, ...] = ()
+    """For --dry-run: what each of them has to do."""
     cleanup: str = ""
     """What is archived and what is deleted, as a sentence; empty for nothing."""
     notes: tuple[str, ...] = field(default=())
@@ -93,6 +102,10 @@ class RunRequest:
     dry_run: bool = False
     source_given: bool = False
     """--source or --library was typed; a resumed run then has to be of that source."""
+    stage_options: Mapping[str, Any] = field(default_factory=dict)
+    """What was typed for single stages (`--sweep-limit`, …)."""
+    retry_stages: tuple[str, ...] | None = None
+    """retry-failed: only these stages; None for all."""
     folders_to_make: frozenset[Path] = frozenset()
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
 
@@ -124,7 +137,8 @@ class Planner:
 
     async def look_ahead(self, stack: AsyncExitStack) -> Plan | str:
         """What would be done, with the source left open for it. Nothing is made, locked or written."""
-        settings, stages = self._settings, parse_stages(self.request.stages)
+        settings = self._settings
+        stages = parse_stages(self.request.stages, settings.own_stages())
         check_stage_needs(settings, stages)
         check_folders(settings, stages, self.request.folders_to_make)
         if holder := current_holder(lock_file(settings)):
@@ -158,11 +172,11 @@ class Planner:
             return await self._planned_again(store, latest, Intent.RESUME, stack)
         if latest.status is RunStatus.ABANDONED:
             return f"Nothing to retry: run {latest.id} was given up."
-        failed = await albums.listing(store, latest.id, AlbumStatus.FAILED)
+        failed = await self._failed(store, latest)
         if not failed:
             hint = " It is unfinished: `skicyclerun run --resume` carries on." if latest.unfinished else ""
             return f"Nothing to retry: no album of run {latest.id} failed.{hint}"
-        if await runs.was_put_away(store, latest):
+        if "export" in failed and await runs.was_put_away(store, latest):
             raise UsageError(
                 f"What run {latest.id} exported has been archived since and its folders were emptied, so that retrying "
                 "would leave albums in pieces. Nothing was touched.",
@@ -173,7 +187,7 @@ class Planner:
     async def _planned_fresh(self, store: Store, latest: RunRow | None, stack: AsyncExitStack) -> Plan | str:
         request = self.request
         gives_up: RunRow | None = None
-        touches = "export" in request.stages or request.force_clean
+        touches = set(request.stages) != {"cleanup"} or request.force_clean
         if latest is not None and latest.unfinished and touches:
             remaining = await runs.remaining_albums(store, latest)
             if request.fresh_over_unfinished:
@@ -197,9 +211,10 @@ class Planner:
             partial(cleanup_ahead, self._settings, request.stages, force_clean=request.force_clean),
             abandon_on_cancel=True,
         )
+        later = self._later(request.stages)
+        await check_inputs(store, self._settings, request.stages)
         if "export" not in request.stages:
-            await anyio.to_thread.run_sync(cleanup.check_space, self._settings, 0)
-            return Plan(Intent.FRESH, self._settings, request.stages, "", (), None, gives_up, cleanup.words)
+            return await self._planned_without_export(store, gives_up, cleanup)
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
@@ -210,14 +225,78 @@ class Planner:
             request = self.request = replace(request, selection=tuple(ids))
         chosen = select_albums(listed, request.selection) if request.selection else listed
         place = f"{source.kind.value}, {source.location}"
-        plan = Plan(Intent.FRESH, self._settings, request.stages, place, tuple(chosen), None, gives_up, cleanup.words)
+        plan = Plan(
+            Intent.FRESH,
+            self._settings,
+            request.stages,
+            place,
+            tuple(chosen),
+            None,
+            gives_up,
+            later_stages=later,
+            cleanup=cleanup.words,
+        )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
         return plan
 
+    def _later(self, stages: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in later_stages(self._settings) if name in stages)
+
+    async def _planned_without_export(
+        self, store: Store | None, gives_up: RunRow | None, cleanup: CleanupAhead
+    ) -> Plan | str:
+        """The plan of stages over what is exported already, or of a cleanup alone."""
+        request, later = self.request, self._later(self.request.stages)
+        await anyio.to_thread.run_sync(cleanup.check_space, self._settings, 0)
+        rows: list[AlbumRow] = []
+        if later:
+            if store is None:
+                raise NoState(self._settings.paths.state_db)
+            rows = await chosen_albums(store, request.selection)
+            if not rows:
+                return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
+        ahead: tuple[StageAhead, ...] = ()
+        if later and store is not None and request.dry_run:
+            options = options_for_row(self._settings, later, request.stage_options)
+            ahead = await stages_ahead(store, stage_runs(self._settings, later, options), rows)
+        return Plan(
+            Intent.FRESH,
+            self._settings,
+            request.stages,
+            "",
+            tuple(row.album for row in rows),
+            None,
+            gives_up,
+            later_stages=later,
+            ahead=ahead,
+            cleanup=cleanup.words,
+        )
+
+    async def _failed(self, store: Store, run: RunRow) -> set[str]:
+        """The stages of a run, `export` among them, that have failed albums and are to be retried."""
+        wanted = self.request.retry_stages
+        failed = {row.stage for row in await stage_albums.of_run(store, run.id) if row.status is AlbumStatus.FAILED}
+        if await albums.listing(store, run.id, AlbumStatus.FAILED):
+            failed.add("export")
+        return failed if wanted is None else failed & set(wanted)
+
+    async def _exports_again(self, store: Store, run: RunRow, intent: Intent) -> bool:
+        """Whether carrying on with a run needs its source."""
+        if "export" not in run.stages:
+            return False
+        if intent is Intent.RETRY_FAILED:
+            return "export" in await self._failed(store, run)
+        left = [row for row in await albums.listing(store, run.id) if row.status is not AlbumStatus.DONE]
+        unsettled = any(row.status is not AlbumStatus.FAILED for row in left)
+        return not run.planned or unsettled or run.mode == "update"
+
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
-        source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
+        place = ""
+        if await self._exports_again(store, run, intent):
+            source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
+            place = f"{source.kind.value}, {source.location}"
         wanted = AlbumStatus.FAILED if intent is Intent.RETRY_FAILED else None
         rows = await albums.listing(store, run.id, wanted)
         waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
@@ -232,9 +311,10 @@ class Planner:
             intent,
             self._settings,
             run.stages,
-            f"{source.kind.value}, {source.location}",
+            place,
             tuple(waiting),
             run,
+            later_stages=self._later(run.stages),
             notes=tuple(notes),
         )
 

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from skicyclerun.actors.messages import ConfigureRun
+from skicyclerun.actors.stage_runs import options_for_row, stage_runs
 from skicyclerun.errors import (
     Cancelled,
     InternalFault,
@@ -152,14 +154,27 @@ class RunSession:
                 selection=request.selection,
                 abandon_unfinished=plan.gives_up is not None,
                 force_clean=request.force_clean,
+                stage_options=request.stage_options,
+                retry_stages=request.retry_stages,
             )
+            options = options_for_row(settings, plan.stages, request.stage_options)
+            stages = stage_runs(settings, plan.later_stages, plan.run.options if plan.run else options, self._tell)
             estimate = await export_estimate(store, plan)
-            parts = PipelineParts(store, source, render, self._renderer, self._shutdown, export_estimate=estimate)
+            parts = PipelineParts(
+                store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
+            )
             result = await run_pipeline(command, parts)
             if result.run is None:
                 return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
             report = await build_report(store, result.run, settings.paths.apple_photos_export)
             return RunOutcome(report, log_file=log_path)
+
+    def _tell(self, text: str) -> None:
+        """A stage's word to the person, from any thread."""
+        try:
+            anyio.from_thread.run_sync(self._say, text)
+        except RuntimeError:  # already on the event loop's own thread
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))

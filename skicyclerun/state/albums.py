@@ -130,6 +130,11 @@ async def listing(store: Store, run_id: int, status: AlbumStatus | None = None) 
     return [AlbumRow.of(row) for row in rows]
 
 
+async def with_files(store: Store) -> list[AlbumRow]:
+    """The newest row of each album folder that holds exported files."""
+    return [AlbumRow.of(row) for row in await store.all("album_folders_with_files")]
+
+
 async def get(store: Store, album_id: int) -> AlbumRow:
     """The album of that row id. Raises LookupError."""
     row = await store.one("album_by_id", {"id": album_id})

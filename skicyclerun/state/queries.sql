@@ -45,7 +45,10 @@ SELECT * FROM albums WHERE run_id = :run_id ORDER BY position
 SELECT * FROM albums WHERE run_id = :run_id AND status = :status ORDER BY position
 
 -- name: count_albums_by_status
-SELECT status, COUNT(*) AS albums FROM albums WHERE run_id = :run_id GROUP BY status
+SELECT status, COUNT(*) AS albums
+FROM (SELECT status FROM albums WHERE run_id = :run_id
+      UNION ALL SELECT status FROM stage_albums WHERE run_id = :run_id)
+GROUP BY status
 
 -- name: start_album
 UPDATE albums SET status = :to_status, attempts = attempts + 1, reason = '', ended_at = NULL,

@@ -138,7 +138,7 @@ async def step(store: Store, run: RunRow, trigger: RunTrigger, reason: str = "")
 
 
 async def remaining_albums(store: Store, run: RunRow) -> int:
-    """How many albums of the run are still pending or exporting."""
+    """How many albums of the run, of the export and of its stages, are still pending or exporting."""
     rows = await store.all("count_albums_by_status", {"run_id": run.id})
     return sum(row["albums"] for row in rows if row["status"] in (AlbumStatus.PENDING, AlbumStatus.EXPORTING))
 

@@ -1,0 +1,53 @@
+"""The lister: takes the exporter's place in a run that exports nothing, and names the albums that are there.
+
+A run whose export is complete already names its own albums; a run of stages alone every album folder that holds
+exported files, or those that were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, OutputsPutAway
+from skicyclerun.sources.album_selection import select_albums
+from skicyclerun.state import albums
+from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.machine import AlbumStatus
+from skicyclerun.state.runs import RunRow
+from skicyclerun.state.store import Store
+
+
+async def lister(
+    inbox: MemoryObjectReceiveStream[OutputsPutAway],
+    outbox: MemoryObjectSendStream[CatalogerMessage],
+    albums_ready: MemoryObjectSendStream[AlbumReady],
+    store: Store,
+) -> None:
+    """The actor. Says nothing to the cataloger."""
+    async with inbox, outbox, albums_ready:
+        async for message in inbox:
+            run = message.configured.run
+            if run is None:
+                continue
+            rows = await exported_albums(store, run)
+            for number, row in enumerate(rows, start=1):
+                await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
+
+
+async def exported_albums(store: Store, run: RunRow) -> list[AlbumRow]:
+    """The albums that the stages of a run go through."""
+    if "export" in run.stages:
+        rows = await albums.listing(store, run.id)
+        return [row for row in rows if row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)]
+    return await chosen_albums(store, run.selection)
+
+
+async def chosen_albums(store: Store, selection: Sequence[str]) -> list[AlbumRow]:
+    """Album folders that hold exported files; only those of `selection` (names, globs, ids). Raises NoAlbumMatches."""
+    rows = await albums.with_files(store)
+    if not selection:
+        return rows
+    chosen = {album.id for album in select_albums([row.album for row in rows], selection)}
+    return [row for row in rows if row.album.id in chosen]
