@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.colour import for_jpeg
@@ -46,8 +46,39 @@ _PLUGINS: Final = {
 _READ_WHOLE: Final = frozenset((Content.HEIF, Content.AVIF, Content.WEBP))
 _MOST_BYTES_READ_WHOLE: Final = 1 << 30
 
+# By the orientation tag: what brings the stored pixels upright (Exif 3.0, 4.6.5.1.6).
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 _heif_lock: Final = threading.Lock()
 _heifs_in_hand = 0
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A decoded picture as its file stores it: not turned, in any of Pillow's modes, its transparency untouched."""
+
+    image: Image.Image
+    orientation: int
+    """What is still to be applied, 1 to 8."""
+    width: int
+    """Pixels as stored. `image` has fewer where a JPEG was decoded at a fraction of its size."""
+    height: int
+    icc: bytes | None
+    exif: bytes | None
+    """As its container keeps it apart from the pixels; None where the file has to be asked."""
+    xmp: bytes | None
+    subsampled: bool
+    """Whether a HEIF's colours were stored at half resolution (4:2:0)."""
+    fraction: int = 1
+    """1, 2, 4 or 8: what its sides were divided by when it was decoded."""
 
 
 @dataclass(slots=True)
@@ -106,16 +137,33 @@ def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
 
 def decode(original: Original, content: Content, max_pixels: int) -> Picture:
     """Decode all of it. Raises PhotoUnreadable with the reason (truncated, damaged, too large, no memory)."""
-    with _reasons_for_people(content):
+    loaded = load(original, content, max_pixels)
+    with reasons_for_people(content):
+        converted, icc = for_jpeg(upright(loaded.image, loaded.orientation), loaded.icc)
+        return Picture(converted, icc, loaded.exif, loaded.xmp, loaded.subsampled)
+
+
+def load(original: Original, content: Content, max_pixels: int, *, longest_side: int | None = None) -> Loaded:
+    """Decode all of it and leave it as it is. Raises PhotoUnreadable as `decode` does.
+
+    With `longest_side`, pixels, a JPEG is decoded at the smallest half, quarter or eighth that has as many.
+    """
+    with reasons_for_people(content):
         _check_bytes(original, content)
         if content is Content.HEIF:
-            return _decode_heif(original, max_pixels)
-        return _decode_with_pillow(original, content, max_pixels)
+            return _load_heif(original, max_pixels)
+        return _load_with_pillow(original, content, max_pixels, longest_side)
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture as a viewer shows it; itself for orientation 1."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def displayed_size(original: Original, content: Content) -> tuple[int, int]:
     """Width and height as a viewer shows it, from the header alone. Raises PhotoUnreadable."""
-    with _reasons_for_people(content):
+    with reasons_for_people(content):
         _check_bytes(original, content)
         if content is Content.HEIF:
             with _share_of_cores() as pillow_heif:
@@ -133,7 +181,7 @@ def _check_bytes(original: Original, content: Content) -> None:
 
 
 @contextmanager
-def _reasons_for_people(content: Content) -> Iterator[None]:
+def reasons_for_people(content: Content) -> Iterator[None]:
     """Whatever a decoder raises comes out as PhotoUnreadable."""
     quiet_pillow()
     try:
@@ -152,19 +200,32 @@ def _reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _decode_with_pillow(original: Original, content: Content, max_pixels: int) -> Picture:
+def _load_with_pillow(original: Original, content: Content, max_pixels: int, longest_side: int | None) -> Loaded:
     original.stream.seek(0)
     with open_with_pillow(original.stream, content) as image:
-        check_pixels(*image.size, max_pixels)
+        width, height = image.size
+        check_pixels(width, height, max_pixels)
         exif, xmp = (image.info.get("exif"), image.info.get("xmp")) if content is Content.AVIF else (None, None)
+        fraction = _decode_fewer(image, longest_side) if content is Content.JPEG and longest_side else 1
         image.load()
-        # TIFF is turned upright by its plug-in while loading; the others are turned here. Either way the tag is gone.
-        upright = ImageOps.exif_transpose(image)
-        converted, icc = for_jpeg(upright, image.info.get("icc_profile"))
-        return Picture(converted, icc, exif, xmp, subsampled=False)
+        if fraction == 1:
+            width, height = image.size
+        # TIFF is turned upright by its plug-in while loading, and its tag is gone by now.
+        orientation = image.getexif().get(0x0112, 1)
+        icc = image.info.get("icc_profile")
+        return Loaded(image, orientation, width, height, icc, exif, xmp, subsampled=False, fraction=fraction)
 
 
-def _decode_heif(original: Original, max_pixels: int) -> Picture:
+def _decode_fewer(image: ImageFile.ImageFile, longest_side: int) -> int:
+    """Have libjpeg compute a half, a quarter or an eighth of the pixels; returns 1, 2, 4 or 8."""
+    width, height = image.size
+    fraction = next((each for each in (8, 4, 2) if max(width, height) >= longest_side * each), 1)
+    drafted = image.draft(None, (max(1, width // fraction), max(1, height // fraction)))
+    # The answer's box is what the fewer pixels show of the picture: the last of them may lie partly outside.
+    return round(width / drafted[1][2]) if drafted is not None else 1
+
+
+def _load_heif(original: Original, max_pixels: int) -> Loaded:
     """libheif applies the container's rotation and mirroring itself; EXIF's orientation does not count in HEIF."""
     data = original.read(0, original.size)
     with _share_of_cores() as pillow_heif:
@@ -173,8 +234,16 @@ def _decode_heif(original: Original, max_pixels: int) -> Picture:
         check_pixels(width, height, max_pixels)
         image = heif.to_pillow()
     info = image.info
-    converted, icc = for_jpeg(image, info.get("icc_profile"))
-    return Picture(converted, icc, info.get("exif"), info.get("xmp"), subsampled=info.get("chroma") == 420)
+    return Loaded(
+        image,
+        orientation=1,
+        width=image.width,
+        height=image.height,
+        icc=info.get("icc_profile"),
+        exif=info.get("exif"),
+        xmp=info.get("xmp"),
+        subsampled=info.get("chroma") == 420,
+    )
 
 
 @contextmanager
