@@ -120,7 +120,7 @@ def _facts_of(tags: PhotoTags, size: tuple[int, int] | None, *, turned: bool) ->
 
 
 def gps_of(exif: Any) -> dict[str, Any]:
-    """Position, altitude and heading; empty where the position is absent, no place on earth, or a camera without fix."""
+    """Position, altitude and heading; empty where there is no position, or none on earth, or the camera had no fix."""
     found = location_of(exif)
     if found is None or not _has_fix(exif):
         return {}

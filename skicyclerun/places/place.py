@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from skicyclerun.images.texts import clean_line
@@ -10,10 +11,20 @@ from skicyclerun.images.texts import clean_line
 KEYS: Final = ("formatted", "name", "road", "city", "county", "state", "country", "country_code", "provider")
 """The texts of `location`, in the order in which they are written; `distance_km` comes last."""
 
+_MOST_CHARACTERS: Final = 300
+"""Of one text; no name of a place is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody said of a position. `location` None: there is no address known there."""
+
+    location: Mapping[str, Any] | None
+
 
 def location(provider: str, texts: Mapping[str, object], *, km: float | None = None) -> dict[str, Any]:
     """`location` of an entry. Texts are clean and on one line; empty ones, and what is no text, are left out."""
-    words = {key: clean_line(text) for key in KEYS if isinstance(text := texts.get(key), str)}
+    words = {key: clean_line(text[:_MOST_CHARACTERS]) for key in KEYS if isinstance(text := texts.get(key), str)}
     words["country_code"] = words.get("country_code", "").upper()
     words["provider"] = provider
     said: dict[str, Any] = {key: words[key] for key in KEYS if words.get(key)}

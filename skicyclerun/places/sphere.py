@@ -32,11 +32,6 @@ def arc_km(chord_km: float) -> float:
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, chord_km / (2 * EARTH_RADIUS_KM)))
 
 
-def distance_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """Great-circle distance of two positions in degrees."""
-    return arc_km(math.dist(on_sphere(latitude, longitude), on_sphere(other_latitude, other_longitude)))
-
-
 def _cell(x: float, y: float, z: float, edge: float) -> _Cell:
     return math.floor(x / edge), math.floor(y / edge), math.floor(z / edge)
 
@@ -53,7 +48,9 @@ class NearestOf(Generic[_R]):
         """`edges_km` from small to large; the last one is the farthest that is looked for."""
         self._edge = edges_km[-1]
         self._coarse: dict[_Cell, list[Point[_R]]] = {}
-        self._finer: tuple[tuple[float, dict[_Cell, list[Point[_R]]]], ...] = tuple((edge, {}) for edge in edges_km[:-1])
+        self._finer: tuple[tuple[float, dict[_Cell, list[Point[_R]]]], ...] = tuple(
+            (edge, {}) for edge in edges_km[:-1]
+        )
         self._split: set[_Cell] = set()
         self._lock = threading.Lock()
         self._count = 0
@@ -88,9 +85,7 @@ class NearestOf(Generic[_R]):
         x, y, z = on_sphere(latitude, longitude)
         coarse, split = self._coarse, self._split
         i, j, k = _cell(x, y, z, self._edge)
-        around = [
-            cell for di, dj, dk in _NEIGHBOURHOOD if (cell := (i + di, j + dj, k + dk)) in coarse
-        ]
+        around = [cell for di, dj, dk in _NEIGHBOURHOOD if (cell := (i + di, j + dj, k + dk)) in coarse]
         if not around:
             return None
         if self._finer:
