@@ -128,8 +128,10 @@ class Provider:
                     if answer is not None:
                         return answer
                     self._not_while_down()
-                    self._pace.asking()
-                    found = self._geocoder.ask(latitude, longitude)
+                    try:
+                        found = self._geocoder.ask(latitude, longitude)
+                    finally:
+                        self._pace.asked()
                     self._breaker.answered()
                     self._cache.keep(self.settings.name, self.settings.question, latitude, longitude, found)
                     return Answer(found)
@@ -241,7 +243,7 @@ def _translated(error: Exception, settings: ProviderSettings) -> ProviderFailed:
     status = getattr(cause, "status_code", None)
     if isinstance(error, exc.GeocoderRateLimited):
         return ProviderFailed(f"{name} says that it is asked too often", retry_after=error.retry_after or 0.0)
-    if isinstance(error, exc.GeocoderTimedOut):
+    if isinstance(error, exc.GeocoderTimedOut) and status is None:
         return ProviderFailed(f"{name} did not answer within {settings.timeout_seconds:g} s")
     if isinstance(error, exc.GeocoderAuthenticationFailure | exc.GeocoderInsufficientPrivileges):
         return ProviderFailed(

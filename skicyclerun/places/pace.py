@@ -22,7 +22,11 @@ class Stopped(Exception):
 
 
 class Pace:
-    """One request at a time, and from the beginning of one to that of the next at least `delay_seconds`."""
+    """One request at a time, and from the end of one to the beginning of the next at least `delay_seconds`.
+
+    From the end, because nobody here knows when the server got it: a connection that had to be made first takes longer
+    than the next request on it, and the server sees the two nearer together than they were sent.
+    """
 
     def __init__(self, delay_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._delay = delay_seconds
@@ -33,7 +37,7 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for one's turn; the request belongs inside, with `asking` before it. Raises Stopped."""
+        """Wait for one's turn; the request belongs inside, with `asked` after it. Raises Stopped."""
         with self._turn:
             while (wait := self._next - self._clock()) > 0:
                 if self._stopped.wait(wait):
@@ -42,8 +46,8 @@ class Pace:
                 raise Stopped
             yield
 
-    def asking(self) -> None:
-        """A request goes out now."""
+    def asked(self) -> None:
+        """A request was made and has ended, well or badly."""
         self._next = max(self._next, self._clock() + self._delay)
 
     def hold_off(self, seconds: float) -> None:

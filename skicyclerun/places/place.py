@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-
-from skicyclerun.images.texts import clean_line
 
 KEYS: Final = ("formatted", "name", "road", "city", "county", "state", "country", "country_code", "provider")
 """The texts of `location`, in the order in which they are written; `distance_km` comes last."""
@@ -22,9 +21,19 @@ class Answer:
     location: Mapping[str, Any] | None
 
 
+def _one_line(text: str) -> str:
+    """NFC, without control characters and halves of characters, white space as single blanks."""
+    kept = "".join(
+        " " if character.isspace() else character
+        for character in unicodedata.normalize("NFC", text[:_MOST_CHARACTERS])
+        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cs")
+    )
+    return " ".join(kept.split())
+
+
 def location(provider: str, texts: Mapping[str, object], *, km: float | None = None) -> dict[str, Any]:
     """`location` of an entry. Texts are clean and on one line; empty ones, and what is no text, are left out."""
-    words = {key: clean_line(text[:_MOST_CHARACTERS]) for key in KEYS if isinstance(text := texts.get(key), str)}
+    words = {key: _one_line(text) for key in KEYS if isinstance(text := texts.get(key), str)}
     words["country_code"] = words.get("country_code", "").upper()
     words["provider"] = provider
     said: dict[str, Any] = {key: words[key] for key in KEYS if words.get(key)}

@@ -122,7 +122,7 @@ def _or(default: _T, *said: _T | None) -> _T:
 
 def _as_named(choice: ProviderChoice, inner: GeocodingProviders, older: Geocoding) -> tuple[list[str], list[str]]:
     """Who is to be asked first, then those of `provider_order`."""
-    order = list(_or((), choice.provider_order, inner.provider_order))
+    order: list[str] = [*_or((), choice.provider_order, inner.provider_order)]
     active = _first(choice.active_provider, inner.active_provider, order[0] if order else None, older.provider)
     return [active or OFFLINE], order
 
