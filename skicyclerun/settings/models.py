@@ -217,7 +217,14 @@ class Settings:
 
 def default_config() -> dict[str, Any]:
     """The defaults of the models, placeholders unresolved."""
-    return {name: model().model_dump(mode="json") for name, model in {**SECTIONS, **section_models()}.items()}
+    ours = {name: model().model_dump(mode="json") for name, model in SECTIONS.items()}
+    return ours | {name: _said(model().model_dump(mode="json")) for name, model in section_models().items()}
+
+
+def _said(section: dict[str, Any]) -> dict[str, Any]:
+    """A stage's section without what has no default: keys that are there for the sake of older files."""
+    said = {key: _said(value) if isinstance(value, dict) else value for key, value in section.items()}
+    return {key: value for key, value in said.items() if value is not None and value != {}}
 
 
 def default_config_text() -> str:

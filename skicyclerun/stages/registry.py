@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
 from skicyclerun.settings.section import StageSection
+from skicyclerun.stages import geocode_sweep, metadata_extraction, preprocessing, watermarking
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -35,31 +36,33 @@ STAGES: Final[tuple[Stage, ...]] = (
         needs_paths=("pipeline_base", "apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
         makes_paths=("apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
     ),
+    metadata_extraction.STAGE,
+    geocode_sweep.STAGE,
     Stage(
-        "metadata_extraction",
-        "reads date, camera and position from the exported files into the catalog",
-        needs_paths=("apple_photos_export", "master_catalog"),
+        "llm_image_analysis",
+        "describes pictures with a language model",
+        needs_paths=("master_catalog",),
+        waits_for="a language model that sees",
     ),
-    Stage("geocode_sweep", "turns positions into place names", needs_paths=("master_catalog", "geocode_cache")),
-    Stage("llm_image_analysis", "describes pictures with a language model", needs_paths=("master_catalog",)),
-    Stage("preprocessing", "scales pictures down", needs_paths=("apple_photos_export", "preprocessed")),
-    Stage("watermarking", "writes the watermark", needs_paths=("preprocessed", "watermarked_final")),
+    preprocessing.STAGE,
+    watermarking.STAGES[0],
     Stage(
         "lora_processing",
         "restyles pictures with LoRA models",
         needs_paths=("preprocessed", "lora_processed"),
         needs_packages=("torch", "diffusers"),
+        waits_for="an image model and its LoRA weights",
+        reads="preprocessing",
+        output="lora_processed",
     ),
-    Stage(
-        "post_lora_watermarking",
-        "writes the watermark on restyled pictures",
-        needs_paths=("lora_processed", "watermarked_final"),
-    ),
+    watermarking.STAGES[1],
     Stage(
         "s3_deployment",
         "uploads the finished pictures to S3",
         needs_paths=("watermarked_final",),
         needs_packages=("boto3",),
+        waits_for="the upload to a bucket",
+        reads="watermarking",
     ),
 )
 
@@ -119,9 +122,18 @@ def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> 
         names, verb = (absent[0], "is") if len(absent) == 1 else (", ".join(absent), "are")
         raise StageError(
             f"{names} {verb} not provided by this version of skicyclerun. Provided: {provided}.",
-            next_step="Leave it out of --stages and of `pipeline.stages`; your own scripts can run it afterwards.",
+            next_step=_instead(stages),
         )
     return stages
+
+
+def _instead(stages: Sequence[Stage]) -> str:
+    """What the stages that are not provided wait for, and what can be done until then."""
+    waiting = "; ".join(f"{stage.name} waits for {stage.waits_for}" for stage in stages if not stage.provided)
+    return (
+        f"Leave it out of --stages and of `pipeline.stages`: {waiting}. A command of your own can take its place "
+        "(`stages` in docs/configuration.md)."
+    )
 
 
 def in_order(own: Mapping[str, Stage]) -> tuple[Stage, ...]:
@@ -149,8 +161,17 @@ def key_in_words(key: str) -> str:
     return key if "." in key else f"paths.{key}"
 
 
+#: What every stage after the export reads or writes besides its own: its input's catalog and state, the archive of what
+#: has left.
+_NEEDED_LATER: Final = ("apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db")
+_MADE_LATER: Final = ("metadata_dir", "master_catalog", "archive", "state_db")
+
+
 def _needed_paths(stages: Iterable[Stage]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(key for stage in stages for key in stage.needs_paths))
+    needed: dict[str, None] = {}
+    for stage in stages:
+        needed |= dict.fromkeys((*stage.needs_paths, *(_NEEDED_LATER if stage.settings is not None else ())))
+    return tuple(needed)
 
 
 def check_stage_needs(
@@ -211,7 +232,9 @@ def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
 
     Raises NotWritable or DiskFull with the path and its key, ConfigError for a path that cannot be resolved.
     """
-    for key in dict.fromkeys(key for stage in stages for key in stage.makes_paths):
+    made = [key for stage in stages for key in stage.makes_paths]
+    made += _MADE_LATER if any(stage.settings is not None for stage in stages) else ()
+    for key in dict.fromkeys(made):
         path = settings.path_of(key)
         _prepare(path.parent if key in FILE_KEYS else path, key_in_words(key))
     _prepare(settings.log_folder, "logging.file")
