@@ -495,6 +495,9 @@ WHERE present = 0 AND file_name <> ''
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
 
+-- name: count_stage_files
+SELECT stage, COUNT(*) AS files FROM stage_pictures WHERE present = 1 AND departed = 0 AND file_name <> '' GROUP BY stage
+
 -- name: album_folders_with_files
 -- The newest row of each album folder that holds exported files, in the order of the runs and their albums.
 SELECT albums.* FROM albums JOIN (
