@@ -37,6 +37,7 @@ from tests.images_samples import (
     srgb_profile,
 )
 from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.test_images_originals import dng
 
 needs_avif = pytest.mark.skipif(
     not features.check("avif"), reason="the Pillow that is installed here cannot write AVIF"
@@ -291,6 +292,20 @@ def test_a_picture_whose_alpha_says_nothing_has_none_afterwards(tmp_path: Path) 
 # ── colours ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def icc_profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A display profile of version 2.4 with these tags and what must be there (ICC.1:2001-04, 6)."""
+    named = b"desc\0\0\0\0\0\0\0\x05test\0" + bytes(78)
+    everything = {b"desc": named, b"cprt": b"text\0\0\0\0none\0", **tags}
+    at, table, body = 128 + 4 + 12 * len(everything), b"", b""
+    for name, data in everything.items():
+        table += name + (at + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        body += data + bytes(-len(data) % 4)
+    illuminant = bytes.fromhex("0000f6d6 00010000 0000d32d")
+    head = (at + len(body)).to_bytes(4, "big") + bytes(4) + b"\x02\x40\0\0mntr" + space + b"XYZ " + bytes(12) + b"acsp"
+    head += bytes(28) + illuminant
+    return head.ljust(128, b"\0") + len(everything).to_bytes(4, "big") + table + body
+
+
 def rgb_profile(primaries: Sequence[tuple[float, float]], gamma: float = 2.2) -> bytes:
     """An ICC profile of these primaries, CIE xy, with a plain gamma; white is D65, brought to D50 by Bradford."""
     xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
@@ -303,24 +318,13 @@ def rgb_profile(primaries: Sequence[tuple[float, float]], gamma: float = 2.2) ->
     def fixed(values: Sequence[float]) -> bytes:
         return b"".join(round(value * 65536).to_bytes(4, "big", signed=True) for value in values)
 
-    def text(words: bytes) -> bytes:
-        return b"desc\0\0\0\0" + (len(words) + 1).to_bytes(4, "big") + words + b"\0" + bytes(78)
-
     curve = b"curv\0\0\0\0\0\0\0\x01" + round(gamma * 256).to_bytes(2, "big") + bytes(2)
     tags = {
-        b"desc": text(b"wide"),
-        b"cprt": b"text\0\0\0\0none\0",
         b"wtpt": b"XYZ \0\0\0\0" + fixed(list(d50)),
         **{name: b"XYZ \0\0\0\0" + fixed(list(adapted[:, n])) for n, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
         **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
     }
-    at, table, body = 128 + 4 + 12 * len(tags), b"", b""
-    for name, data in tags.items():
-        table += name + (at + len(body)).to_bytes(4, "big") + len(data).to_bytes(4, "big")
-        body += data + bytes(-len(data) % 4)
-    head = bytes(4) + bytes(4) + b"\x02\x40\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28) + fixed(list(d50))
-    head = (at + len(body)).to_bytes(4, "big") + head[4:]
-    return head.ljust(128, b"\0") + len(tags).to_bytes(4, "big") + table + body
+    return icc_profile(b"RGB ", tags)
 
 
 P3_PRIMARIES = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
@@ -369,6 +373,26 @@ def test_colours_that_are_srgb_already_are_not_touched(tmp_path: Path) -> None:
     plain = made(tmp_path, encoded(picture, "PNG"), "in.png").read_bytes()
     assert made(tmp_path, encoded(picture, "PNG", icc_profile=srgb_profile()), "in.png").read_bytes() == plain
     assert made(tmp_path, encoded(picture, "PNG", icc_profile=b"no profile"), "in.png").read_bytes() == plain
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("colour", ["srgb", "keep"])
+def test_grey_goes_through_its_profile_and_stays_grey(tmp_path: Path, format: str, mode: str, colour: str) -> None:
+    curve = b"curv\0\0\0\0\0\0\0\x01\x01\0\0\0"  # gamma 1.0: linear light
+    white = b"XYZ \0\0\0\0" + bytes.fromhex("0000f6d6 00010000 0000d32d")
+    profile = icc_profile(b"GRAY", {b"wtpt": white, b"kTRC": curve})
+    data = encoded(Image.new("L", (128, 64), 64).convert(mode), "PNG", icc_profile=profile)
+    out = made(tmp_path, data, "in.png", format=format, colour=colour)
+    with Image.open(out) as image:
+        kept = image.info.get("icc_profile")
+        shown = image.convert("RGB").getpixel((60, 30))
+    assert isinstance(shown, tuple)
+    assert max(shown) - min(shown) <= 2
+    # 64 of 255 in linear light is 137 in sRGB; where the profile goes along, the number stays.
+    assert kept in (None, profile)
+    assert shown[0] == pytest.approx(64 if kept else 137, abs=2)
+    assert kept is None or (colour, format) in (("keep", "jpeg"), ("keep", "avif"))
 
 
 def test_transparency_survives_the_conversion_of_colours(tmp_path: Path) -> None:
@@ -503,6 +527,14 @@ def test_damaged_tags_fail_no_picture_and_are_noted(tmp_path: Path) -> None:
     said = scale_picture(source, out, ScaleOptions())
     assert said.notes == ("the original's EXIF could not be read",)
     assert size_of(out) == (320, 240)
+
+
+def test_a_raw_files_own_jpeg_is_turned_as_the_raw_file_says(tmp_path: Path) -> None:
+    shown = quadrants((320, 240))
+    out = made(tmp_path, dng(turned(shown, 6), orientation=6), "in.dng", format="jpeg", max_dimension=160)
+    assert size_of(out) == (160, 120)
+    assert_quadrants(out, (RED, GREEN, BLUE, YELLOW))
+    assert tags_of(out)["Exif.Image.Orientation"] == "1"
 
 
 # ── the same bytes ────────────────────────────────────────────────────────────────────────────────────────────────
