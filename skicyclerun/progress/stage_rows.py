@@ -19,6 +19,8 @@ from skicyclerun.wording import counted, printable, seconds_in_words
 _ROOM_FOR_BAR: Final = 36
 _ROOM_FOR_TITLE: Final = 64
 _ROOM_FOR_ALL: Final = 100
+#: `12.5/s`, `3.9 s each`.
+_USUAL_FACTS: Final = 10
 #: Less than this is over before it is read; seconds.
 _WORTH_SAYING: Final = 10.0
 
@@ -82,27 +84,32 @@ class StageRow:
         word = "done" if self.ended is None or self.ended.complete else "stopped"
         return f"{word}: {counted(done + failed, 'album')}" + (f", {failed} failed" if failed else "")
 
-    def title(self) -> Text:
+    def title(self, *, in_full: bool) -> Text:
         """What it works on."""
         if self.ended is not None or self.album is None:
-            return Text(self.in_words, no_wrap=True, overflow="ellipsis")
-        text = Text(f"album {self.album.number} of {self.album.of}  ", no_wrap=True, overflow="ellipsis")
-        return text.append(printable(self.album.title), style="bold")
+            return _text(self.in_words)
+        album = self.album
+        text = _text(f"album {album.number} of {album.of}  " if in_full else f"{album.number}/{album.of}  ")
+        return text.append(printable(album.title), style="bold")
 
-    def label(self, width: int) -> str:
-        """How far it is, in as many words as a line of that width has room for."""
+    def count(self) -> str:
+        """How far the album is."""
         if self.ended is not None or self.album is None:
-            return "" if width >= _ROOM_FOR_TITLE else self.in_words
-        words = [f"{self.done} of {self.album.photos}"]
+            return ""
+        return f"{self.done} of {self.album.photos}"
+
+    def facts(self, *, in_full: bool) -> str:
+        """How fast it goes, while it is at work; how long the album will take, and what has failed."""
+        words = []
         rate = self._rate.per_second() if self._at_work else 0.0
-        if rate > 0 and width >= _ROOM_FOR_TITLE:
+        if rate > 0:
             words.append(f"{rate:.1f}/s" if rate >= 0.5 else f"{seconds_in_words(1 / rate)} each")
-        if width >= _ROOM_FOR_ALL:
+        if in_full and self.album is not None and self.ended is None:
+            if self.failed:
+                words.append(f"{self.failed} failed")
             left = self._rate.seconds_left(self.album.photos - self.done) if rate > 0 else None
             if left is not None and left >= _WORTH_SAYING:
                 words.append(f"{seconds_in_words(left)} for this album")
-            if self.failed:
-                words.append(f"{self.failed} failed")
         return " · ".join(words)
 
     def bar(self) -> RenderableType:
@@ -123,25 +130,40 @@ def stage_table(rows: Sequence[StageRow], width: int, lines: int) -> RenderableT
     Where there are more stages than lines, those that are done make room first; the last line counts what is not shown.
     """
     shown = _that_fit(rows, lines)
+    in_full = width >= _ROOM_FOR_ALL
+    with_title, with_bar = width >= _ROOM_FOR_TITLE, width >= _ROOM_FOR_BAR
+    # rich takes the `width` of a column that has a ratio for the least it gets.
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
-    if width >= _ROOM_FOR_TITLE:
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-    if width >= _ROOM_FOR_BAR:
-        table.add_column(ratio=2, min_width=4)
+    if with_title:
+        ends = [len(row.in_words) for row in shown if row.ended is not None]
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3, width=max(ends, default=1))
+    if with_bar:
+        table.add_column(ratio=2, width=4)
     table.add_column(no_wrap=True, overflow="ellipsis", justify="right")
+    if with_title:
+        # As wide as most of what it holds: the bars beside it stay as they are while the words change.
+        table.add_column(no_wrap=True, overflow="ellipsis", min_width=_USUAL_FACTS)
     for row in shown:
-        cells: list[RenderableType] = [Text(printable(row.stage), no_wrap=True, overflow="ellipsis")]
-        if width >= _ROOM_FOR_TITLE:
-            cells.append(row.title())
-        if width >= _ROOM_FOR_BAR:
+        cells: list[RenderableType] = [_text(printable(row.stage))]
+        if with_title:
+            cells.append(row.title(in_full=in_full))
+        if with_bar:
             cells.append(row.bar())
-        cells.append(Text(row.label(width), no_wrap=True, overflow="ellipsis"))
+        cells.append(_text(row.count() if with_title else row.count() or row.in_words))
+        if with_title:
+            facts = _text(row.facts(in_full=in_full))
+            facts.stylize("dim")
+            cells.append(facts)
         table.add_row(*cells)
     if len(shown) == len(rows):
         return table
-    more = Text(f"… and {counted(len(rows) - len(shown), 'more stage')}", no_wrap=True, overflow="ellipsis")
+    more = _text(f"… and {counted(len(rows) - len(shown), 'more stage')}")
     return Group(table, more) if shown else more
+
+
+def _text(words: str) -> Text:
+    return Text(words, no_wrap=True, overflow="ellipsis")
 
 
 def _that_fit(rows: Sequence[StageRow], lines: int) -> list[StageRow]:
