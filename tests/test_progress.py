@@ -556,6 +556,21 @@ def test_a_stages_line_stays_one_line_whatever_it_holds(width: int, text: str) -
             assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e]", "".join(lines))
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_the_last_line_leaves_room_for_the_c_that_the_terminal_writes_behind_it(width: int) -> None:
+    display, console, _ = at_size(width)
+    with display:
+        display.handle(RunStarted(7, 4, 84, "library"))
+        for event in (
+            AlbumStarted(1, 4, "Lake", 42),
+            AlbumStarted(1, 4, "A title of many words" * 9, 9, "watermarking"),
+        ):
+            display.handle(event)
+            last = console.render_lines(display._render(), pad=False)[-1]
+            # Spaces count: the cursor stands behind them.
+            assert sum(part.cell_length for part in last) <= width - 3
+
+
 def test_narrow_terminals_leave_out_the_title_then_the_bar() -> None:
     shown = {}
     for width in (70, 40, 30):

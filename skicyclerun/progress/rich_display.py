@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Final, TextIO, assert_never, cast
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -38,8 +37,7 @@ _REFRESHES_A_SECOND: Final = 8
 _MOST_LINES: Final = 8
 #: What the export, or the archiver in its place, takes of them.
 _LINES_OF_EXPORT: Final = 3
-#: The cursor stands behind the last line, and a terminal writes ^C there: with no room left for it, it would begin a
-#: line that is not wiped away.
+#: Columns for a `^C` behind the last line.
 _ROOM_FOR_CURSOR: Final = 3
 _PHASES: Final = {"writing": "Archiving", "proving": "Proving the archive", "cleaning": "Cleaning"}
 _STYLES: Final = {"info": "", "warning": "yellow", "error": "bold red"}
@@ -53,6 +51,20 @@ class _Current:
 
     def __rich__(self) -> RenderableType:
         return self._render()
+
+
+class _ShortOfTheEdge:
+    """The cursor stands behind the last line, and a terminal writes ^C there: with no room left for it, it would begin
+    a line, and what lies above is wiped away one line too low.
+
+    Not `Padding`, which fills that room with spaces: the cursor would stand behind those.
+    """
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self._inner, options.update_width(max(1, options.max_width - _ROOM_FOR_CURSOR)))
 
 
 class RichDisplay(Renderer):
@@ -201,7 +213,7 @@ class RichDisplay(Renderer):
         if not rows or lines < 1:
             return above if above is not None else Text("")
         room = max(1, width - _ROOM_FOR_CURSOR)
-        table = Padding(stage_table(rows, room, lines), (0, _ROOM_FOR_CURSOR, 0, 0))
+        table = _ShortOfTheEdge(stage_table(rows, room, lines))
         return Group(above, table) if above is not None else table
 
     def _render_album(self, row: StageRow, album: AlbumStarted) -> RenderableType:
@@ -241,7 +253,7 @@ def _bar(done: int, total: int, label: str) -> RenderableType:
 
 def _facts(facts: list[str]) -> RenderableType:
     # The most wanted first: a narrow terminal cuts the end.
-    return Padding(Text(" · ".join(facts), style="dim", no_wrap=True, overflow="ellipsis"), (0, _ROOM_FOR_CURSOR, 0, 0))
+    return _ShortOfTheEdge(Text(" · ".join(facts), style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def _says_something(event: AlbumFinished) -> bool:
