@@ -136,13 +136,13 @@ def _compared(
     there = _sizes(run.output_folder / folder) if run.output_folder is not None else {}
     departed = [row.id for key, row in by_key.items() if key not in {(each.file_name, each.variant) for each in inputs}]
     names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
     for each in inputs:
         key = (each.file_name, each.variant)
         row = by_key.get(key)
-        path = run.input_folder / folder / each.file_name
-        picture = Picture(path, each.sha256, facts_of(each.photo), each.variant)
+        picture = Picture(album / each.file_name, each.sha256, facts_of(each.photo), each.variant)
         if each.is_movie:
             depends, left_out = "", "a movie"
         else:

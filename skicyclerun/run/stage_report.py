@@ -226,7 +226,7 @@ def _cell(album: StageAlbumReport) -> str:
         left_out = f" ({counts.left_out} left out)" if counts.left_out else ""
         return f"done {counts.done}{left_out}"
     word = _STATUS_WORDS.get(row.status, row.status.value)
-    return f"{word} {counts.done}/{counts.expected}" if row.expected is not None else word
+    return f"{word} {counts.done + counts.left_out}/{counts.expected}" if row.expected is not None else word
 
 
 def _album_lines(stage: str, album: StageAlbumReport, *, with_photos: bool) -> Iterator[str]:

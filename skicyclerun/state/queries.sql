@@ -463,10 +463,10 @@ WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 O
 
 -- name: stage_folders_without_inputs
 -- Rows whose album no longer has a single file of the stage before.
-SELECT id FROM stage_pictures AS mine
+SELECT id FROM stage_pictures
 WHERE stage = :stage AND departed = 0
-  AND NOT EXISTS (SELECT 1 FROM photos JOIN albums ON albums.id = photos.album
-                  WHERE photos.present = 1 AND albums.folder = mine.folder)
+  AND folder NOT IN (SELECT folder FROM albums
+                     WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1))
 
 -- name: departed_stage_files
 SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')
@@ -481,10 +481,10 @@ DELETE FROM stage_pictures WHERE id = :id AND file_name = ''
 UPDATE stage_pictures SET present = 0 WHERE stage = :stage AND file_name <> ''
 
 -- name: present_stage_files
-SELECT stage_pictures.*, stage_albums.title AS album_title
-FROM stage_pictures JOIN stage_albums ON stage_albums.id = stage_pictures.album
-WHERE stage_pictures.present = 1 AND stage_pictures.departed = 0 AND stage_pictures.status = 'done'
-ORDER BY stage_pictures.folder, stage_pictures.position, stage_pictures.id
+SELECT stage, folder, photo, input, variant, input_sha256, depends, note, file_name, size, sha256, width, height, facts,
+       made_at
+FROM stage_pictures WHERE present = 1 AND departed = 0 AND status = 'done'
+ORDER BY folder, position, id
 
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
@@ -494,6 +494,9 @@ WHERE present = 0 AND file_name <> ''
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
+
+-- name: count_stage_files
+SELECT stage, COUNT(*) AS files FROM stage_pictures WHERE present = 1 AND departed = 0 AND file_name <> '' GROUP BY stage
 
 -- name: album_folders_with_files
 -- The newest row of each album folder that holds exported files, in the order of the runs and their albums.
