@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -29,7 +28,7 @@ from skicyclerun.actors.messages import (
     StageEnded,
 )
 from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import CatalogPlaces, catalog_rows, gone_paths
+from skicyclerun.catalog.records import CatalogPlaces, gone_paths, records_of
 from skicyclerun.progress.events import Notice, ProgressEvent
 from skicyclerun.state.store import Store
 
@@ -87,18 +86,16 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
 
 async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
     """Bring the file up to date with the committed rows. Raises StorageError."""
-    rows = await catalog_rows(parts.store, parts.places)
     gone = await gone_paths(parts.store, parts.places)
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(
-            partial(
-                update_catalog,
-                parts.master_catalog,
-                rows.records,
-                gone,
-                now=datetime.now(UTC),
+
+    def write() -> CatalogWrite:
+        with parts.store.reader() as reader:
+            return update_catalog(
+                parts.master_catalog, lambda: records_of(reader, parts.places), gone, now=datetime.now(UTC)
             )
-        )
+
+    with anyio.CancelScope(shield=True):
+        written = await anyio.to_thread.run_sync(write)
     if written.problem:
         log.warning("%s", written.problem)
         parts.progress(Notice(written.problem, "warning"))

@@ -23,7 +23,14 @@ from skicyclerun.actors.config import options_of
 from skicyclerun.actors.lister import chosen_albums
 from skicyclerun.actors.messages import Intent
 from skicyclerun.actors.stage_plan import StageAhead
-from skicyclerun.actors.stage_runs import bytes_ahead, check_inputs, options_for_row, stage_runs, stages_ahead
+from skicyclerun.actors.stage_runs import (
+    PlannedStage,
+    bytes_ahead,
+    check_inputs,
+    options_for_row,
+    stage_runs,
+    stages_ahead,
+)
 from skicyclerun.archive.plan import nearest_folder, require_space
 from skicyclerun.errors import (
     Cancelled,
@@ -216,6 +223,7 @@ class Planner:
         await check_inputs(store, self._settings, request.stages)
         if "export" not in request.stages:
             return await self._planned_without_export(store, gives_up, cleanup)
+        await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
@@ -262,10 +270,10 @@ class Planner:
                 return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
             photos = sum(row.album.photo_count if row.expected is None else row.expected for row in rows)
             await self._check_room_for_stages(store, later, photos, emptied=cleanup.clean)
+        planned = await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
         ahead: tuple[StageAhead, ...] = ()
         if later and store is not None and request.dry_run:
-            options = options_for_row(self._settings, later, request.stage_options)
-            ahead = await stages_ahead(store, stage_runs(self._settings, later, options), rows)
+            ahead = await stages_ahead(store, planned, rows)
         return Plan(
             Intent.FRESH,
             self._settings,
@@ -278,6 +286,13 @@ class Planner:
             ahead=ahead,
             cleanup=cleanup.words,
         )
+
+    async def _checked_stages(self, later: Sequence[str], options: Mapping[str, Any]) -> list[PlannedStage]:
+        """The stages, each of which has looked whether it could run. Raises StageError."""
+        planned = stage_runs(self._settings, later, options)
+        for each in planned:
+            await anyio.to_thread.run_sync(each.run.recipe.check)
+        return planned
 
     async def _check_room_for_stages(
         self, store: Store | None, later: Sequence[str], photos: int, *, emptied: bool
@@ -309,6 +324,7 @@ class Planner:
 
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
+        await self._checked_stages(self._later(run.stages), run.options)
         place = ""
         if await self._exports_again(store, run, intent):
             source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)

@@ -44,7 +44,7 @@ class CommandRecipe(Recipe):
         self._album_outputs: Path | None = None
         self._closed = False
 
-    def open(self) -> None:
+    def check(self) -> None:
         program = fill_in(self._settings.command[0], **_nothing(self.by_album))
         found = shutil.which(program) if os.sep not in program else str(self._folder / program)
         if found is None or not os.access(found, os.X_OK):

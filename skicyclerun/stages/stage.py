@@ -80,8 +80,11 @@ class Recipe(ABC):
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
+    def check(self) -> None:  # noqa: B027
+        """Before a run begins: raises StageError with what is missing (a program, a server) and what to type."""
+
     def open(self) -> None:  # noqa: B027
-        """Before the first picture; may block. Raises StageError with what is missing and what to type."""
+        """Before the first picture; may block."""
 
     @abstractmethod
     def depends_on(self, picture: Picture) -> Mapping[str, object]:

@@ -209,6 +209,21 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1
 ORDER BY albums.run_id, albums.position, photos.position
 
+-- name: present_photos_in
+SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
+       runs.source_kind
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND albums.folder = :folder
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: catalog_folders
+-- Album folders that hold a file of ours, in the order of the runs and their albums.
+SELECT folder, MIN(at) AS first FROM (
+    SELECT folder, run_id * 1000000 + position AS at FROM albums
+    WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
+    UNION ALL SELECT DISTINCT folder, 9223372036854775807 FROM stage_pictures WHERE present = 1)
+GROUP BY folder ORDER BY first
+
 -- name: present_hashes
 SELECT albums.folder, photos.file_name, photos.sha256
 FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
@@ -480,11 +495,11 @@ DELETE FROM stage_pictures WHERE id = :id AND file_name = ''
 -- name: stage_none_present
 UPDATE stage_pictures SET present = 0 WHERE stage = :stage AND file_name <> ''
 
--- name: present_stage_files
+-- name: present_stage_files_in
 SELECT stage, folder, photo, input, variant, input_sha256, depends, note, file_name, size, sha256, width, height, facts,
        made_at
-FROM stage_pictures WHERE present = 1 AND departed = 0 AND status = 'done'
-ORDER BY folder, position, id
+FROM stage_pictures WHERE folder = :folder AND present = 1 AND departed = 0 AND status = 'done'
+ORDER BY position, id
 
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
