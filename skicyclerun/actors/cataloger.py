@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -27,8 +26,9 @@ from skicyclerun.actors.messages import (
     StageAlbumEnded,
     StageEnded,
 )
-from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import CatalogPlaces, gone_paths, records_of
+from skicyclerun.catalog.master_json import CatalogWrite
+from skicyclerun.catalog.records import CatalogPlaces
+from skicyclerun.catalog.update import bring_up_to_date
 from skicyclerun.progress.events import Notice, ProgressEvent
 from skicyclerun.state.store import Store
 
@@ -86,16 +86,7 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
 
 async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
     """Bring the file up to date with the committed rows. Raises StorageError."""
-    gone = await gone_paths(parts.store, parts.places)
-
-    def write() -> CatalogWrite:
-        with parts.store.reader() as reader:
-            return update_catalog(
-                parts.master_catalog, lambda: records_of(reader, parts.places), gone, now=datetime.now(UTC)
-            )
-
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(write)
+    written = await bring_up_to_date(parts.store, parts.places, parts.master_catalog, unless_known=True)
     if written.problem:
         log.warning("%s", written.problem)
         parts.progress(Notice(written.problem, "warning"))

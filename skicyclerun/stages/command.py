@@ -34,6 +34,8 @@ _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic"
 class CommandRecipe(Recipe):
     """Runs the command. Its result depends on the command's text and the version that the user gives it."""
 
+    needs_facts = False
+
     def __init__(self, settings: CommandStageSettings, surroundings: Surroundings) -> None:
         self.extension = settings.extension
         self.by_album = settings.per == "album"

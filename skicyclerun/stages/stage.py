@@ -77,6 +77,8 @@ class Recipe(ABC):
     at_once: ClassVar[int] = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
+    needs_facts: ClassVar[bool] = True
+    """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 

@@ -263,6 +263,15 @@ UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file
                     files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
 WHERE id = :id AND status = :from_status
 
+-- name: catalog_written
+SELECT path, identity FROM catalog_written
+
+-- name: begin_catalog_write
+INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
+
+-- name: mark_catalog_written
+UPDATE catalog_written SET identity = :identity WHERE id = 1
+
 -- name: paths_gone
 SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.status = 'exported' AND photos.present = 0
@@ -426,7 +435,7 @@ WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND d
 -- name: stage_facts
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures
-WHERE folder = :folder AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
 
 -- name: stage_pictures_of_folder
 SELECT * FROM stage_pictures WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant

@@ -18,8 +18,9 @@ import anyio.to_thread
 import orjson
 
 from skicyclerun.actors.messages import ConfigureRun, Intent
-from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import catalog_places, gone_paths, records_of
+from skicyclerun.catalog.master_json import CatalogWrite
+from skicyclerun.catalog.records import catalog_places
+from skicyclerun.catalog.update import bring_up_to_date
 from skicyclerun.errors import SourceError, UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
@@ -121,15 +122,7 @@ async def write_whole_catalog(
     known = await store.one("count_present")
     if not (known and known["files"]) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    gone = [*await gone_paths(store, places), *also_gone]
-
-    def write() -> CatalogWrite:
-        with store.reader() as reader:
-            return update_catalog(path, lambda: records_of(reader, places), gone, now=datetime.now(UTC))
-
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(write)
-    return written
+    return await bring_up_to_date(store, places, path, also_gone=also_gone)
 
 
 class _Repair:
