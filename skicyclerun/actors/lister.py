@@ -7,7 +7,9 @@ exported files, or those that were asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -39,7 +41,8 @@ async def lister(
                 await anyio.to_thread.run_sync(StagingFolder(outputs).sweep)
             rows = await exported_albums(store, run)
             for number, row in enumerate(rows, start=1):
-                await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
+                with suppress(anyio.BrokenResourceError):  # no stage comes after the export
+                    await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
 
 
 async def exported_albums(store: Store, run: RunRow) -> list[AlbumRow]:
