@@ -382,11 +382,17 @@ FROM stage_pictures WHERE album = :album AND departed = 0
 SELECT EXISTS (SELECT 1 FROM stage_pictures WHERE stage = :stage AND departed = 0) AS has_run
 
 -- name: exported_inputs
--- What a stage that reads the export takes: the rows that speak for a file of this folder.
+-- What a stage that reads the export takes: the rows that speak for a file of this folder. Not those that have left
+-- their album: an update that planned it again knows them no more, and puts their files away at its end only.
 SELECT photos.file_name, photos.sha256, photos.size, photos.mtime_ns, photos.component, photos.position, photos.facts,
        albums.title AS album_title, albums.run_id
 FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.present = 1 AND albums.folder = :folder
+  AND NOT EXISTS (SELECT 1 FROM albums AS again JOIN runs ON runs.id = again.run_id
+                  WHERE again.source_id = albums.source_id AND again.folder = albums.folder
+                    AND again.run_id > albums.run_id AND again.expected IS NOT NULL AND runs.mode = 'update'
+                    AND NOT EXISTS (SELECT 1 FROM photos AS mine WHERE mine.path_key = photos.path_key
+                                    AND mine.album = again.id AND mine.status <> 'left_out'))
 ORDER BY albums.run_id, photos.position
 
 -- name: export_expects
@@ -461,12 +467,12 @@ UPDATE stage_pictures SET present = 0, size = NULL, mtime_ns = NULL WHERE id = :
 SELECT file_name, size, mtime_ns FROM stage_pictures
 WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 OR status = 'planned')
 
--- name: stage_folders_without_inputs
--- Rows whose album no longer has a single file of the stage before.
-SELECT id FROM stage_pictures AS mine
+-- name: stage_pictures_without_photos
+-- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was.
+SELECT id FROM stage_pictures
 WHERE stage = :stage AND departed = 0
-  AND NOT EXISTS (SELECT 1 FROM photos JOIN albums ON albums.id = photos.album
-                  WHERE photos.present = 1 AND albums.folder = mine.folder)
+  AND (folder, photo) NOT IN (SELECT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+                              WHERE photos.present = 1)
 
 -- name: departed_stage_files
 SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')

@@ -351,9 +351,9 @@ class DepartedPicture:
 
 
 async def departed(store: Store, stages: Sequence[str]) -> list[DepartedPicture]:
-    """What is marked as departed and not put away yet, of these stages; marks albums that have no file left first."""
+    """What is marked as departed and not put away yet, of these stages; marks those whose photo is gone first."""
     for stage in stages:
-        gone = [row["id"] for row in await store.all("stage_folders_without_inputs", {"stage": stage})]
+        gone = [row["id"] for row in await store.all("stage_pictures_without_photos", {"stage": stage})]
         if gone:
             async with store.transaction() as transaction:
                 await transaction.execute_many("depart_stage_picture", [{"id": row_id} for row_id in gone])
