@@ -495,8 +495,8 @@ ORDER BY stage_pictures.folder, stage_pictures.position, stage_pictures.id
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
 WHERE present = 0 AND file_name <> ''
-  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other
-                  WHERE other.present = 1 AND other.folder = mine.folder AND other.file_name = mine.file_name)
+  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other WHERE other.present = 1 AND other.stage = mine.stage
+                  AND other.folder = mine.folder AND other.file_name = mine.file_name)
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
