@@ -19,7 +19,7 @@ import orjson
 from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.catalog.entries import merged_facts
 from skicyclerun.errors import OutsideFolder
-from skicyclerun.files.album_folder import AlbumFolder
+from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
 from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
@@ -133,7 +133,8 @@ def _compared(
     """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left."""
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
-    there = _sizes(run.output_folder / folder) if run.output_folder is not None else {}
+    found = _files(run.output_folder / folder) if run.output_folder is not None else {}
+    there = {name: size for name, (size, _) in found.items()}
     departed = [row.id for key, row in by_key.items() if key not in {(each.file_name, each.variant) for each in inputs}]
     names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
     plans: list[PicturePlan] = []
@@ -165,7 +166,7 @@ def _compared(
             name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
         elif row is None and left_out:
             name = ""
-        claimed = row is None or not row.present or row.size is None or there.get(name, row.size) == row.size
+        claimed = row is None or not row.present or row.size is None or _is_as_made(row, found.get(name))
         plans.append(PicturePlan(each, depends, name, why, left_out, row.id if row else None, claimed))
         if plans[-1].to_do:
             pictures[key] = picture
@@ -197,19 +198,32 @@ def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePi
     )
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Name → size of the files in an album's folder; empty where there is none. Raises OutsideFolder, OSError."""
-    if folder.is_symlink():
+def _is_as_made(row: StagePictureRow, found: tuple[int, int] | None) -> bool:
+    """Whether the file, if there is one, has the size and the time that it was given when it was made."""
+    if found is None:
+        return True
+    size, mtime_ns = found
+    return size == row.size and abs(mtime_ns - (row.mtime_ns or 0)) <= MTIME_TOLERANCE_NS
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name → size and time of the files in an album's folder; empty where there is none. Raises OutsideFolder, OSError.
+
+    A link or a file in the folder's place is refused, never followed.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutsideFolder(folder, folder.parent)
     return dict(_entries(folder))
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, int]]:
+def _entries(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 # What is no file is there all the same, and its name is taken.
-                yield entry.name, entry.stat(follow_symlinks=False).st_size if entry.is_file() else -1
+                status = entry.stat(follow_symlinks=False)
+                is_file = entry.is_file(follow_symlinks=False)
+                yield entry.name, (status.st_size if is_file else -1, status.st_mtime_ns)
     except FileNotFoundError:
         return
 
