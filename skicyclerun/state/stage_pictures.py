@@ -128,6 +128,12 @@ class PicturePlan:
         """Whether something is to be made."""
         return self.why not in (Why.UP_TO_DATE, Why.LEFT_OUT)
 
+    @property
+    def input_is_news(self) -> bool:
+        """Whether it is to be done because of what stages before found or made; not one that was left out before."""
+        news = self.why in (Why.INPUT_CHANGED, Why.SETTING_CHANGED)
+        return news or (self.why is Why.NEW and self.row_id is None)
+
 
 @dataclass(frozen=True, slots=True)
 class PictureToDo:
