@@ -20,7 +20,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from skicyclerun.actors.messages import ConfigureRun
-from skicyclerun.actors.stage_runs import options_for_row, stage_runs
+from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
     Cancelled,
     InternalFault,
@@ -157,8 +157,7 @@ class RunSession:
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
             )
-            options = options_for_row(settings, plan.stages, request.stage_options)
-            stages = stage_runs(settings, plan.later_stages, plan.run.options if plan.run else options, self._tell)
+            stages = stage_runs(settings, plan.later_stages, plan.stage_options, self._tell)
             estimate = await export_estimate(store, plan)
             parts = PipelineParts(
                 store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
