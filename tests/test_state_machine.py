@@ -21,6 +21,7 @@ from skicyclerun.state.machine import (
     ALBUM_TRANSITIONS,
     ARCHIVE_TRANSITIONS,
     RUN_TRANSITIONS,
+    STAGE_ALBUM_TRANSITIONS,
     AlbumStatus,
     AlbumTrigger,
     ArchiveStatus,
@@ -30,6 +31,7 @@ from skicyclerun.state.machine import (
     album_target,
     archive_target,
     run_target,
+    stage_album_target,
 )
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus
 from skicyclerun.state.runs import RunRow
@@ -51,6 +53,7 @@ def test_the_album_machine_is_the_one_of_the_design() -> None:
     ("target_of", "statuses", "triggers", "table"),
     [
         (album_target, AlbumStatus, AlbumTrigger, ALBUM_TRANSITIONS),
+        (stage_album_target, AlbumStatus, AlbumTrigger, STAGE_ALBUM_TRANSITIONS),
         (run_target, RunStatus, RunTrigger, RUN_TRANSITIONS),
         (archive_target, ArchiveStatus, ArchiveTrigger, ARCHIVE_TRANSITIONS),
     ],
@@ -225,7 +228,8 @@ async def _mark_planned_and_break(store: Store, run: RunRow) -> None:
     async with store.transaction() as transaction:
         await transaction.execute("mark_run_planned", {"id": run.id})
         await transaction.execute("set_album_expected", {"id": "x", "expected": "y"})
-        await transaction.insert("insert_archive", {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t"})
+        job = {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t", "purpose": "outputs"}
+        await transaction.insert("insert_archive", job)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -296,6 +300,6 @@ async def test_an_archive_job_goes_its_way_and_cleaning_ends_with_nothing_presen
         job = await archives.step(store, job, ArchiveTrigger.PROVED, file="a.zip", size=1, files=1, proved=True)
         job = await archives.step(store, job, ArchiveTrigger.CLEAN)
         assert len(await store.all("present_photos")) == 1
-        job = await archives.step(store, job, ArchiveTrigger.CLEANED)
+        job = await archives.step(store, job, ArchiveTrigger.CLEANED, emptied=["export"])
         assert (job.status, job.file, job.proved_at is not None) == (ArchiveStatus.DONE, "a.zip", True)
         assert await store.all("present_photos") == []
