@@ -1,4 +1,4 @@
-"""A small library that goes through the stages after the export, by the real command line, with commands of one's own."""
+"""A small library that goes through the stages after the export, by the command line, and commands of one's own."""
 
 from __future__ import annotations
 

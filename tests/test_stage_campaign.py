@@ -239,7 +239,7 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
         kill = next(kills, "")
         arguments = ("run", "--resume") if begun else campaign.arguments
         how = {"fault": kill} if isinstance(kill, str) else {"kill_after": kill}
-        code, shown = campaign.server.run(*arguments, "--lib-root", lib_root, "--yes", **how)  # type: ignore[arg-type]
+        code, shown = campaign.server.run(*arguments, "--lib-root", lib_root, "--yes", **how)
         assert "Traceback" not in shown, shown
         if code == -signal.SIGKILL:
             killed += 1
@@ -345,7 +345,13 @@ def test_a_run_of_all_stages_killed_at_random_and_resumed_equals_one_never_inter
 def test_a_run_that_is_killed_at_each_restart_in_another_stage_still_gets_there(
     campaign: Campaign, lib_root: Path
 ) -> None:
-    faults = ["clean.moved", "stage.picture_made:2", "stage.group_committed:3", "group.renamed:3", "stage.album_finished"]
+    faults = [
+        "clean.moved",
+        "stage.picture_made:2",
+        "stage.group_committed:3",
+        "group.renamed:3",
+        "stage.album_finished",
+    ]
     assert carry_to_the_end(campaign, lib_root, iter(faults)) >= 4
     compare(campaign, lib_root)
 

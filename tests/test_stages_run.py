@@ -362,7 +362,7 @@ def test_two_albums_of_one_title_have_folders_of_their_own_in_every_stage(sample
 
 
 def test_hostile_titles_and_file_names_stay_in_their_folders(sample: Staged) -> None:
-    names = ["$(touch pwned)", "a;b & c", "--output", "Ünïcode 写真", "x" * 200, 'quo"te\'s']
+    names = ["$(touch pwned)", "a;b & c", "--output", "Ünïcode 写真", "x" * 200, "quo\"te's"]
     for number, name in enumerate(names):
         sample.picture(f"{name[:60]}/{name}.jpg", 100 + number)
     sample.command("mine", COUNTING)
@@ -484,7 +484,10 @@ def test_too_many_failures_in_a_row_pause_the_stage_and_a_resume_carries_on(samp
 # ── failures, time-outs, stops ────────────────────────────────────────────────────────────────────────────────────
 
 #: Fails for each picture whose name is in a file, and notes what it was run for.
-MOODY = 'basename "$1" >> "${0%.sh}.ran"; if grep -qx "$(basename "$1")" "${0%.sh}.bad"; then echo no >&2; exit 3; fi; cp "$1" "$2"'
+MOODY = (
+    'basename "$1" >> "${0%.sh}.ran"; '
+    'if grep -qx "$(basename "$1")" "${0%.sh}.bad"; then echo no >&2; exit 3; fi; cp "$1" "$2"'
+)
 
 
 def test_retry_failed_does_what_failed_and_nothing_else(sample: Staged) -> None:

@@ -228,8 +228,9 @@ async def _mark_planned_and_break(store: Store, run: RunRow) -> None:
     async with store.transaction() as transaction:
         await transaction.execute("mark_run_planned", {"id": run.id})
         await transaction.execute("set_album_expected", {"id": "x", "expected": "y"})
-        job = {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t", "purpose": "outputs"}
-        await transaction.insert("insert_archive", job)
+        await transaction.insert(
+            "insert_archive", {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t", "purpose": "outputs"}
+        )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,7 +23,14 @@ from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
 from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
-from skicyclerun.state.stage_pictures import PicturePlan, PictureStatus, StageInput, StagePictureRow, Why
+from skicyclerun.state.stage_pictures import (
+    ExportedFactsText,
+    PicturePlan,
+    PictureStatus,
+    StageInput,
+    StagePictureRow,
+    Why,
+)
 from skicyclerun.state.store import Store
 
 
@@ -76,37 +83,43 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     """Read and compare; nothing is written. Raises OutsideFolder, OSError, PhotoError of a recipe's `depends_on`."""
     reads = run.stage.reads
     exported = await stage_pictures.exported_inputs(store, folder)
-    if reads == "export":
-        inputs, waiting = [taken for taken, _ in exported], await stage_pictures.export_waiting(store, folder)
-    else:
+    # An earlier version that is still there is taken, whatever became of the new one.
+    owed = await stage_pictures.owed_by_export(store, folder) - {taken.photo for taken, _ in exported}
+    inputs = [taken for taken, _ in exported]
+    if reads != "export":
         inputs, left_out = await stage_pictures.stage_inputs(store, run.upstream, folder)
         come = {each.photo for each in inputs} | left_out
-        waiting = sum(not taken.is_movie and taken.photo not in come for taken, _ in exported)
-        waiting += await stage_pictures.export_waiting(store, folder)
-    found = await stage_pictures.facts_of_folder(store, folder)
+        owed |= {taken.photo for taken, _ in exported if not taken.is_movie} - come
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
+    if run.facts_from and run.recipe.needs_facts:
+        found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
     rows = await stage_pictures.of_folder(store, run.stage.name, folder)
     facts = {taken.photo: known for taken, known in exported}
 
+    def facts_of(photo: str) -> Mapping[str, Any]:
+        return _merged(run, photo, facts, found) if run.recipe.needs_facts else {}
+
     def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-        return _compared(run, folder, inputs, rows, lambda photo: _merged(run, photo, facts, found))
+        return _compared(run, folder, inputs, rows, facts_of, owed)
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
     donors = await stage_pictures.with_inputs(store, run.stage.name, hashes)
     if donors:
         plans = [_with_donor(plan, donors) for plan in plans]
-    return AlbumPlan(tuple(plans), pictures, tuple(departed), waiting)
+    return AlbumPlan(tuple(plans), pictures, tuple(departed), len(owed))
 
 
 def _merged(
     run: StageRun,
     photo: str,
-    exported: Mapping[str, Mapping[str, Any]],
+    exported: Mapping[str, ExportedFactsText],
     found: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> dict[str, Any]:
     """What the catalog says of a photo, as far as stages before this one found it; the later one's word counts."""
     return merged_facts(
-        entry_facts(photo, exported.get(photo, {})), [found.get(photo, {}).get(stage, {}) for stage in run.facts_from]
+        entry_facts(photo, exported[photo].parsed() if photo in exported else {}),
+        [found.get(photo, {}).get(stage, {}) for stage in run.facts_from],
     )
 
 
@@ -128,22 +141,28 @@ def _compared(
     folder: str,
     inputs: Sequence[StageInput],
     rows: Sequence[StagePictureRow],
-    facts_of: Any,
+    facts_of: Callable[[str], Mapping[str, Any]],
+    owed: Collection[str],
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-    """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left."""
+    """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
+
+    `owed`: photos that are there and have not come, because a stage before this one failed: what was made of an earlier
+    version stays until there is a new one.
+    """
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
     found = _files(run.output_folder / folder) if run.output_folder is not None else {}
     there = {name: size for name, (size, _) in found.items()}
-    departed = [row.id for key, row in by_key.items() if key not in {(each.file_name, each.variant) for each in inputs}]
+    come = {(each.file_name, each.variant) for each in inputs}
+    departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
     names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
     for each in inputs:
         key = (each.file_name, each.variant)
         row = by_key.get(key)
-        path = run.input_folder / folder / each.file_name
-        picture = Picture(path, each.sha256, facts_of(each.photo), each.variant)
+        picture = Picture(album / each.file_name, each.sha256, facts_of(each.photo), each.variant)
         if each.is_movie:
             depends, left_out = "", "a movie"
         else:
@@ -167,7 +186,8 @@ def _compared(
         elif row is None and left_out:
             name = ""
         claimed = row is None or not row.present or row.size is None or _is_as_made(row, found.get(name))
-        plans.append(PicturePlan(each, depends, name, why, left_out, row.id if row else None, claimed))
+        row_id, position = (row.id, row.position) if row is not None else (None, 0)
+        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
@@ -193,9 +213,7 @@ def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePi
     donor = donors.get((plan.input.sha256, plan.input.variant, plan.depends))
     if plan.why is not Why.NEW or donor is None or donor.id == plan.row_id:
         return plan
-    return PicturePlan(
-        plan.input, plan.depends, plan.file_name, plan.why, plan.left_out, plan.row_id, plan.claimed, donor
-    )
+    return replace(plan, donor=donor)
 
 
 def _is_as_made(row: StagePictureRow, found: tuple[int, int] | None) -> bool:
@@ -236,7 +254,8 @@ def digest_of(version: int, depends: Mapping[str, object]) -> str:
 def extension_of(recipe: Recipe, file_name: str) -> str | None:
     """Of the file that a recipe makes of this input; None where it makes facts only."""
     if recipe.extension == INPUT_EXTENSION:
-        return PurePath(file_name).suffix.lower()
+        stem, dot, suffix = file_name.rpartition(".")
+        return f".{suffix.lower()}" if stem and dot else ""
     return recipe.extension
 
 

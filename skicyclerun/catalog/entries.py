@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
+from skicyclerun.stages.registry import STAGES
 
 ENTRY_TYPE: Final = "exported"
 STAGE: Final = "export"
@@ -45,7 +46,7 @@ _IDENTITY: Final = frozenset(
     {"type", "file_name", "file_path", "album_name", "export_timestamp", "source", "sha256", "size", "pipeline"}
 )
 #: Stages of ours that make files, under whose names `derivatives` holds them.
-_MADE_BY_US: Final = frozenset({"preprocessing", "watermarking", "lora_processing", "post_lora_watermarking"})
+_MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -239,6 +240,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
         was = merged.get(key)
         if key == "pipeline":
             merged[key] = _merged_pipeline(was, value)
+        elif key == "exif" and isinstance(was, dict) and isinstance(value, dict) and not made_anew:
+            merged[key] = was | value  # another program may know more of the camera
         elif key == "derivatives":
             merged[key] = _merged_derivatives(was, value)
         elif key == "source" and isinstance(was, dict):

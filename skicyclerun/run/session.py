@@ -172,9 +172,9 @@ class RunSession:
     def _tell(self, text: str) -> None:
         """A stage's word to the person, from any thread."""
         try:
-            anyio.from_thread.run_sync(self._say, text)
+            anyio.from_thread.run_sync(self._renderer.handle, Notice(text))
         except RuntimeError:  # already on the event loop's own thread
-            self._say(text)
+            self._renderer.handle(Notice(text))
 
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))

@@ -39,11 +39,13 @@ class PreprocessingSettings(StageSection):
 class Preprocessing(Recipe):
     """Scales one picture."""
 
+    needs_facts = False
+
     def __init__(self, section: PreprocessingSettings, surroundings: Surroundings) -> None:
         self._section = section
         self.extension = _EXTENSIONS[section.format]
 
-    def open(self) -> None:
+    def check(self) -> None:
         """Raises StageError if the Pillow that is installed cannot write the format."""
         from skicyclerun.images.scale import check_encoder
 

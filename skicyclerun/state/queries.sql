@@ -209,6 +209,21 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1
 ORDER BY albums.run_id, albums.position, photos.position
 
+-- name: present_photos_in
+SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
+       runs.source_kind
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND albums.folder = :folder
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: catalog_folders
+-- Album folders that hold a file of ours, in the order of the runs and their albums.
+SELECT folder, MIN(at) AS first FROM (
+    SELECT folder, run_id * 1000000 + position AS at FROM albums
+    WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
+    UNION ALL SELECT DISTINCT folder, 9223372036854775807 FROM stage_pictures WHERE present = 1)
+GROUP BY folder ORDER BY first
+
 -- name: present_hashes
 SELECT albums.folder, photos.file_name, photos.sha256
 FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
@@ -247,6 +262,15 @@ SELECT * FROM archives WHERE status NOT IN ('done', 'failed') ORDER BY id
 UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file, file), size = COALESCE(:size, size),
                     files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
 WHERE id = :id AND status = :from_status
+
+-- name: catalog_written
+SELECT path, identity FROM catalog_written
+
+-- name: begin_catalog_write
+INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
+
+-- name: mark_catalog_written
+UPDATE catalog_written SET identity = :identity WHERE id = 1
 
 -- name: paths_gone
 SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
@@ -395,13 +419,11 @@ WHERE photos.present = 1 AND albums.folder = :folder
                                     AND mine.album = again.id AND mine.status <> 'left_out'))
 ORDER BY albums.run_id, photos.position
 
--- name: export_expects
--- How many photos of the folder's album the export owes, counted from the newest run that has it.
-SELECT albums.status, albums.expected,
-       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status = 'left_out') AS left_out,
-       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status NOT IN ('exported', 'left_out'))
-           AS waiting
-FROM albums WHERE albums.folder = :folder ORDER BY albums.run_id DESC LIMIT 1
+-- name: export_owes
+-- Pictures of the folder's album that the newest run which has it did not bring.
+SELECT file_name FROM photos
+WHERE album = (SELECT id FROM albums WHERE folder = :folder ORDER BY run_id DESC LIMIT 1)
+  AND component = 'still' AND status NOT IN ('exported', 'left_out')
 
 -- name: stage_inputs
 -- What a stage that reads another stage takes.
@@ -417,7 +439,7 @@ WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND d
 -- name: stage_facts
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures
-WHERE folder = :folder AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
 
 -- name: stage_pictures_of_folder
 SELECT * FROM stage_pictures WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant
@@ -443,8 +465,11 @@ UPDATE stage_pictures SET album = :album, position = :position, photo = :photo, 
                           size = CASE WHEN :claimed THEN NULL ELSE size END
 WHERE id = :id
 
--- name: keep_stage_picture
-UPDATE stage_pictures SET album = :album, position = :position WHERE id = :id
+-- name: keep_stage_pictures
+UPDATE stage_pictures SET album = :album WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: place_stage_picture
+UPDATE stage_pictures SET position = :position WHERE id = :id
 
 -- name: depart_stage_picture
 UPDATE stage_pictures SET departed = 1 WHERE id = :id
@@ -486,11 +511,11 @@ DELETE FROM stage_pictures WHERE id = :id AND file_name = ''
 -- name: stage_none_present
 UPDATE stage_pictures SET present = 0 WHERE stage = :stage AND file_name <> ''
 
--- name: present_stage_files
-SELECT stage_pictures.*, stage_albums.title AS album_title
-FROM stage_pictures JOIN stage_albums ON stage_albums.id = stage_pictures.album
-WHERE stage_pictures.present = 1 AND stage_pictures.departed = 0 AND stage_pictures.status = 'done'
-ORDER BY stage_pictures.folder, stage_pictures.position, stage_pictures.id
+-- name: present_stage_files_in
+SELECT stage, folder, photo, input, variant, input_sha256, depends, note, file_name, size, sha256, width, height, facts,
+       made_at
+FROM stage_pictures WHERE folder = :folder AND present = 1 AND departed = 0 AND status = 'done'
+ORDER BY position, id
 
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
@@ -500,6 +525,9 @@ WHERE present = 0 AND file_name <> ''
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
+
+-- name: count_stage_files
+SELECT stage, COUNT(*) AS files FROM stage_pictures WHERE present = 1 AND departed = 0 AND file_name <> '' GROUP BY stage
 
 -- name: album_folders_with_files
 -- The newest row of each album folder that holds exported files, in the order of the runs and their albums.

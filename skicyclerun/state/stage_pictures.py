@@ -58,6 +58,7 @@ class StagePictureRow:
     """One row, whole."""
 
     id: int
+    position: int
     stage: str
     folder: str
     photo: str
@@ -75,15 +76,23 @@ class StagePictureRow:
     mtime_ns: int | None
     width: int | None
     height: int | None
-    facts: Mapping[str, Any]
+    facts_text: str | None
+    """JSON."""
     seconds: float | None
     made_at: str | None
     present: bool
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """For the catalog."""
+        found: dict[str, Any] = orjson.loads(self.facts_text) if self.facts_text else {}
+        return found
 
     @classmethod
     def of(cls, row: Row) -> StagePictureRow:
         return cls(
             id=row["id"],
+            position=row["position"],
             stage=row["stage"],
             folder=row["folder"],
             photo=row["photo"],
@@ -101,7 +110,7 @@ class StagePictureRow:
             mtime_ns=row["mtime_ns"],
             width=row["width"],
             height=row["height"],
-            facts=orjson.loads(row["facts"]) if row["facts"] else {},
+            facts_text=row["facts"],
             seconds=row["seconds"],
             made_at=row["made_at"],
             present=bool(row["present"]),
@@ -118,6 +127,8 @@ class PicturePlan:
     why: Why
     left_out: str = ""
     row_id: int | None = None
+    position: int = 0
+    """Of its row in the album so far; 0 where it has none."""
     claimed: bool = True
     """The file that is there now, if any, may be replaced. False: somebody changed it since we made it."""
     donor: StagePictureRow | None = None
@@ -168,8 +179,21 @@ class PictureFailed:
     attempts: int
 
 
-async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, Mapping[str, Any]]]:
-    """The exported files of an album's folder, each with its row's facts and `album_title`."""
+@dataclass(frozen=True, slots=True)
+class ExportedFactsText:
+    """The facts of an exported photo's row, parsed only when they are asked for."""
+
+    text: str | None
+    album_title: str
+
+    def parsed(self) -> dict[str, Any]:
+        """With `album_title` among them."""
+        known: dict[str, Any] = orjson.loads(self.text or "{}")
+        return known | {"album_title": self.album_title}
+
+
+async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, ExportedFactsText]]:
+    """The exported files of an album's folder, each with its row's facts."""
     found = []
     for row in await store.all("exported_inputs", {"folder": folder}):
         taken = StageInput(
@@ -180,17 +204,13 @@ async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, M
             row["file_name"],
             is_movie=row["component"] != "still",
         )
-        known = orjson.loads(row["facts"] or "{}")
-        found.append((taken, known | {"album_title": row["album_title"]}))
+        found.append((taken, ExportedFactsText(row["facts"], row["album_title"])))
     return found
 
 
-async def export_waiting(store: Store, folder: str) -> int:
-    """How many photos of the folder's album the export has not brought."""
-    row = await store.one("export_expects", {"folder": folder})
-    if row is None or row["expected"] is None:
-        return 0
-    return int(row["waiting"])
+async def owed_by_export(store: Store, folder: str) -> set[str]:
+    """File names of the pictures of the folder's album that the export was to bring and has not brought."""
+    return {row["file_name"] for row in await store.all("export_owes", {"folder": folder})}
 
 
 async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tuple[list[StageInput], set[str]]:
@@ -205,10 +225,10 @@ async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tu
     return taken, {row["photo"] for row in left_out}
 
 
-async def facts_of_folder(store: Store, folder: str) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Photo → stage → the facts that the stage found."""
+async def facts_of_folder(store: Store, folder: str, stages: Sequence[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Photo → stage → the facts that one of these stages found."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in await store.all("stage_facts", {"folder": folder}):
+    for row in await store.all("stage_facts", {"folder": folder, "stages": orjson.dumps(stages).decode()}):
         found.setdefault(row["photo"], {})[row["stage"]] = orjson.loads(row["facts"])
     return found
 
@@ -264,13 +284,12 @@ async def enter_plans(
     """Enter what was planned, in the transaction that starts the album."""
     await transaction.execute_many("depart_stage_picture", [{"id": row_id} for row_id in departed])
     numbered = list(enumerate(plans, start=1))
+    kept = [(position, plan) for position, plan in numbered if plan.why is Why.UP_TO_DATE]
+    ids = orjson.dumps([plan.row_id for _, plan in kept]).decode()
+    await transaction.execute("keep_stage_pictures", {"album": album_id, "ids": ids})
     await transaction.execute_many(
-        "keep_stage_picture",
-        [
-            {"id": plan.row_id, "album": album_id, "position": position}
-            for position, plan in numbered
-            if plan.why is Why.UP_TO_DATE
-        ],
+        "place_stage_picture",
+        [{"id": plan.row_id, "position": position} for position, plan in kept if plan.position != position],
     )
     rows = [
         (

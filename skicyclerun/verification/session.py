@@ -18,8 +18,9 @@ import anyio.to_thread
 import orjson
 
 from skicyclerun.actors.messages import ConfigureRun, Intent
-from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import catalog_places, catalog_rows, gone_paths
+from skicyclerun.catalog.master_json import CatalogWrite
+from skicyclerun.catalog.records import catalog_places
+from skicyclerun.catalog.update import bring_up_to_date
 from skicyclerun.errors import SourceError, UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
@@ -118,15 +119,10 @@ async def write_whole_catalog(
     database knows no file and there is no catalog, none is made unless `even_if_nothing`.
     """
     places, path = catalog_places(settings), settings.paths.master_catalog
-    rows = await catalog_rows(store, places)
-    if not len(rows) and not even_if_nothing and not await anyio.Path(path).exists():
+    known = await store.one("count_present")
+    if not (known and known["files"]) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    gone = [*await gone_paths(store, places), *also_gone]
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(
-            partial(update_catalog, path, rows.records, gone, now=datetime.now(UTC))
-        )
-    return written
+    return await bring_up_to_date(store, places, path, also_gone=also_gone)
 
 
 class _Repair:
