@@ -41,7 +41,7 @@ def until(there: Callable[[], bool]) -> None:
 
 
 def lives(pid_file: Path) -> bool:
-    """Whether the process whose number is in the file still runs; one that has ended and waits to be reaped does not."""
+    """Whether the process whose number is in the file still runs, and does not just wait to be reaped."""
     pid = int(pid_file.read_text())
     try:
         os.kill(pid, 0)
