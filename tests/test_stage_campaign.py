@@ -374,6 +374,17 @@ def test_an_update_of_all_stages_killed_at_random_and_resumed_equals_one_never_i
     compare(update_campaign, lib_root)
 
 
+def test_an_update_killed_between_a_file_and_its_folder_leaves_no_empty_folder(
+    update_campaign: Campaign, lib_root: Path
+) -> None:
+    server, arguments = update_campaign.server, update_campaign.arguments
+    code, _ = server.run(*arguments, "--lib-root", lib_root, "--yes", fault="archive.committed")
+    assert code == -signal.SIGKILL
+    (lib_root / "pipeline" / "albums" / "Lake_ north" / "IMG_0.jpg").unlink()
+    assert server.run("run", "--resume", "--lib-root", lib_root, "--yes")[0] == 3
+    compare(update_campaign, lib_root)
+
+
 def test_every_fault_point_of_the_stages_is_visited_here() -> None:
     visited = {name.partition(":")[0] for name in (*IN_A_STAGE, *AT_THE_END_OF_AN_UPDATE)}
     assert set(OF_STAGES) <= visited <= set(FAULT_POINTS)

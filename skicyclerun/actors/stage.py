@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -337,10 +338,12 @@ class StageWork:
         self._on_outcome = on_outcome
         self._on_commit = on_commit
         self._album_problem: PhotoError | None = None
+        # A command outlives a run that was killed, and may still write to the name that it was given then.
+        self._token = secrets.token_hex(4)
 
     async def prepare(self) -> None:
         """For a recipe that does an album at a time: its one step before the pictures. A failure is every picture's."""
-        outputs = self._staging / "album" if self._staging is not None else None
+        outputs = self._staging / f"album-{self._token}" if self._staging is not None else None
         if outputs is None or not self._recipe.by_album:
             return
         pictures = [item.picture for item in self.to_do if item.plan.donor is None]
@@ -374,7 +377,7 @@ class StageWork:
         staged = None
         if self._staging is not None:
             extension = extension_of(self._recipe, item.plan.input.file_name) or ""
-            staged = self._staging / f"{item.row_id}-{number}{extension}"
+            staged = self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
         try:
             with anyio.fail_after(self._stage.limits.photo_seconds):
                 outcome = await self._in_thread(partial(self._make, item, staged, number), staged)

@@ -80,10 +80,12 @@ def _remove(
     report: CleanReport,
 ) -> None:
     touched: set[Parts] = set()
+    left: set[Parts] = set()
     for parts in files:
         member = archived.get((folder.name_in_zip, *parts))
         try:
             if _status(beneath, parts) is None:
+                left.add(parts[:-1])  # a stop came behind it, and perhaps before its folder was removed
                 continue
             if member is None or not beneath.holds(parts, member):
                 report.kept.append(folder.path.joinpath(*parts))
@@ -98,7 +100,7 @@ def _remove(
     for parent in sorted(touched):
         sync_open_directory(beneath.folder(parent))
     beneath.forget()
-    for parent in touched - {()}:
+    for parent in (touched | left) - {()}:
         with suppress(OSError):  # not empty: other photos, or somebody's files
             os.rmdir(parent[-1], dir_fd=beneath.folder(parent[:-1]))
     sync_open_directory(beneath.folder())

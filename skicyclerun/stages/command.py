@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Of what a child prints, so much goes to the log, and its last line into the reason; bytes.
 _LOGGED: Final = 64 << 10
 _SHOWN: Final = 200
+#: How long the last words of a command are waited for where a process that it has let go holds its output open.
+_LAST_WORDS_SECONDS: Final = 1.0
 _MAX_PIXELS: Final = 300_000_000
 _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif"})
 
@@ -134,8 +136,19 @@ def _nothing(by_album: bool) -> dict[str, str]:
 
 
 def _printed(child: subprocess.Popen[bytes], seconds: float) -> str:
-    """What the child prints until it ends, the last of it where it is much. Raises PhotoTimedOut."""
+    """What the child prints until it ends, the last of it where it is much. Raises PhotoTimedOut.
+
+    What it leaves running in its group is ended with it.
+    """
     expired = threading.Event()
+    kept = bytearray()
+
+    def read() -> None:
+        assert child.stdout is not None
+        with child.stdout as stream:
+            while block := os.read(stream.fileno(), _LOGGED):
+                kept.extend(block)
+                del kept[:-_LOGGED]
 
     def end() -> None:
         expired.set()
@@ -144,22 +157,26 @@ def _printed(child: subprocess.Popen[bytes], seconds: float) -> str:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-    kept = b""
-    assert child.stdout is not None
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
-        with child.stdout as stream:
-            while block := os.read(stream.fileno(), _LOGGED):
-                kept = (kept + block)[-_LOGGED:]
         child.wait()
     finally:
         timer.cancel()
+    _kill_group(child)
+    reader.join(_LAST_WORDS_SECONDS)
     if expired.is_set():
         raise PhotoTimedOut(f"the command took longer than {seconds:g} s and was ended")
-    return kept.decode("utf-8", "replace")
+    return bytes(kept).decode("utf-8", "replace")
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End the child and all that it has started; nothing where they have ended."""
+    """End the child and all that it has started; nothing where it has ended, and its number may be another's."""
+    if child.returncode is None:
+        _kill_group(child)
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
