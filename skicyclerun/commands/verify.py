@@ -18,9 +18,9 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
-from skicyclerun.verification.compare import Advance
 from skicyclerun.verification.report import Depth, as_json, as_text
 from skicyclerun.verification.session import VerifyOutcome, verify_and_repair, verify_only
+from skicyclerun.verification.workers import Advance
 
 _SAMPLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(%?)\Z")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -158,7 +159,8 @@ class RunSession:
                 retry_stages=request.retry_stages,
             )
             options = options_for_row(settings, plan.stages, request.stage_options)
-            stages = stage_runs(settings, plan.later_stages, plan.run.options if plan.run else options, self._tell)
+            kept = plan.run.options if plan.run else options
+            stages = stage_runs(settings, plan.later_stages, kept, said_from_any_thread(self._say))
             estimate = await export_estimate(store, plan)
             parts = PipelineParts(
                 store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
@@ -169,15 +171,20 @@ class RunSession:
             report = await build_report(store, result.run, settings.paths.apple_photos_export)
             return RunOutcome(report, log_file=log_path)
 
-    def _tell(self, text: str) -> None:
-        """A stage's word to the person, from any thread."""
-        try:
-            anyio.from_thread.run_sync(self._say, text)
-        except RuntimeError:  # already on the event loop's own thread
-            self._say(text)
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
+
+
+def said_from_any_thread(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` for stages, whose recipes speak from their worker threads as well as from the event loop's."""
+
+    def tell(text: str) -> None:
+        try:
+            anyio.from_thread.run_sync(say, text)
+        except RuntimeError:  # already on the event loop's own thread
+            say(text)
+
+    return tell
 
 
 def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:

@@ -269,7 +269,7 @@ SELECT id FROM photos WHERE present = 1 ORDER BY id
 
 -- name: present_photos_page
 SELECT photos.id, photos.component, photos.file_name, photos.size, photos.sha256, photos.mtime_ns, photos.facts,
-       albums.folder, runs.options
+       albums.folder, runs.options, 1 AS checked
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.present = 1 AND photos.id > :after
 ORDER BY photos.id LIMIT :limit
@@ -311,6 +311,36 @@ WHERE albums.run_id >= :run_id AND photos.status IN ('planned', 'failed', 'missi
                     AND later_runs.source_kind = :source_kind AND later_runs.source_location = :source_location
                     AND again.source_id = photos.source_id AND again.component = photos.component)
 ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: stages_with_rows
+SELECT DISTINCT stage FROM stage_pictures
+
+-- name: stage_names_page
+-- A stage's files that a row speaks for, those included that are to be put away or may be renamed already, and what a
+-- failed attempt left of an earlier result. `checked`: that it should be there as the row says.
+SELECT id, stage, folder, file_name, size, sha256, mtime_ns, width, height,
+       (present = 1 AND departed = 0 AND status = 'done') AS checked
+FROM stage_pictures
+WHERE stage = :stage AND id > :after AND file_name <> ''
+  AND (present = 1 OR status = 'planned' OR (status = 'failed' AND sha256 IS NOT NULL))
+ORDER BY id LIMIT :limit
+
+-- name: count_stage_files
+SELECT COUNT(*) AS files FROM stage_pictures
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status = 'done'
+
+-- name: stage_file_ids
+SELECT id FROM stage_pictures
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status = 'done' ORDER BY id
+
+-- name: count_stage_facts
+SELECT COUNT(*) AS pictures FROM stage_pictures
+WHERE stage = :stage AND file_name = '' AND departed = 0 AND status = 'done'
+
+-- name: stage_pictures_by_ids
+-- `ids` is a JSON list.
+SELECT id, stage, folder, file_name, mtime_ns, present FROM stage_pictures
+WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id
 
 -- name: folders_present
 SELECT albums.* FROM albums
@@ -390,11 +420,13 @@ WHERE photos.present = 1 AND albums.folder = :folder
 ORDER BY albums.run_id, photos.position
 
 -- name: export_expects
--- How many photos of the folder's album the export owes, counted from the newest run that has it.
+-- How many photos of the folder's album the export owes, counted from the newest run that has it. One whose earlier
+-- export is still there, as after a repair that could not fetch it again, is not owed: it is an input.
 SELECT albums.status, albums.expected,
        (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status = 'left_out') AS left_out,
-       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status NOT IN ('exported', 'left_out'))
-           AS waiting
+       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status NOT IN ('exported', 'left_out')
+           AND NOT EXISTS (SELECT 1 FROM photos AS earlier
+                           WHERE earlier.present = 1 AND earlier.path_key = photos.path_key)) AS waiting
 FROM albums WHERE albums.folder = :folder ORDER BY albums.run_id DESC LIMIT 1
 
 -- name: stage_inputs
