@@ -364,6 +364,9 @@ SELECT COALESCE(MAX(id), 0) AS id FROM photos
 -- name: set_exported_at
 UPDATE photos SET exported_at = :exported_at WHERE id = :id AND status = 'exported'
 
+-- name: set_stage_made_at
+UPDATE stage_pictures SET made_at = :made_at WHERE id = :id AND status = 'done'
+
 -- ── stages after the export ─────────────────────────────────────────────────────────────────────────────────────
 
 -- name: enter_stage_album
