@@ -58,6 +58,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.export --photos 1000 --update-photos 10000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.heic_to_jpeg
 	$(BIN)/python -m bench.archive $(SCRATCH)
+	$(BIN)/python -m bench.places
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _UNITS: Final = ("kB", "MB", "GB", "TB")
@@ -71,3 +71,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def width_of(text: str) -> int:
+    """Columns on a terminal: wide East Asian characters and emoji take two; marks on them, and joiners, none."""
+    shaped = (character for character in text if unicodedata.category(character) not in ("Mn", "Me", "Cf"))
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in shaped)
+
+
+def column_widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column of a table is."""
+    return [max([width_of(name), *(width_of(row[column]) for row in rows)]) for column, name in enumerate(header)]
+
+
+def aligned(cells: Sequence[str], widths: Sequence[int], *, left: int) -> str:
+    """One line of a table: the first `left` cells begin where their column does, the others end with it."""
+    padded = [
+        cell + " " * (width - width_of(cell)) if column < left else " " * (width - width_of(cell)) + cell
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()

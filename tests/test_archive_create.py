@@ -331,6 +331,14 @@ def test_a_write_that_fails_at_any_place_leaves_no_partial_and_the_folders_untou
     assert read_tree(tmp_path) == before
 
 
+def test_a_place_where_no_folder_can_be_made_is_said(tmp_path: Path) -> None:
+    make_outputs(tmp_path)
+    (tmp_path / "file").touch()
+    plan = plan_archive(folders_of(tmp_path))
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_archive(plan, tmp_path / "file/archive", timestamp=STAMP, archive_id=ID)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of one megabyte."""

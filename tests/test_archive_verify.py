@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 import zipfile
@@ -115,6 +116,18 @@ def test_a_member_under_another_name_than_the_manifests_is_found(tmp_path: Path)
 def test_a_deflated_member_of_another_length_is_found(tmp_path: Path, real: bytes) -> None:
     forged = forge_archive(tmp_path / "a.zip", [(file_member("albums/a.txt"), b"short")], inflated={0: real})
     assert any("a.txt" in problem for problem in verify_archive(forged).problems)
+
+
+@pytest.mark.parametrize("spoilt", [{"mtime_ns": 10**30}, {"size": -1}, {"sha256": "no hash"}, {"mode": None}])
+def test_a_manifest_of_impossible_values_is_an_archive_error(spoilt: dict[str, object]) -> None:
+    member = {"path": "albums/a", "kind": "file", "size": 1, "mtime_ns": 1, "mode": 33188, "sha256": "0" * 64}
+    head = {"format": "skicyclerun-archive", "version": 1, "id": "x", "created": "x", "timestamp": STAMP}
+    document = {**head, "folders": {"albums": "/a"}}
+    assert load_manifest(json.dumps({**document, "members": [member]}).encode()).files == 1
+    with pytest.raises(ArchiveError, match=r"damaged|not JSON"):
+        load_manifest(json.dumps({**document, "members": [member | spoilt]}).encode())
+    with pytest.raises(ArchiveError, match="version 2"):
+        load_manifest(json.dumps({**document, "version": 2, "members": []}).encode())
 
 
 def test_what_another_program_made_is_not_called_whole(tmp_path: Path) -> None:

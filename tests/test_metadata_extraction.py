@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from skicyclerun.errors import OriginalMissing, PhotoTransient, PhotoUnreadable
 from skicyclerun.images.picture_facts import cardinal, exposure_in_words, read_picture_facts
+from skicyclerun.places.pace import forget_servers
 from skicyclerun.stages import geocode_sweep, metadata_extraction
 from skicyclerun.stages.geocode_sweep import GeocodeSweep
 from skicyclerun.stages.metadata_extraction import MetadataExtraction, MetadataExtractionSettings
@@ -108,6 +109,14 @@ def nominatim(url: str, **said: Any) -> dict[str, Any]:
         "providers": {"nominatim": {"api_url": url}},
         **said,
     }
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_servers()
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 # ── a file's facts ────────────────────────────────────────────────────────────────────────────────────────────────

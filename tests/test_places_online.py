@@ -24,7 +24,8 @@ FAR = [(10.0 + number, 20.0) for number in range(20)]
 
 
 @pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace.forget_servers()
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -235,6 +236,16 @@ def test_one_request_at_a_time_and_no_sooner_than_the_delay(tmp_path: Path) -> N
     times = sorted(asked.at for asked in server.asked)
     assert len(times) == 6
     assert all(later - sooner >= 0.099 for sooner, later in pairwise(times))
+
+
+def test_two_stages_that_ask_one_server_keep_its_pace_together(tmp_path: Path) -> None:
+    with geocoding_server() as server:
+        asking = provider("nominatim", server.url, request_delay_seconds=0.1)
+        stages = [locator(tmp_path, asking), locator(tmp_path, asking)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda number: stages[number % 2].locate(*FAR[number]), range(4)))
+    assert server.most_at_once == 1
+    assert all(later - sooner >= 0.099 for sooner, later in pairwise(sorted(asked.at for asked in server.asked)))
 
 
 def test_several_pictures_of_one_place_ask_once_whoever_comes_first(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -28,8 +26,9 @@ from skicyclerun.actors.messages import (
     StageAlbumEnded,
     StageEnded,
 )
-from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import CatalogPlaces, catalog_rows, gone_paths
+from skicyclerun.catalog.master_json import CatalogWrite
+from skicyclerun.catalog.records import CatalogPlaces
+from skicyclerun.catalog.update import bring_up_to_date
 from skicyclerun.progress.events import Notice, ProgressEvent
 from skicyclerun.state.store import Store
 
@@ -87,18 +86,7 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
 
 async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
     """Bring the file up to date with the committed rows. Raises StorageError."""
-    rows = await catalog_rows(parts.store, parts.places)
-    gone = await gone_paths(parts.store, parts.places)
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(
-            partial(
-                update_catalog,
-                parts.master_catalog,
-                rows.records,
-                gone,
-                now=datetime.now(UTC),
-            )
-        )
+    written = await bring_up_to_date(parts.store, parts.places, parts.master_catalog, unless_known=True)
     if written.problem:
         log.warning("%s", written.problem)
         parts.progress(Notice(written.problem, "warning"))

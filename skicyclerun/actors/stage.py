@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from skicyclerun.actors.messages import (
 )
 from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, extension_of, plan_album
 from skicyclerun.errors import OutsideFolder, PhotoError, PhotoTimedOut, PhotoTransient, SkicyclerunError, StagePaused
-from skicyclerun.files.album_folder import AlbumFolder, StagedFile, StagingFolder
+from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder, StagedFile, StagingFolder
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import AlbumFinished, AlbumStarted, Notice, PhotoFinished, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
@@ -386,6 +387,7 @@ class StageWork:
     def _make(self, item: _ToDo, staged: Path | None, number: int) -> _Done:
         """In a thread: take the result over from a row that has it already, or make it; then hash what was written."""
         began = time.monotonic()
+        _check_unchanged(item)
         made = self._taken_over(item, staged) or self._recipe.make(item.picture, staged)
         size = sha256 = mtime_ns = None
         waiting = None
@@ -472,6 +474,17 @@ class StageWork:
                 outcome.made.attempts,
             )
         return outcome.made
+
+
+def _check_unchanged(item: _ToDo) -> None:
+    """That the input is still the file its row speaks of. Raises PhotoError, and OSError where it is gone."""
+    taken, found = item.plan.input, item.picture.path.lstat()
+    changed = abs(found.st_mtime_ns - taken.mtime_ns) > MTIME_TOLERANCE_NS
+    if not stat.S_ISREG(found.st_mode) or found.st_size != taken.size or changed:
+        raise PhotoError(
+            f"{taken.file_name} was changed since it was made, so that nothing is made of it; "
+            "`skicyclerun verify --repair` puts it right"
+        )
 
 
 def _paused(stage: str, failures: int, last: PhotoTransient) -> SkicyclerunError:

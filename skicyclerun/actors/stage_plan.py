@@ -23,7 +23,14 @@ from skicyclerun.files.album_folder import AlbumFolder
 from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
-from skicyclerun.state.stage_pictures import PicturePlan, PictureStatus, StageInput, StagePictureRow, Why
+from skicyclerun.state.stage_pictures import (
+    ExportedFactsText,
+    PicturePlan,
+    PictureStatus,
+    StageInput,
+    StagePictureRow,
+    Why,
+)
 from skicyclerun.state.store import Store
 
 
@@ -83,12 +90,17 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
         come = {each.photo for each in inputs} | left_out
         waiting = sum(not taken.is_movie and taken.photo not in come for taken, _ in exported)
         waiting += await stage_pictures.export_waiting(store, folder)
-    found = await stage_pictures.facts_of_folder(store, folder)
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
+    if run.facts_from and run.recipe.needs_facts:
+        found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
     rows = await stage_pictures.of_folder(store, run.stage.name, folder)
     facts = {taken.photo: known for taken, known in exported}
 
+    def facts_of(photo: str) -> Mapping[str, Any]:
+        return _merged(run, photo, facts, found) if run.recipe.needs_facts else {}
+
     def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-        return _compared(run, folder, inputs, rows, lambda photo: _merged(run, photo, facts, found))
+        return _compared(run, folder, inputs, rows, facts_of)
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
@@ -101,12 +113,13 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
 def _merged(
     run: StageRun,
     photo: str,
-    exported: Mapping[str, Mapping[str, Any]],
+    exported: Mapping[str, ExportedFactsText],
     found: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> dict[str, Any]:
     """What the catalog says of a photo, as far as stages before this one found it; the later one's word counts."""
     return merged_facts(
-        entry_facts(photo, exported.get(photo, {})), [found.get(photo, {}).get(stage, {}) for stage in run.facts_from]
+        entry_facts(photo, exported[photo].parsed() if photo in exported else {}),
+        [found.get(photo, {}).get(stage, {}) for stage in run.facts_from],
     )
 
 
@@ -134,15 +147,16 @@ def _compared(
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
     there = _sizes(run.output_folder / folder) if run.output_folder is not None else {}
-    departed = [row.id for key, row in by_key.items() if key not in {(each.file_name, each.variant) for each in inputs}]
+    come = {(each.file_name, each.variant) for each in inputs}
+    departed = [row.id for key, row in by_key.items() if key not in come]
     names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
     for each in inputs:
         key = (each.file_name, each.variant)
         row = by_key.get(key)
-        path = run.input_folder / folder / each.file_name
-        picture = Picture(path, each.sha256, facts_of(each.photo), each.variant)
+        picture = Picture(album / each.file_name, each.sha256, facts_of(each.photo), each.variant)
         if each.is_movie:
             depends, left_out = "", "a movie"
         else:

@@ -33,6 +33,9 @@ from skicyclerun.state.store import Store
 SECTIONS_OPTION: Final = "stages"
 SAID_OPTION: Final = "stage_options"
 
+#: A scaled picture of which nothing is known takes at least so much; bytes.
+_SMALLEST_PICTURE: Final = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
@@ -161,6 +164,23 @@ async def stages_ahead(
             waiting[name] += max(plan.waiting - len(coming), 0)
             made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
+
+
+async def bytes_ahead(
+    store: Store | None, settings: Settings, names: Sequence[str], photos: int, *, emptied: bool
+) -> int:
+    """Bytes that these stages will write for those of so many photos that they have not done before; all, if `emptied`.
+
+    By what their pictures took so far, else by what a scaled picture takes at least. Meant to be too low rather than
+    too high: a run is turned away only when even that does not fit.
+    """
+    means = {row["stage"]: row["size"] for row in await store.all("mean_stage_sizes")} if store is not None else {}
+    counted = await store.all("count_stage_files") if store is not None and not emptied else []
+    have = {row["stage"]: row["files"] for row in counted}
+    making = [stage for name, stage in later_stages(settings).items() if name in names and stage.output]
+    return sum(
+        int((means.get(stage.name) or _SMALLEST_PICTURE) * max(photos - have.get(stage.name, 0), 0)) for stage in making
+    )
 
 
 async def check_inputs(store: Store | None, settings: Settings, names: Sequence[str]) -> None:

@@ -153,7 +153,7 @@ def leftovers(folders: Sequence[ArchivedFolder]) -> list[Path]:
 def _asides(folder: ArchivedFolder) -> list[Path]:
     """What earlier attempts moved, beside the folder or inside it. Links are not taken for it."""
     found: list[Path] = []
-    name = re.compile(rf"{re.escape(_ASIDE)}[0-9_]+(?:\.[0-9]+)?-{re.escape(folder.name_in_zip)}")
+    name = re.compile(rf"{re.escape(_ASIDE)}[0-9_]+(?:[.-][0-9]+)?-{re.escape(folder.name_in_zip)}")
     for place in (folder.path.parent, folder.path):
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as entries:
             found.extend(

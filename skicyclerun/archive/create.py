@@ -13,7 +13,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -119,11 +119,11 @@ def write_archive(
         sync_files([partial])
         sync_directory(archive_directory)
         fault_point("archive.written")
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise storage_error(error, partial) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # the first failure is the one to be told
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error(error, partial) from error
         raise
     return WrittenArchive(partial, manifest, size)
 

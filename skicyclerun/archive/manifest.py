@@ -59,7 +59,7 @@ class Member:
     kind: MemberKind
     size: Annotated[int, Field(ge=0)]
     """Bytes of content; for a link, of its target; 0 for a folder."""
-    mtime_ns: int
+    mtime_ns: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     mode: int
     """st_mode."""
     sha256: Sha256 = ""

@@ -84,13 +84,14 @@ def restore_archive(
         with ExitStack() as stack:
             archive = stack.enter_context(ArchiveFile(archive_path))
             manifest, infos = archive.contents()
-            homes = {
-                name: stack.enter_context(Beneath(place, may_be_missing=True))
-                for name, place in _places(manifest, to).items()
-            }
-            chosen = [
-                _Wanted(member, info, homes[member.parts[0]]) for member, info in _choose(manifest, infos, albums)
-            ]
+            places = _places(manifest, to)
+            homes: dict[str, Beneath] = {}
+            chosen: list[_Wanted] = []
+            for member, info in _choose(manifest, infos, albums):
+                name = member.parts[0]
+                if name not in homes:
+                    homes[name] = stack.enter_context(Beneath(places[name], may_be_missing=True))
+                chosen.append(_Wanted(member, info, homes[name]))
             files = _to_be_written(archive, chosen, report, overwrite=overwrite)
             total = _check_room(files)
             if dry_run:

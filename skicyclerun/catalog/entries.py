@@ -274,6 +274,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
         was = merged.get(key)
         if key == "pipeline":
             merged[key] = _merged_pipeline(was, value)
+        elif key == "exif" and isinstance(was, dict) and isinstance(value, dict) and not made_anew:
+            merged[key] = was | value  # another program may know more of the camera
         elif key == "derivatives":
             merged[key] = _merged_derivatives(was, value)
         elif key == "source" and isinstance(was, dict):

@@ -161,7 +161,7 @@ def _update(
         try:
             _write_members(temporary, found.mode, _members(entries, changed, added))
             fault_point("catalog.written")
-            if not unconditionally and not set_aside and _identity_of(path) != found.identity:
+            if not unconditionally and not set_aside and identity_of(path) != found.identity:
                 temporary.unlink()
                 return None
             os.replace(temporary, path)
@@ -250,7 +250,8 @@ def _write_members(temporary: Path, mode: int, pieces: Iterable[bytes]) -> None:
     sync_files([temporary])
 
 
-def _identity_of(path: Path) -> tuple[int, ...] | None:
+def identity_of(path: Path) -> tuple[int, ...] | None:
+    """Device, inode, size and modification time (ns) of the file; None where there is none."""
     try:
         return _identity(path.stat())
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from skicyclerun.models import Album, Component, SourceKind
 from skicyclerun.settings.later_stages import later_stages, output_folder
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.photos import facts_from_row
-from skicyclerun.state.store import Row, Store
+from skicyclerun.state.store import Reader, Row, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,24 @@ def catalog_places(settings: Settings) -> CatalogPlaces:
     return CatalogPlaces(settings.paths.apple_photos_export, places, tuple(stages))
 
 
-class CatalogRows:
-    """The rows that speak for a file now; `records()` may be gone through several times."""
+def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
+    """The records of the rows that speak for a file now, an album at a time: memory does not grow with their number."""
+    for album in list(reader.rows("catalog_folders")):
+        where = {"folder": album["folder"]}
+        rows = _AlbumRows(places, reader.rows("present_stage_files_in", where))
+        for row in reader.rows("present_photos_in", where):
+            yield rows.exported(row)
+        yield from rows.derived()
 
-    def __init__(self, places: CatalogPlaces, exported: Sequence[Row], staged: Sequence[Row]) -> None:
+
+class _AlbumRows:
+    """What the stages made and found in one album's folder."""
+
+    def __init__(self, places: CatalogPlaces, staged: Iterable[Row]) -> None:
         self._places = places
-        self._exported = exported
         self._files: list[Row] = []
-        self._facts: dict[tuple[str, str], list[StageFacts]] = {}
-        self._derivatives: dict[tuple[str, str, str], dict[str, str | list[str]]] = {}
+        self._facts: dict[str, list[StageFacts]] = {}
+        self._derivatives: dict[tuple[str, str], dict[str, str | list[str]]] = {}
         rank = {stage: number for number, stage in enumerate(places.order)}
         for row in sorted(staged, key=lambda row: rank.get(row["stage"], len(rank))):
             if row["file_name"]:
@@ -78,33 +87,28 @@ class CatalogRows:
             else:
                 facts = orjson.loads(row["facts"]) if row["facts"] else {}
                 found = StageFacts(row["stage"], row["made_at"], facts, row["input_sha256"], row["depends"])
-                self._facts.setdefault((row["folder"], row["photo"]), []).append(found)
+                self._facts.setdefault(row["photo"], []).append(found)
 
     def _add_file(self, row: Row) -> None:
         place = self._places.stages.get(row["stage"])
         if place is None:
             return  # A stage of an earlier configuration; its files are left alone.
         self._files.append(row)
-        named = self._derivatives.setdefault((place.reads, row["folder"], row["input"]), {})
+        named = self._derivatives.setdefault((place.reads, row["input"]), {})
         path, before = str(place.folder / row["folder"] / row["file_name"]), named.get(row["stage"])
         if before is None:
             named[row["stage"]] = path
         else:
             named[row["stage"]] = [*([before] if isinstance(before, str) else before), path]
 
-    def __len__(self) -> int:
-        return len(self._exported) + len(self._files)
+    def derived(self) -> Iterator[Record]:
+        """The records of the files that stages made."""
+        return (self._derived(row) for row in self._files)
 
-    def records(self) -> Iterator[Record]:
-        """The records, one at a time."""
-        for row in self._exported:
-            yield self._record(row)
-        for row in self._files:
-            yield self._derived(row)
-
-    def _record(self, row: Row) -> CatalogRecord:
+    def exported(self, row: Row) -> CatalogRecord:
+        """The record of an exported file."""
         album = Album(row["album_id"], row["album_title"], tuple(json.loads(row["folder_path"])))
-        key = (row["folder"], row["file_name"])
+        name = row["file_name"]
         return CatalogRecord(
             file_path=str(self._places.export_folder / row["folder"] / row["file_name"]),
             file_name=row["file_name"],
@@ -119,8 +123,8 @@ class CatalogRows:
             facts=facts_from_row(row),
             component=Component(row["component"]),
             fingerprint=row["fingerprint"],
-            stages=tuple(self._facts.get(key, ())),
-            derivatives=self._derivatives.get(("export", *key), {}),
+            stages=tuple(self._facts.get(name, ())),
+            derivatives=self._derivatives.get(("export", name), {}),
         )
 
     def _derived(self, row: Row) -> DerivedRecord:
@@ -144,13 +148,8 @@ class CatalogRows:
             height=row["height"],
             note=row["note"],
             facts=orjson.loads(row["facts"]) if row["facts"] else {},
-            derivatives=self._derivatives.get((row["stage"], row["folder"], row["file_name"]), {}),
+            derivatives=self._derivatives.get((row["stage"], row["file_name"]), {}),
         )
-
-
-async def catalog_rows(store: Store, places: CatalogPlaces) -> CatalogRows:
-    """The rows that speak for a file now."""
-    return CatalogRows(places, await store.all("present_photos"), await store.all("present_stage_files"))
 
 
 async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:

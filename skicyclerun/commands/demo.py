@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,6 +13,8 @@ from skicyclerun.commands.options import NAMED_PATH, settings_of
 from skicyclerun.commands.run import carry_out
 from skicyclerun.run.plan import RunRequest
 from skicyclerun.sources.sample_library import make_sample_library
+
+_STAGES: Final = ("cleanup", "export", "metadata_extraction", "preprocessing", "watermarking")
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -25,7 +28,7 @@ from skicyclerun.sources.sample_library import make_sample_library
     help="Where the sample library and the results go.",
 )
 def demo(*, folder: Path) -> int:
-    """Make a small sample library and export it.
+    """Make a small sample library, export it, and go on to places, scaled and watermarked pictures.
 
     Run it twice: the second time the first one's results are put into a proved archive before they are replaced.
     """
@@ -36,10 +39,11 @@ def demo(*, folder: Path) -> int:
         make_sample_library(library)
         click.echo(f"A sample library of generated photos: {library}", err=True)
     settings = settings_of(None, lib_root, "folder", library)
-    request = RunRequest(Intent.FRESH, settings, fresh_over_unfinished=True)
+    request = RunRequest(Intent.FRESH, settings, stages=_STAGES, fresh_over_unfinished=True)
     code = carry_out(request, yes=True, verbose=False, as_json_lines=False)
     click.echo("")
     click.echo(f"The albums are in {settings.paths.apple_photos_export}")
+    click.echo(f"Scaled and watermarked pictures are in {settings.paths.watermarked_final}")
     click.echo(f"What is known of each file is in {settings.paths.master_catalog}")
     click.echo(f"Ask again with: skicyclerun status --lib-root {lib_root}")
     return code

@@ -24,13 +24,12 @@ from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
-from skicyclerun.run.report import RunReport, as_json, as_text
+from skicyclerun.run.report import as_json, as_text
 from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.later_stages import later_stages, section_of
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
-from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_pictures import Why
 from skicyclerun.wording import counted, printable
@@ -361,7 +360,7 @@ def _conclude(outcome: RunOutcome, *, as_json_lines: bool) -> int:
     if outcome.signal_code is not None:
         return outcome.signal_code
     report = outcome.report
-    return exit_codes.OK if report is None or accounted_for(report) else exit_codes.WITH_FAILURES
+    return exit_codes.OK if report is None or report.accounted_for else exit_codes.WITH_FAILURES
 
 
 def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
@@ -378,8 +377,3 @@ def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
         click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)
-
-
-def accounted_for(report: RunReport) -> bool:
-    """True when every album of the run is done."""
-    return all(album.row.status is AlbumStatus.DONE for album in report.albums)

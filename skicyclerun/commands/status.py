@@ -14,9 +14,10 @@ from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import NoState, UsageError
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.lock import current_holder
-from skicyclerun.run.report import RunReport, as_json, as_text, build_report
+from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import check_stage_name
 from skicyclerun.state import runs
 from skicyclerun.state.store import Store
 
@@ -24,16 +25,32 @@ from skicyclerun.state.store import Store
 @click.command(epilog=exit_codes.HELP)
 @place_options
 @click.option("--photos", "with_photos", is_flag=True, help="Name every photo, not only those not exported.")
+@click.option("--stage", "stage", metavar="NAME", help="The details of one stage after the export.")
 @click.option("--run", "run_id", type=int, metavar="N", help="Another run than the last.")
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 def status(
-    *, lib_root: Path | None, config_file: Path | None, with_photos: bool, run_id: int | None, json_wanted: bool
+    *,
+    lib_root: Path | None,
+    config_file: Path | None,
+    with_photos: bool,
+    stage: str | None,
+    run_id: int | None,
+    json_wanted: bool,
 ) -> int:
     """Report on the last run, album by album: what is done, what failed and why, what is left."""
     settings = settings_of(config_file, lib_root)
+    if stage is not None:
+        check_stage_name(stage, settings.command_stages)
     report = anyio.run(_report, settings, run_id, with_photos)
     if json_wanted:
         click.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
+    elif stage is not None and stage != "export":
+        try:
+            click.echo(stage_as_text(report, stage, width=columns(sys.stdout)), nl=False)
+        except LookupError:
+            raise UsageError(
+                f"{stage} has not run here.", next_step=f"`skicyclerun run --stages {stage}` runs it."
+            ) from None
     else:
         click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
     return exit_codes.OK

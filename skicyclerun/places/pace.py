@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 FAILURES_UNTIL_DOWN: Final = 3
@@ -22,41 +23,36 @@ class Stopped(Exception):
 
 
 class Pace:
-    """One request at a time, and from the end of one to the beginning of the next at least `delay_seconds`.
+    """One request at a time, and from the end of one to the beginning of the next at least the delay.
 
     From the end, because nobody here knows when the server got it: a connection that had to be made first takes longer
     than the next request on it, and the server sees the two nearer together than they were sent.
     """
 
-    def __init__(self, delay_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._delay = delay_seconds
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._turn = threading.Lock()
-        self._next = clock()
-        self._stopped = threading.Event()
+        self._ended = float("-inf")
+        self._not_before = float("-inf")
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, delay_seconds: float, stopped: threading.Event) -> Iterator[None]:
         """Wait for one's turn; the request belongs inside, with `asked` after it. Raises Stopped."""
         with self._turn:
-            while (wait := self._next - self._clock()) > 0:
-                if self._stopped.wait(wait):
+            while (wait := max(self._ended + delay_seconds, self._not_before) - self._clock()) > 0:
+                if stopped.wait(wait):
                     break
-            if self._stopped.is_set():
+            if stopped.is_set():
                 raise Stopped
             yield
 
     def asked(self) -> None:
         """A request was made and has ended, well or badly."""
-        self._next = max(self._next, self._clock() + self._delay)
+        self._ended = self._clock()
 
     def hold_off(self, seconds: float) -> None:
         """The server wants to be left alone for so long, from now on."""
-        self._next = max(self._next, self._clock() + seconds)
-
-    def stop(self) -> None:
-        """Wake everybody who waits."""
-        self._stopped.set()
+        self._not_before = max(self._not_before, self._clock() + seconds)
 
 
 class Breaker:
@@ -93,3 +89,27 @@ class Breaker:
             self._until = self._clock() + (self._rest if rest_seconds is None else rest_seconds)
             if rest_seconds is None:
                 self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What all who ask a server share."""
+
+    pace: Pace = field(default_factory=Pace)
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+_servers: Final[dict[str, Server]] = {}
+_servers_lock: Final = threading.Lock()
+
+
+def server_of(host: str) -> Server:
+    """The one of this process: two stages, or two runs, that ask a server keep its pace together."""
+    with _servers_lock:
+        return _servers.setdefault(host, Server())
+
+
+def forget_servers() -> None:
+    """As in a new process; for tests, whose servers take one another's ports."""
+    with _servers_lock:
+        _servers.clear()

@@ -23,7 +23,15 @@ from skicyclerun.actors.config import options_of
 from skicyclerun.actors.lister import chosen_albums
 from skicyclerun.actors.messages import Intent
 from skicyclerun.actors.stage_plan import StageAhead
-from skicyclerun.actors.stage_runs import check_inputs, options_for_row, stage_runs, stages_ahead
+from skicyclerun.actors.stage_runs import (
+    PlannedStage,
+    bytes_ahead,
+    check_inputs,
+    options_for_row,
+    stage_runs,
+    stages_ahead,
+)
+from skicyclerun.archive.plan import nearest_folder, require_space
 from skicyclerun.errors import (
     Cancelled,
     LockHeld,
@@ -215,6 +223,7 @@ class Planner:
         await check_inputs(store, self._settings, request.stages)
         if "export" not in request.stages:
             return await self._planned_without_export(store, gives_up, cleanup)
+        await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
@@ -238,6 +247,9 @@ class Planner:
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
+        if cleanup.plan is None:
+            photos = sum(album.photo_count for album in chosen)
+            await self._check_room_for_stages(store, later, photos, emptied=False)
         return plan
 
     def _later(self, stages: Sequence[str]) -> tuple[str, ...]:
@@ -256,10 +268,12 @@ class Planner:
             rows = await chosen_albums(store, request.selection)
             if not rows:
                 return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
+            photos = sum(row.album.photo_count if row.expected is None else row.expected for row in rows)
+            await self._check_room_for_stages(store, later, photos, emptied=cleanup.clean)
+        planned = await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
         ahead: tuple[StageAhead, ...] = ()
         if later and store is not None and request.dry_run:
-            options = options_for_row(self._settings, later, request.stage_options)
-            ahead = await stages_ahead(store, stage_runs(self._settings, later, options), rows)
+            ahead = await stages_ahead(store, planned, rows)
         return Plan(
             Intent.FRESH,
             self._settings,
@@ -272,6 +286,23 @@ class Planner:
             ahead=ahead,
             cleanup=cleanup.words,
         )
+
+    async def _checked_stages(self, later: Sequence[str], options: Mapping[str, Any]) -> list[PlannedStage]:
+        """The stages, each of which has looked whether it could run. Raises StageError."""
+        planned = stage_runs(self._settings, later, options)
+        for each in planned:
+            await anyio.to_thread.run_sync(each.run.recipe.check)
+        return planned
+
+    async def _check_room_for_stages(
+        self, store: Store | None, later: Sequence[str], photos: int, *, emptied: bool
+    ) -> None:
+        """Raises DiskFull where what the stages will write cannot fit."""
+        if not later:
+            return
+        needed = await bytes_ahead(store, self._settings, later, photos, emptied=emptied)
+        place = nearest_folder(self._settings.paths.pipeline_base)
+        await anyio.to_thread.run_sync(require_space, place, {"stages": needed})
 
     async def _failed(self, store: Store, run: RunRow) -> set[str]:
         """The stages of a run, `export` among them, that have failed albums and are to be retried."""
@@ -293,6 +324,7 @@ class Planner:
 
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
+        await self._checked_stages(self._later(run.stages), run.options)
         place = ""
         if await self._exports_again(store, run, intent):
             source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
@@ -380,15 +412,19 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
 
 
 async def export_estimate(store: Store | None, plan: Plan) -> int:
-    """Bytes a fresh run will write: the size of the originals, else what earlier photos took, else 0.
+    """Bytes a fresh run will write: the size of the originals, else what earlier photos took, and what its stages make.
 
     Meant to be too low rather than too high: a JPEG keeps its size, a HEIC grows. A run is turned away only when even
     that does not fit.
     """
     if plan.intent is not Intent.FRESH:
         return 0
+    photos = sum(album.photo_count for album in plan.albums)
+    stages = await bytes_ahead(store, plan.settings, plan.later_stages, photos, emptied="cleanup" in plan.stages)
+    if not plan.source:
+        return stages
     if known := sum(album.size for album in plan.albums):
-        return known
+        return known + stages
     row = await store.one("mean_exported_size") if store is not None else None
     mean = row["size"] if row is not None else None
-    return int(mean * sum(album.photo_count for album in plan.albums)) if mean else 0
+    return (int(mean * photos) if mean else 0) + stages

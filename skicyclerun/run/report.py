@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from skicyclerun.run.stage_report import StageReport, build_stage_reports, stage_details, stage_lines, stages_as_json
 from skicyclerun.state import albums, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow
 from skicyclerun.state.archives import ArchiveRow
@@ -16,7 +16,7 @@ from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
-from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
+from skicyclerun.wording import aligned, bytes_in_words, column_widths, counted, printable, seconds_in_words
 
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
@@ -67,6 +67,16 @@ class RunReport:
     """Oldest run first."""
     is_latest: bool
     """No run was begun after it: it is the one that `retry-failed` means."""
+    stages: tuple[StageReport, ...] = ()
+    """The stages after the export, in pipeline order."""
+    export_of_stages: tuple[tuple[str, str], ...] = ()
+    """For each album folder of the stages how its export stands, in words."""
+
+    @property
+    def accounted_for(self) -> bool:
+        """Whether every album of the run is done, in every stage of it."""
+        exported = all(album.row.status is AlbumStatus.DONE for album in self.albums)
+        return exported and not any(report.failed_here for report in self.stages)
 
     def albums_with(self, *statuses: AlbumStatus) -> int:
         return sum(album.row.status in statuses for album in self.albums)
@@ -99,7 +109,9 @@ async def build_report(
             if not with_photos:
                 listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
         reports.append(AlbumReport(row, accounted, tuple(listed)))
+    exported = [report.row for report in reports]
     latest = await runs.latest(store)
+    stages = await build_stage_reports(store, run, exported, with_photos=with_photos)
     present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
@@ -114,6 +126,8 @@ async def build_report(
             for earlier in await store.all("earlier_failures", {"run_id": run.id})
         ),
         is_latest=latest is None or latest.id == run.id,
+        stages=stages,
+        export_of_stages=tuple([(row.folder, row.status.value) for row in exported or await albums.with_files(store)]),
     )
 
 
@@ -149,6 +163,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "albums": [_album_json(report, album) for album in report.albums],
         "earlier_failures": [{"run": earlier.run_id, "albums": earlier.albums} for earlier in report.earlier_failures],
         "archive": _archive_json(report.archive),
+        "stages": stages_as_json(report.stages, with_photos=report.with_photos),
     }
 
 
@@ -220,6 +235,14 @@ _RUN_WORDS: Final = {
 }
 
 
+def stage_as_text(report: RunReport, stage: str, *, width: int | None = None) -> str:
+    """The details of one of its stages. Raises LookupError."""
+    found = next((each for each in report.stages if each.name == stage), None)
+    if found is None:
+        raise LookupError(stage)
+    return "\n".join(stage_details(found, with_photos=report.with_photos, width=width)) + "\n"
+
+
 def as_text(report: RunReport, *, width: int | None = None) -> str:
     """The report for people. Every name is made safe for a terminal.
 
@@ -232,16 +255,21 @@ def as_text(report: RunReport, *, width: int | None = None) -> str:
 def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     run = report.run
     state = "running" if report.running else _RUN_WORDS[run.status]
-    if run.status is RunStatus.FINISHED and report.albums_with(AlbumStatus.FAILED):
+    if run.status is RunStatus.FINISHED and not report.accounted_for:
         state = "finished, with failures"
     because = f" ({run.reason})" if run.reason and not report.running else ""
     of = run.options.get("repairs_run")
     kind = f" (repairs run {of})" if of else " (update)" if run.mode == "update" else ""
+    if not of and "export" not in run.stages:
+        kind = " (stages)"
     yield f"Run {run.id}{kind}: {state}{because}. Begun {run.started_at[:19].replace('T', ' ')} UTC."
     yield f"Source: {run.source_kind.value}, {printable(run.source_location)}"
     yield ""
     if report.albums:
         yield from _table(report, width)
+        yield ""
+    if report.stages:
+        yield from stage_lines(report.stages, report.export_of_stages, with_photos=report.with_photos, width=width)
         yield ""
     yield from _summary(report)
 
@@ -249,16 +277,16 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
 def _table(report: RunReport, width: int | None) -> Iterator[str]:
     header = ("Album", "Status", "Expected", "Exported", "Failed", "Missing", "Tries", "Time", "Size")
     rows = [_cells(album) for album in report.albums]
-    widths = [max([_width(header[column]), *(_width(row[column]) for row in rows)]) for column in range(len(header))]
+    widths = column_widths(header, rows)
     narrow = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
     if not narrow:
-        yield _aligned(header, widths)
+        yield aligned(header, widths, left=2)
     for album, row in zip(report.albums, rows, strict=True):
         if narrow:
             yield row[0]
             yield f"    {_facts(album)}"
         else:
-            yield _aligned(row, widths)
+            yield aligned(row, widths, left=2)
         if album.row.reason:
             yield f"    {printable(album.row.reason)}"
         yield from _photo_lines(report, album)
@@ -309,7 +337,8 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts = [f"{done} of {len(report.albums)} albums done" if report.albums else "It has not come to its albums"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{waiting} pending"] if waiting else []
-    yield ", ".join(parts) + "."
+    if report.albums or "export" in report.run.stages:
+        yield ", ".join(parts) + "."
     parts = [f"{totals.exported} of {expected} photos exported ({bytes_in_words(totals.bytes)})"]
     parts += [f"{totals.left_out} left out by a setting"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
@@ -324,6 +353,7 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
+    failed += sum(stage.failed_here for stage in report.stages)
     if totals.exported and not report.files_present:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
@@ -349,17 +379,3 @@ def _earlier_in_words(earlier: tuple[EarlierFailures, ...]) -> str:
         f"{counted(albums, 'album')} of {of} {have} photos that were not exported "
         f"(`skicyclerun status --run {ids[-1]}`)."
     )
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    padded = [
-        cell + " " * (width - _width(cell)) if column < 2 else " " * (width - _width(cell)) + cell
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: wide East Asian characters and emoji take two; marks on them, and joiners, none."""
-    shaped = (character for character in text if unicodedata.category(character) not in ("Mn", "Me", "Cf"))
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in shaped)

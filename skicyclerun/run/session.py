@@ -160,7 +160,7 @@ class RunSession:
             )
             options = options_for_row(settings, plan.stages, request.stage_options)
             kept = plan.run.options if plan.run else options
-            stages = stage_runs(settings, plan.later_stages, kept, said_from_any_thread(self._say))
+            stages = stage_runs(settings, plan.later_stages, kept, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)
             parts = PipelineParts(
                 store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
@@ -175,14 +175,14 @@ class RunSession:
         self._renderer.handle(Notice(text, "warning"))
 
 
-def said_from_any_thread(say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say` for stages, whose recipes speak from their worker threads as well as from the event loop's."""
+def said_from_any_thread(renderer: Renderer) -> Callable[[str], None]:
+    """A stage's word to the person, from its worker threads as well as from the event loop's."""
 
     def tell(text: str) -> None:
         try:
-            anyio.from_thread.run_sync(say, text)
+            anyio.from_thread.run_sync(renderer.handle, Notice(text))
         except RuntimeError:  # already on the event loop's own thread
-            say(text)
+            renderer.handle(Notice(text))
 
     return tell
 

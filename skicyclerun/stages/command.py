@@ -34,6 +34,8 @@ _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic"
 class CommandRecipe(Recipe):
     """Runs the command. Its result depends on the command's text and the version that the user gives it."""
 
+    needs_facts = False
+
     def __init__(self, settings: CommandStageSettings, surroundings: Surroundings) -> None:
         self.extension = settings.extension
         self.by_album = settings.per == "album"
@@ -44,7 +46,7 @@ class CommandRecipe(Recipe):
         self._album_outputs: Path | None = None
         self._closed = False
 
-    def open(self) -> None:
+    def check(self) -> None:
         program = fill_in(self._settings.command[0], **_nothing(self.by_album))
         found = shutil.which(program) if os.sep not in program else str(self._folder / program)
         if found is None or not os.access(found, os.X_OK):

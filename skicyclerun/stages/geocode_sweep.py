@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,30 @@ class _Wanted:
     reason: str = ""
 
 
+class Pulse:
+    """Says in a plain line how far the sweep is, at most every so many seconds; never, without seconds."""
+
+    def __init__(self, seconds: object, say: Callable[[str], None]) -> None:
+        self._seconds = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+        self._say = say
+        self._last = time.monotonic()
+        self._pictures = 0
+        self._places = 0
+        self._lock = threading.Lock()
+
+    def beat(self, *, asked: bool) -> None:
+        """One more picture is done; `asked`: its place was asked for."""
+        with self._lock:
+            self._pictures += 1
+            self._places += asked
+            now = time.monotonic()
+            if self._seconds is None or now - self._last < self._seconds:
+                return
+            self._last = now
+            text = f"geocode_sweep: {self._pictures} pictures so far, {self._places} places asked for"
+        self._say(text)
+
+
 class GeocodeSweep(Recipe):
     """Asks the geocoders on the network for pictures that lack a place or were located offline only."""
 
@@ -37,6 +62,7 @@ class GeocodeSweep(Recipe):
         self._limit = int(limit) if limit is not None else None
         self._only_missing = bool(options.get("sweep_only_missing"))
         self._skip_heading = bool(options.get("sweep_skip_heading"))
+        self._pulse = Pulse(options.get("sweep_pulse_sec"), surroundings.say)
         self._counted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -107,8 +133,10 @@ class GeocodeSweep(Recipe):
                 facts["gps"] = {**gps, **more}
         position = position_of(gps)
         if not wanted.place or position is None:
+            self._pulse.beat(asked=False)
             return Made(facts)
         found = self._locator.locate(*position)
+        self._pulse.beat(asked=True)
         if found.location is not None:
             facts["location"] = dict(found.location)
         return Made(facts, note=found.note)

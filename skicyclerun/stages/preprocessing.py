@@ -39,6 +39,8 @@ class PreprocessingSettings(StageSection):
 class Preprocessing(Recipe):
     """Scales one picture."""
 
+    needs_facts = False
+
     def __init__(self, section: PreprocessingSettings, surroundings: Surroundings) -> None:
         self._section = section
         self.extension = _EXTENSIONS[section.format]

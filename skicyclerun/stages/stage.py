@@ -77,11 +77,16 @@ class Recipe(ABC):
     at_once: ClassVar[int] = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
+    needs_facts: ClassVar[bool] = True
+    """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
+    def check(self) -> None:  # noqa: B027
+        """Before a run begins: raises StageError with what is missing (a program, a server) and what to type."""
+
     def open(self) -> None:  # noqa: B027
-        """Before the first picture; may block. Raises StageError with what is missing and what to type."""
+        """Before the first picture; may block."""
 
     @abstractmethod
     def depends_on(self, picture: Picture) -> Mapping[str, object]:

@@ -209,6 +209,21 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1
 ORDER BY albums.run_id, albums.position, photos.position
 
+-- name: present_photos_in
+SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
+       runs.source_kind
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND albums.folder = :folder
+ORDER BY albums.run_id, albums.position, photos.position
+
+-- name: catalog_folders
+-- Album folders that hold a file of ours, in the order of the runs and their albums.
+SELECT folder, MIN(at) AS first FROM (
+    SELECT folder, run_id * 1000000 + position AS at FROM albums
+    WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
+    UNION ALL SELECT DISTINCT folder, 9223372036854775807 FROM stage_pictures WHERE present = 1)
+GROUP BY folder ORDER BY first
+
 -- name: present_hashes
 SELECT albums.folder, photos.file_name, photos.sha256
 FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
@@ -247,6 +262,15 @@ SELECT * FROM archives WHERE status NOT IN ('done', 'failed') ORDER BY id
 UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file, file), size = COALESCE(:size, size),
                     files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
 WHERE id = :id AND status = :from_status
+
+-- name: catalog_written
+SELECT path, identity FROM catalog_written
+
+-- name: begin_catalog_write
+INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
+
+-- name: mark_catalog_written
+UPDATE catalog_written SET identity = :identity WHERE id = 1
 
 -- name: paths_gone
 SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
@@ -325,7 +349,7 @@ WHERE stage = :stage AND id > :after AND file_name <> ''
   AND (present = 1 OR status = 'planned' OR (status = 'failed' AND sha256 IS NOT NULL))
 ORDER BY id LIMIT :limit
 
--- name: count_stage_files
+-- name: count_files_of_stage
 SELECT COUNT(*) AS files FROM stage_pictures
 WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status = 'done'
 
@@ -446,7 +470,7 @@ WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND d
 -- name: stage_facts
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures
-WHERE folder = :folder AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
 
 -- name: stage_pictures_of_folder
 SELECT * FROM stage_pictures WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant
@@ -498,10 +522,10 @@ WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 O
 
 -- name: stage_folders_without_inputs
 -- Rows whose album no longer has a single file of the stage before.
-SELECT id FROM stage_pictures AS mine
+SELECT id FROM stage_pictures
 WHERE stage = :stage AND departed = 0
-  AND NOT EXISTS (SELECT 1 FROM photos JOIN albums ON albums.id = photos.album
-                  WHERE photos.present = 1 AND albums.folder = mine.folder)
+  AND folder NOT IN (SELECT folder FROM albums
+                     WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1))
 
 -- name: departed_stage_files
 SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')
@@ -515,11 +539,11 @@ DELETE FROM stage_pictures WHERE id = :id AND file_name = ''
 -- name: stage_none_present
 UPDATE stage_pictures SET present = 0 WHERE stage = :stage AND file_name <> ''
 
--- name: present_stage_files
-SELECT stage_pictures.*, stage_albums.title AS album_title
-FROM stage_pictures JOIN stage_albums ON stage_albums.id = stage_pictures.album
-WHERE stage_pictures.present = 1 AND stage_pictures.departed = 0 AND stage_pictures.status = 'done'
-ORDER BY stage_pictures.folder, stage_pictures.position, stage_pictures.id
+-- name: present_stage_files_in
+SELECT stage, folder, photo, input, variant, input_sha256, depends, note, file_name, size, sha256, width, height, facts,
+       made_at
+FROM stage_pictures WHERE folder = :folder AND present = 1 AND departed = 0 AND status = 'done'
+ORDER BY position, id
 
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
@@ -529,6 +553,9 @@ WHERE present = 0 AND file_name <> ''
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
+
+-- name: count_stage_files
+SELECT stage, COUNT(*) AS files FROM stage_pictures WHERE present = 1 AND departed = 0 AND file_name <> '' GROUP BY stage
 
 -- name: album_folders_with_files
 -- The newest row of each album folder that holds exported files, in the order of the runs and their albums.

@@ -162,8 +162,21 @@ class PictureFailed:
     attempts: int
 
 
-async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, Mapping[str, Any]]]:
-    """The exported files of an album's folder, each with its row's facts and `album_title`."""
+@dataclass(frozen=True, slots=True)
+class ExportedFactsText:
+    """The facts of an exported photo's row, parsed only when they are asked for."""
+
+    text: str | None
+    album_title: str
+
+    def parsed(self) -> dict[str, Any]:
+        """With `album_title` among them."""
+        known: dict[str, Any] = orjson.loads(self.text or "{}")
+        return known | {"album_title": self.album_title}
+
+
+async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, ExportedFactsText]]:
+    """The exported files of an album's folder, each with its row's facts."""
     found = []
     for row in await store.all("exported_inputs", {"folder": folder}):
         taken = StageInput(
@@ -174,8 +187,7 @@ async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, M
             row["file_name"],
             is_movie=row["component"] != "still",
         )
-        known = orjson.loads(row["facts"] or "{}")
-        found.append((taken, known | {"album_title": row["album_title"]}))
+        found.append((taken, ExportedFactsText(row["facts"], row["album_title"])))
     return found
 
 
@@ -199,10 +211,10 @@ async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tu
     return taken, {row["photo"] for row in left_out}
 
 
-async def facts_of_folder(store: Store, folder: str) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Photo → stage → the facts that the stage found."""
+async def facts_of_folder(store: Store, folder: str, stages: Sequence[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Photo → stage → the facts that one of these stages found."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in await store.all("stage_facts", {"folder": folder}):
+    for row in await store.all("stage_facts", {"folder": folder, "stages": orjson.dumps(stages).decode()}):
         found.setdefault(row["photo"], {})[row["stage"]] = orjson.loads(row["facts"])
     return found
 

@@ -14,8 +14,8 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -105,6 +105,21 @@ class Transaction:
 
     async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
         return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
+
+
+class Reader:
+    """Reads the database from a worker thread, over a connection of its own: what is committed, row by row."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def rows(self, query: str, parameters: Parameters = ()) -> Iterator[Row]:
+        """The rows of the named query, one at a time. Raises StateDamaged."""
+        try:
+            yield from self._connection.execute(QUERIES[query], parameters)
+        except sqlite3.Error as error:
+            raise _translated(error, self._path) from error
 
 
 class Store:
@@ -215,6 +230,20 @@ class Store:
             if tables:
                 raise StateForeign(self.path)
         return version
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """For one worker thread; blocks. Raises StateDamaged, NotWritable."""
+        flags = _IMMUTABLE if self._unwritten is not None else _READ_ONLY
+        try:
+            connection = sqlite3.connect(f"file:{_quoted(self.path)}?{flags}", uri=True, timeout=_BUSY_SECONDS)
+        except sqlite3.Error as error:
+            raise _translated(error, self.path) from error
+        connection.row_factory = sqlite3.Row
+        try:
+            yield Reader(connection, self.path)
+        finally:
+            connection.close()
 
     async def _reopen(self) -> None:
         fresh = await _connect(f"file:{_quoted(self.path)}?{_READ_ONLY}")

@@ -165,7 +165,7 @@ async def _file_counts(store: Store, stages: Sequence[str]) -> dict[str, int]:
     """How many files rows speak for: of the export ("") and of each stage."""
     counts = {}
     for stage in ("", *stages):
-        query, parameters = ("count_stage_files", {"stage": stage}) if stage else ("count_present", {})
+        query, parameters = ("count_files_of_stage", {"stage": stage}) if stage else ("count_present", {})
         row = await store.one(query, parameters)
         counts[stage] = int(row["files"]) if row is not None else 0
     return counts

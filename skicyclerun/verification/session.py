@@ -21,8 +21,9 @@ import orjson
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
 from skicyclerun.actors.stage_runs import PlannedStage, check_inputs, stage_runs
-from skicyclerun.catalog.master_json import CatalogWrite, update_catalog
-from skicyclerun.catalog.records import catalog_places, catalog_rows, gone_paths
+from skicyclerun.catalog.master_json import CatalogWrite
+from skicyclerun.catalog.records import catalog_places
+from skicyclerun.catalog.update import bring_up_to_date
 from skicyclerun.errors import ConfigError, SourceError, StageError, UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
@@ -132,15 +133,10 @@ async def write_whole_catalog(
     database knows no file and there is no catalog, none is made unless `even_if_nothing`.
     """
     places, path = catalog_places(settings), settings.paths.master_catalog
-    rows = await catalog_rows(store, places)
-    if not len(rows) and not even_if_nothing and not await anyio.Path(path).exists():
+    known = await store.one("count_present")
+    if not (known and known["files"]) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    gone = [*await gone_paths(store, places), *also_gone]
-    with anyio.CancelScope(shield=True):
-        written = await anyio.to_thread.run_sync(
-            partial(update_catalog, path, rows.records, gone, now=datetime.now(UTC))
-        )
-    return written
+    return await bring_up_to_date(store, places, path, also_gone=also_gone)
 
 
 class _Repair:
@@ -346,10 +342,13 @@ class _Repair:
             check_stage_needs(settings, parse_stages(names, settings.own_stages()))
             await check_inputs(self._store, settings, names)
             kept = await options_of_stages(self._store, settings, names)
-            return names, kept, stage_runs(settings, names, kept, said_from_any_thread(self._say))
+            planned = stage_runs(settings, names, kept, said_from_any_thread(self._renderer))
+            for each in planned:
+                await anyio.to_thread.run_sync(each.run.recipe.check)
         except (ConfigError, StageError) as error:
             self._notes.append(f"Nothing could be made again by {', '.join(names)}: {error}")
             return (), {}, ()
+        return names, kept, planned
 
     # ── the catalog, and what is left ─────────────────────────────────────────────────────────────────────────────
 

@@ -54,6 +54,9 @@ CREATE TABLE stage_pictures (
     CHECK (status <> 'done' OR made_at IS NOT NULL)
 );
 CREATE UNIQUE INDEX stage_pictures_by_input ON stage_pictures (stage, folder, input, variant) WHERE departed = 0;
+CREATE INDEX stage_pictures_by_folder ON stage_pictures (stage, folder, position);
+CREATE INDEX stage_pictures_departed ON stage_pictures (stage) WHERE departed = 1;
+CREATE INDEX stage_pictures_absent ON stage_pictures (folder, file_name) WHERE present = 0;
 CREATE INDEX stage_pictures_by_album ON stage_pictures (album, status);
 CREATE INDEX stage_pictures_by_photo ON stage_pictures (folder, photo);
 CREATE INDEX stage_pictures_by_content ON stage_pictures (stage, input_sha256);
@@ -70,6 +73,24 @@ WHEN NEW.status = 'done' AND (
     OR NEW.expected <> (SELECT COUNT(*) FROM stage_pictures
                         WHERE album = NEW.id AND departed = 0 AND status IN ('done', 'left_out')))
 BEGIN SELECT RAISE(ABORT, 'an album is done only when every expected picture is made or left out'); END;
+
+-- Stages ask for the files of an album's folder, whichever run exported them.
+CREATE INDEX albums_by_folder ON albums (folder, run_id);
+
+-- What master.json looked like when it last said all that the rows say; gone with the first row that says otherwise.
+CREATE TABLE catalog_written (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    path     TEXT NOT NULL,
+    identity TEXT NOT NULL                        -- device, inode, size, modification time: JSON
+);
+CREATE TRIGGER photos_speak_otherwise AFTER UPDATE OF status, present, facts, sha256, file_name ON photos
+BEGIN DELETE FROM catalog_written; END;
+CREATE TRIGGER photos_speak_for_more AFTER INSERT ON photos WHEN NEW.present = 1
+BEGIN DELETE FROM catalog_written; END;
+CREATE TRIGGER stages_speak_otherwise AFTER UPDATE OF status, present, departed, facts, sha256, file_name
+ON stage_pictures BEGIN DELETE FROM catalog_written; END;
+CREATE TRIGGER stages_speak_less AFTER DELETE ON stage_pictures
+BEGIN DELETE FROM catalog_written; END;
 
 -- An archive job puts away old outputs, or what left its album by way of the stages.
 ALTER TABLE archives ADD COLUMN purpose TEXT NOT NULL DEFAULT 'outputs' CHECK (purpose IN ('outputs', 'stages'));
