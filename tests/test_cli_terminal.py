@@ -168,6 +168,42 @@ def test_at_a_terminal_the_progress_is_live(tmp_path: Path, lib_root: Path) -> N
     assert ended.stdout.count("\x1b[?25l") == ended.stdout.count("\x1b[?25h") > 0  # the cursor comes back
 
 
+def test_stages_at_work_have_a_line_each_and_the_end_tells_of_them(library: Path, lib_root: Path) -> None:
+    stages = "metadata_extraction,preprocessing"
+    skicyclerun("run", "--library", library, "--lib-root", lib_root)
+    with Terminal("run", "--yes", "--stages", stages, "--lib-root", lib_root, columns=100) as terminal:
+        ended = terminal.read_to_the_end()
+    assert ended.code == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", ended.stdout)
+    for stage in stages.split(","):
+        assert f"done  {stage}  album 1 of 2  Alps: 2 made" in shown
+        assert re.search(rf"^\s*{stage} +(album \d of 2  (Alps|Coast)|done: 2 albums)", shown, re.MULTILINE)
+        assert f"{stage} finished: 3 made, 0 failed" in shown
+    assert "photos exported in" not in shown, "there was no export to tell of"
+    assert ended.stdout.count("\x1b[?25l") == ended.stdout.count("\x1b[?25h") > 0
+
+
+def test_elsewhere_stages_are_named_in_plain_lines(library: Path, lib_root: Path) -> None:
+    given = ("run", "--library", library, "--lib-root", lib_root)
+    done = skicyclerun_process(*given, "--stages", "export,preprocessing")
+    lines = done.stderr.splitlines()
+    assert "PROGRESS: album_1_of_2 | photo_2_of_2" in lines
+    assert "PROGRESS: preprocessing | album_1_of_2 | photo_2_of_2" in lines
+    assert any(line.startswith("STAGE: preprocessing | album_2_of_2 | done | Coast | 1 made | ") for line in lines)
+    assert "STAGE: preprocessing | finished | 3 made, 0 failed" in lines
+    assert any(line.startswith("RUN: 2 albums done, 0 failed, 0 pending | 3 photos exported") for line in lines)
+    again = skicyclerun_process("run", "--lib-root", lib_root, "--stages", "preprocessing")
+    lines = again.stderr.splitlines()
+    assert any(line.startswith("STAGE: preprocessing | album_1_of_2 | done | Alps | 0 made, 2 up to") for line in lines)
+    assert "STAGE: preprocessing | finished | 0 made, 0 failed, 3 up to date" in lines
+    assert not any(line.startswith("RUN:") for line in lines)
+    as_json = skicyclerun_process("run", "--lib-root", lib_root, "--stages", "preprocessing", "--json").lines
+    (ended,) = [event for event in as_json if event["event"] == "run_finished"]
+    assert [(stage["name"], stage["up_to_date"]) for stage in ended["stages"]] == [("preprocessing", 3)]
+    finished = [event for event in as_json if event["event"] == "stage_finished"]
+    assert finished == [{"event": "stage_finished", "stage": "preprocessing", "complete": True}]
+
+
 def test_no_color_is_honoured(library: Path, lib_root: Path) -> None:
     (library / "Alps" / "IMG_2.jpg").write_bytes(b"")
     extra = {"NO_COLOR": "1"}

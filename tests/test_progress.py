@@ -29,6 +29,8 @@ from skicyclerun.progress.events import (
     Renderer,
     RunFinished,
     RunStarted,
+    StageDone,
+    StageFinished,
 )
 from skicyclerun.progress.json_lines import JsonLines
 from skicyclerun.progress.plain_text import NAMED_FAILURES, PlainText
@@ -55,6 +57,11 @@ def clock() -> Clock:
 
 def photo(number: int, of: int = 42, outcome: Outcome = "exported", album: int = 2, name: str = "") -> PhotoFinished:
     return PhotoFinished(album, 5, number, of, name or f"IMG_{number}.jpg", outcome, 3_000_000, "it is truncated")
+
+
+def picture(stage: str, number: int, of: int = 12, outcome: Outcome = "exported", album: int = 1) -> PhotoFinished:
+    reason = "it is truncated" if outcome == "failed" else ""
+    return PhotoFinished(album, 4, number, of, f"IMG_{number}.jpg", outcome, 1_000, reason, stage)
 
 
 def plain(stream: TextIO, clock: Clock, events: list[ProgressEvent]) -> None:
@@ -114,6 +121,115 @@ def test_plain_text_names_failures_and_the_end_of_each_album(clock: Clock) -> No
     ]
 
 
+def test_plain_lines_name_the_stages_after_the_export(clock: Clock) -> None:
+    stream = io.StringIO()
+    plain(
+        stream,
+        clock,
+        [
+            AlbumStarted(1, 4, "2024/Alps", 4, "preprocessing"),
+            picture("preprocessing", 1, 4),
+            picture("preprocessing", 2, 4, "failed"),
+            picture("preprocessing", 3, 4),
+            AlbumFinished(1, 4, "2024/Alps", "done", 4, 0, 0, "", 0.4, "preprocessing"),
+            AlbumFinished(2, 4, "Coast", "done", 3, 0, 0, "", 0.1, "preprocessing", up_to_date=3),
+            AlbumFinished(3, 4, "Lake", "failed", 4, 2, 1, "full", 12.0, "preprocessing", up_to_date=3),
+            StageFinished("preprocessing", complete=True),
+            Notice("watermarking: the font has no Thai letters.", "warning"),
+        ],
+    )
+
+    assert stream.getvalue().splitlines() == [
+        "PROGRESS: preprocessing | album_1_of_4 | photo_1_of_4",
+        "FAILED: preprocessing | album_1_of_4 | IMG_2.jpg | it is truncated",
+        "STAGE: preprocessing | album_1_of_4 | done | 2024/Alps | 4 made | 0.4 s",
+        "STAGE: preprocessing | album_2_of_4 | done | Coast | 0 made, 3 up to date | 0.1 s",
+        "STAGE: preprocessing | album_3_of_4 | failed | Lake | 1 made, 2 failed, 1 waiting, 3 up to date | 12 s | full",
+        "WARNING: watermarking: the font has no Thai letters.",
+    ]
+
+
+def test_each_stage_has_its_own_pace(clock: Clock) -> None:
+    """Stages work on different albums at once: one must neither silence the other nor begin its album anew."""
+    apart = {}
+    events: dict[str, list[ProgressEvent]] = {
+        "export": [AlbumStarted(2, 5, "Summer", 42), *(photo(number) for number in range(1, 43))],
+        "preprocessing": [
+            AlbumStarted(1, 4, "Alps", 42, "preprocessing"),
+            *(picture("preprocessing", number, 42) for number in range(1, 43)),
+        ],
+    }
+    together = io.StringIO()
+    with PlainText(together, clock=clock) as renderer:
+        for of_export, of_stage in zip(*events.values(), strict=True):
+            renderer.handle(of_export)
+            renderer.handle(of_stage)
+            clock.now += 0.1
+    for stage, its_events in events.items():
+        stream = io.StringIO()
+        with PlainText(stream, clock=clock) as renderer:
+            for event in its_events:
+                renderer.handle(event)
+                clock.now += 0.1
+        apart[stage] = stream.getvalue().splitlines()
+
+    lines = together.getvalue().splitlines()
+    assert [line for line in lines if "preprocessing" not in line] == apart["export"]
+    assert [line for line in lines if "preprocessing" in line] == apart["preprocessing"]
+    assert len(apart["export"]) == len(apart["preprocessing"]) == 6
+
+
+def test_failures_are_counted_for_each_stage(clock: Clock) -> None:
+    stream = io.StringIO()
+    events: list[ProgressEvent] = [AlbumStarted(1, 4, "Alps", 30, stage) for stage in ("preprocessing", "watermarking")]
+    for number in range(1, 31):
+        events += [picture(stage, number, 30, "failed") for stage in ("preprocessing", "watermarking")]
+    events += [AlbumFinished(1, 4, "Alps", "failed", 0, 30, 0, "", 1.0, stage) for stage in ("watermarking",)]
+    plain(stream, clock, events)
+
+    lines = stream.getvalue().splitlines()
+    for stage in ("preprocessing", "watermarking"):
+        assert sum(line.startswith(f"FAILED: {stage} | album_1") for line in lines) == NAMED_FAILURES
+    assert f"FAILED: watermarking | {30 - NAMED_FAILURES} more; `skicyclerun status --photos` names them" in lines
+    assert not any(line.startswith("FAILED: preprocessing | 10 more") for line in lines)
+
+
+STAGES_DONE = (
+    StageDone("metadata_extraction", made=0, up_to_date=13, failed=0, waiting=0, left_out=0),
+    StageDone("preprocessing", made=13, up_to_date=0, failed=0, waiting=0, left_out=0),
+    StageDone("watermarking", made=5, up_to_date=1, failed=2, waiting=3, left_out=4, complete=False),
+)
+
+
+@pytest.mark.parametrize(
+    ("finished", "run_line"),
+    [
+        (RunFinished(0, 0, 0, 0, 2.8, STAGES_DONE), None),
+        (
+            RunFinished(4, 0, 0, 13, 2.8, STAGES_DONE),
+            "RUN: 4 albums done, 0 failed, 0 pending | 13 photos exported | 2.8 s",
+        ),
+        (
+            RunFinished(0, 1, 0, 0, 2.8, STAGES_DONE),
+            "RUN: 0 albums done, 1 failed, 0 pending | 0 photos exported | 2.8 s",
+        ),
+        (RunFinished(0, 0, 0, 0, 2.8), "RUN: 0 albums done, 0 failed, 0 pending | 0 photos exported | 2.8 s"),
+    ],
+)
+def test_the_end_tells_of_each_stage_and_of_the_export_where_there_was_one(
+    finished: RunFinished, run_line: str | None, clock: Clock
+) -> None:
+    stream = io.StringIO()
+    plain(stream, clock, [finished])
+
+    of_stages = [
+        "STAGE: metadata_extraction | finished | 0 made, 0 failed, 13 up to date",
+        "STAGE: preprocessing | finished | 13 made, 0 failed",
+        "STAGE: watermarking | stopped | 5 made, 2 failed, 3 waiting, 1 up to date, 4 left out",
+    ]
+    assert stream.getvalue().splitlines() == (of_stages if finished.stages else []) + ([run_line] if run_line else [])
+
+
 def test_thousands_of_failures_do_not_bury_the_rest(clock: Clock) -> None:
     stream = io.StringIO()
     plain(
@@ -149,9 +265,22 @@ def every_event(text: str = "x") -> list[ProgressEvent]:
         PhotoFinished(1, 2, 2, 2, text, "failed", 0, text),
         AlbumFinished(1, 2, text, "failed", 1, 1, 0, text, 0.5),
         AlbumFinished(2, 2, text, "done", 1, 0, 0, "", 0.5),
+        *every_event_of_a_stage("preprocessing", text),
+        *every_event_of_a_stage(f"my_{text}", text),
         Notice(text, "info"),
         Notice(text, "error"),
-        RunFinished(1, 1, 0, 1, 0.5),
+        RunFinished(1, 1, 0, 1, 0.5, (StageDone(text, 1, 0, 1, 0, 0),)),
+    ]
+
+
+def every_event_of_a_stage(stage: str, text: str = "x") -> list[ProgressEvent]:
+    return [
+        AlbumStarted(1, 2, text, 2, stage),
+        PhotoFinished(1, 2, 1, 2, text, "exported", 1, "", stage),
+        PhotoFinished(1, 2, 2, 2, text, "failed", 0, text, stage),
+        AlbumFinished(1, 2, text, "done", 2, 0, 0, "", 0.5, stage),
+        AlbumFinished(2, 2, text, "done", 2, 0, 0, "", 0.5, stage, up_to_date=2),
+        StageFinished(stage, complete=True),
     ]
 
 
@@ -271,6 +400,195 @@ def test_the_live_area_never_grows_whatever_a_title_holds(width: int, text: str)
         assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e]", "".join(part.text for line in lines for part in line))
 
 
+# ── the live display of stages that work at the same time ─────────────────────────────────────────────────────────
+
+
+def at_size(width: int, clock: Clock | None = None, height: int = 24) -> tuple[RichDisplay, Console, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, height=height, color_system=None)
+    display = RichDisplay(io.StringIO(), console=console, clock=clock or Clock())
+    display._live.auto_refresh = False
+    return display, console, stream
+
+
+def drawn(display: RichDisplay, console: Console) -> list[str]:
+    """What the live area shows, line by line, without what lies right of it."""
+    lines = console.render_lines(display._render(), pad=False)
+    return ["".join(part.text for part in line).rstrip() for line in lines]
+
+
+def test_each_stage_at_work_has_a_line_below_the_export(clock: Clock) -> None:
+    display, console, _ = at_size(120, clock)
+    with display:
+        display.handle(RunStarted(7, 4, 84, "library"))
+        display.handle(AlbumStarted(3, 4, "Lake", 42))
+        alone = drawn(display, console)
+        display.handle(AlbumStarted(2, 4, "Coast", 100, "preprocessing"))
+        display.handle(AlbumStarted(1, 4, "2024/Alps [bold]", 20, "watermarking"))
+        for number in range(1, 11):
+            clock.now += 0.5
+            display.handle(picture("preprocessing", number, 100, "failed" if number == 2 else "exported", album=2))
+            display.handle(picture("watermarking", number, 20))
+        lines = drawn(display, console)
+
+    assert len(alone) == 3
+    assert lines[0] == "Album 3 of 4  Lake"
+    assert "photo 0 of 42" in lines[1]
+    assert "0 of 84 photos" in lines[2], "pictures of other stages are no photos of the export"
+    assert re.fullmatch(
+        r"preprocessing album 2 of 4  Coast +━+.* +10 of 100 2\.0/s · 1 failed · 45 s for this album", lines[3]
+    )
+    assert re.fullmatch(r"watermarking  album 1 of 4  2024/Alps \[bold\] +━+.* +10 of 20 2\.0/s", lines[4])
+    assert len(lines) == 5
+
+
+def test_stages_alone_stand_in_order_of_appearance_and_end_as_done(clock: Clock) -> None:
+    display, console, _ = at_size(80, clock)
+    with display:
+        assert drawn(display, console) == [""]
+        display.handle(AlbumStarted(1, 2, "Alps", 4, "metadata_extraction"))
+        display.handle(AlbumFinished(1, 2, "Alps", "done", 4, 0, 0, "", 0.4, "metadata_extraction"))
+        display.handle(AlbumStarted(1, 2, "Alps", 4, "preprocessing"))
+        display.handle(AlbumStarted(2, 2, "Coast", 3, "metadata_extraction"))
+        display.handle(AlbumFinished(2, 2, "Coast", "failed", 2, 1, 0, "", 0.4, "metadata_extraction"))
+        waiting = drawn(display, console)
+        display.handle(StageFinished("metadata_extraction", complete=True))
+        lines = drawn(display, console)
+        display.handle(AlbumFinished(1, 2, "Alps", "pending", 2, 0, 0, "", 0.4, "preprocessing"))
+        display.handle(StageFinished("preprocessing", complete=False))
+        stopped = drawn(display, console)
+
+    assert re.fullmatch(r"metadata_extraction 2/2  Coast +0 of 3", waiting[0])
+    assert lines[0] == "metadata_extraction done: 2 albums, 1 failed"
+    assert re.fullmatch(r"preprocessing       1/2  Alps +━* +0 of 4", lines[1])
+    assert len(lines) == 2
+    assert stopped[1] == "preprocessing       stopped: 0 albums"
+
+
+def test_an_export_that_is_done_is_a_line_like_the_others_while_they_work(clock: Clock) -> None:
+    display, console, _ = at_size(80, clock)
+    with display:
+        display.handle(AlbumStarted(1, 1, "Alps", 4))
+        display.handle(AlbumFinished(1, 1, "Alps", "done", 4, 0, 0, "", 0.4))
+        display.handle(StageFinished("export", complete=True))
+        assert drawn(display, console)[0] == "Album 1 of 1  Alps", "as ever where it is alone"
+        display.handle(AlbumStarted(1, 1, "Alps", 4, "preprocessing"))
+        lines = drawn(display, console)
+
+    assert lines[0] == "export        done: 1 album"
+    assert len(lines) == 2
+
+
+def test_an_album_with_nothing_to_do_shows_in_its_stages_line_only() -> None:
+    display, console, stream = at_size(80)
+    with display:
+        display.handle(AlbumFinished(3, 4, "Lake", "done", 3, 0, 0, "", 0.0, "preprocessing", up_to_date=3))
+        assert "Lake:" not in stream.getvalue()
+        assert re.fullmatch(r"preprocessing 3/4  Lake +━+ +3 of 3", drawn(display, console)[0])
+        display.handle(AlbumFinished(4, 4, "Coast", "done", 3, 0, 0, "", 0.4, "preprocessing", up_to_date=2))
+        display.handle(picture("preprocessing", 2, 4, "failed"))
+        display.handle(Notice("watermarking: the font has no Thai letters.", "warning"))
+
+    assert "done  preprocessing  album 4 of 4  Coast: 1 made, 2 up to date, 0.4 s" in stream.getvalue()
+    assert "failed  preprocessing  IMG_2.jpg: it is truncated" in stream.getvalue()
+    assert "watermarking: the font has no Thai letters." in stream.getvalue()
+
+
+def test_the_time_a_stage_waits_for_its_next_album_does_not_slow_its_rate(clock: Clock) -> None:
+    display, console, _ = at_size(80, clock)
+    with display:
+        for album in (1, 2):
+            display.handle(AlbumStarted(album, 2, "Alps", 4, "preprocessing"))
+            for number in (1, 2, 3, 4):
+                clock.now += 1.0
+                display.handle(picture("preprocessing", number, 4, album=album))
+            clock.now += 0.0 if album == 2 else 600.0
+        lines = drawn(display, console)
+
+    assert lines[0].endswith("4 of 4 1.0/s")
+
+
+def test_the_archive_goes_when_a_stage_begins_and_stays_while_it_is_at_work() -> None:
+    display, console, _ = at_size(80)
+    with display:
+        display.handle(ArchiveProgress("writing", 5, 10, "a.jpg"))
+        display.handle(AlbumStarted(1, 4, "Alps", 4, "preprocessing"))
+        beside = drawn(display, console)
+        display.handle(ArchiveProgress("cleaning", 10, 10))
+        display.handle(AlbumStarted(2, 4, "Coast", 4, "preprocessing"))
+        after = drawn(display, console)
+
+    assert (beside[0], len(beside)) == ("Archiving  a.jpg", 4)
+    assert len(after) == 1
+    assert after[0].startswith("preprocessing 2/4  Coast")
+
+
+@pytest.mark.parametrize("height", [1, 3, 4, 6, 24])
+@pytest.mark.parametrize("with_export", [False, True])
+def test_many_stages_stay_within_the_terminal(height: int, with_export: bool) -> None:
+    display, console, _ = at_size(80, height=height)
+    with display:
+        if with_export:
+            display.handle(AlbumStarted(1, 4, "Alps", 4))
+        for number in range(1, 13):
+            display.handle(AlbumStarted(1, 4, "Alps", 4, f"stage_{number}"))
+        display.handle(StageFinished("stage_1", complete=True))
+        lines = drawn(display, console)
+
+    # The export's three lines are cut by the terminal where it has fewer.
+    assert len(lines) == min(8, max(height, 3 if with_export else 1))
+    if len(lines) > 3:
+        assert "more stages" in lines[-1]
+        assert not any(line.startswith("stage_1 ") for line in lines), "what is done makes room first"
+
+
+@pytest.mark.parametrize("width", [1, 8, 20, 40, 70, 200])
+@given(text=st.text(st.characters(exclude_categories=()), max_size=40))
+def test_a_stages_line_stays_one_line_whatever_it_holds(width: int, text: str) -> None:
+    display, console, _ = at_size(width)
+    display._take(AlbumStarted(1, 2, text, 2))
+    for stage in ("preprocessing", f"my_{text}"):
+        for event in every_event_of_a_stage(stage, text):
+            display._take(event)
+            lines = drawn(display, console)
+            assert len(lines) <= 3 + len(display._rows) - 1
+            assert width == 1 or len(lines) == 3 + len(display._rows) - 1
+            assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e]", "".join(lines))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_the_last_line_leaves_room_for_the_c_that_the_terminal_writes_behind_it(width: int) -> None:
+    display, console, _ = at_size(width)
+    with display:
+        display.handle(RunStarted(7, 4, 84, "library"))
+        for event in (
+            AlbumStarted(1, 4, "Lake", 42),
+            AlbumStarted(1, 4, "A title of many words" * 9, 9, "watermarking"),
+        ):
+            display.handle(event)
+            last = console.render_lines(display._render(), pad=False)[-1]
+            # Spaces count: the cursor stands behind them.
+            assert sum(part.cell_length for part in last) <= width - 3
+
+
+def test_narrow_terminals_leave_out_the_title_then_the_bar() -> None:
+    shown = {}
+    for width in (70, 40, 30):
+        display, console, _ = at_size(width)
+        with display:
+            display.handle(AlbumStarted(2, 4, "Coast", 12, "preprocessing"))
+            display.handle(picture("preprocessing", 5, 12, album=2))
+            display.handle(AlbumStarted(1, 4, "Coast", 12, "watermarking"))
+            display.handle(AlbumFinished(1, 4, "Coast", "done", 12, 0, 0, "", 1.0, "watermarking"))
+            display.handle(StageFinished("watermarking", complete=True))
+            shown[width] = drawn(display, console)
+
+    assert "2/4  Coast" in shown[70][0]
+    assert re.fullmatch(r"preprocessing ━+.* +5 of 12", shown[40][0])
+    assert re.fullmatch(r"preprocessing +5 of 12", shown[30][0])
+    assert all(re.fullmatch(r"watermarking +done: 1 album", lines[1]) for lines in shown.values())
+
+
 _SCRIPT = """
 import sys
 sys.path.insert(0, {checkout!r})
@@ -324,7 +642,10 @@ def test_a_real_terminal_gets_a_display_that_is_taken_away_at_the_end(columns: i
     assert "[red]Te\\x1b[2Jst[/red]" in text
     assert "failed" in text
     assert screen.count("\x1b[?25l") == screen.count("\x1b[?25h") == 1, "the cursor is hidden, and shown again"
-    assert "photo 2 of 2" not in screen.rpartition("\x1b[2K")[2], "the live lines are erased at the end"
+    at_the_end = screen.rpartition("\x1b[2K")[2]
+    assert "photo 2 of 2" not in at_the_end, "the live lines are erased at the end"
+    assert "preprocessing" in text
+    assert "done: 2 albums" not in at_the_end
 
 
 def test_no_color_is_honoured() -> None:
@@ -363,7 +684,30 @@ def test_json_lines_hold_every_event_whole() -> None:
         "outcome": "failed",
         "size": 0,
         "reason": HOSTILE,
+        "stage": "export",
     }
+    events = [json.loads(line) for line in lines]
+    of_stage = [each for each in events if each.get("stage") == "preprocessing"]
+    assert [each["event"] for each in of_stage] == [
+        "album_started",
+        "photo_finished",
+        "photo_finished",
+        "album_finished",
+        "album_finished",
+        "stage_finished",
+    ]
+    assert of_stage[4]["up_to_date"] == 2
+    assert events[-1]["stages"] == [
+        {
+            "name": HOSTILE,
+            "made": 1,
+            "up_to_date": 0,
+            "failed": 1,
+            "waiting": 0,
+            "left_out": 0,
+            "complete": True,
+        }
+    ]
 
 
 def test_a_pipe_gets_lines_and_rich_is_not_imported_for_them() -> None:

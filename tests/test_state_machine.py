@@ -225,7 +225,9 @@ async def _mark_planned_and_break(store: Store, run: RunRow) -> None:
     async with store.transaction() as transaction:
         await transaction.execute("mark_run_planned", {"id": run.id})
         await transaction.execute("set_album_expected", {"id": "x", "expected": "y"})
-        await transaction.insert("insert_archive", {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t"})
+        await transaction.insert(
+            "insert_archive", {"run_id": 77, "clean": 0, "timestamp": "t", "created_at": "t", "purpose": "outputs"}
+        )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -296,6 +298,6 @@ async def test_an_archive_job_goes_its_way_and_cleaning_ends_with_nothing_presen
         job = await archives.step(store, job, ArchiveTrigger.PROVED, file="a.zip", size=1, files=1, proved=True)
         job = await archives.step(store, job, ArchiveTrigger.CLEAN)
         assert len(await store.all("present_photos")) == 1
-        job = await archives.step(store, job, ArchiveTrigger.CLEANED)
+        job = await archives.step(store, job, ArchiveTrigger.CLEANED, emptied=["export"])
         assert (job.status, job.file, job.proved_at is not None) == (ArchiveStatus.DONE, "a.zip", True)
         assert await store.all("present_photos") == []

@@ -159,6 +159,7 @@ class _StageWorking:
         if plan.to_do:
             await self._open()
         row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
+        made_before = row.made
         if row.status is AlbumStatus.EXPORTING:
             row = await self._worked_through(row, plan, of, began)
         log.info("%s, album %r: %s%s", self._name, key.title, row.status, f" ({row.reason})" if row.reason else "")
@@ -176,6 +177,7 @@ class _StageWorking:
                 reason=row.reason,
                 seconds=anyio.current_time() - began,
                 stage=self._name,
+                up_to_date=max(0, counts.done - (row.made - made_before)),
             )
         )
         await self._catalog.send(StageAlbumEnded(row))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -180,7 +180,8 @@ def _compared(
         elif row is None and left_out:
             name = ""
         claimed = row is None or not row.present or row.size is None or there.get(name, row.size) == row.size
-        plans.append(PicturePlan(each, depends, name, why, left_out, row.id if row else None, claimed))
+        row_id, position = (row.id, row.position) if row is not None else (None, 0)
+        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
@@ -206,9 +207,7 @@ def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePi
     donor = donors.get((plan.input.sha256, plan.input.variant, plan.depends))
     if plan.why is not Why.NEW or donor is None or donor.id == plan.row_id:
         return plan
-    return PicturePlan(
-        plan.input, plan.depends, plan.file_name, plan.why, plan.left_out, plan.row_id, plan.claimed, donor
-    )
+    return replace(plan, donor=donor)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -236,7 +235,8 @@ def digest_of(version: int, depends: Mapping[str, object]) -> str:
 def extension_of(recipe: Recipe, file_name: str) -> str | None:
     """Of the file that a recipe makes of this input; None where it makes facts only."""
     if recipe.extension == INPUT_EXTENSION:
-        return PurePath(file_name).suffix.lower()
+        stem, dot, suffix = file_name.rpartition(".")
+        return f".{suffix.lower()}" if stem and dot else ""
     return recipe.extension
 
 

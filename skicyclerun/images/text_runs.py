@@ -88,8 +88,10 @@ def clusters(text: str) -> Iterator[str]:
 class Fitting:
     """Brings texts to what the fonts can draw, and remembers what they could not."""
 
-    def __init__(self, fonts: Sequence[Font]) -> None:
+    def __init__(self, fonts: Sequence[Font], known: set[str] | None = None) -> None:
+        """`known`: characters that these fonts draw, as far as was asked; shared by whoever asks the same fonts."""
         self._fonts = fonts
+        self._known = set() if known is None else known
         self.missing: dict[str, None] = {}
         """Characters that were left out, in order."""
 
@@ -108,12 +110,17 @@ class Fitting:
 
     def characters(self, text: str) -> str:
         """`text` character by character: drawable, replaced, or left out."""
-        if all(self._drawable(character) for character in text):
+        if self._known.issuperset(text) or all(map(self._drawable, text)):
             return text
         return " ".join("".join(self._cluster(cluster) for cluster in clusters(text)).split(" "))
 
     def _drawable(self, character: str) -> bool:
-        return any(font.has(character) for font in self._fonts)
+        if character in self._known:
+            return True
+        if any(font.has(character) for font in self._fonts):
+            self._known.add(character)
+            return True
+        return False
 
     def _cluster(self, cluster: str) -> str:
         if any(all(map(font.has, cluster)) for font in self._fonts):

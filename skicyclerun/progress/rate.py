@@ -31,6 +31,10 @@ class Rate:
         self._seconds = self._seconds * fade + elapsed
         self._last = now
 
+    def resume(self) -> None:
+        """There was nothing to do since the last amount: that time does not count."""
+        self._last = max(self._last, self._clock())
+
     def per_second(self) -> float:
         """Units a second; sinks while nothing arrives, 0 before the first."""
         seconds = self._seconds + max(0.0, self._clock() - self._last)

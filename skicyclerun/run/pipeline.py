@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -41,11 +42,11 @@ from skicyclerun.actors.stage import StageParts, stage_actor
 from skicyclerun.actors.stage_runs import PlannedStage
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
-from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished
+from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
-from skicyclerun.state import albums, runs
+from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
 from skicyclerun.state.runs import RunRow
@@ -175,7 +176,7 @@ class _Supervisor:
                     master_catalog=paths.master_catalog,
                     progress=progress,
                     on_committed=self._count,
-                    on_end=self._ended,
+                    on_end=partial(self._ended, progress),
                 )
                 actors.start_soon(cataloger, cataloger_inbox, cataloging)
                 await to_config.send(command)
@@ -187,16 +188,24 @@ class _Supervisor:
     def _count(self, photos: int) -> None:
         self.exported += photos
 
-    def _ended(self, stage: str, ending: Ending) -> None:
+    def _ended(self, progress: Callable[[ProgressEvent], None], stage: str, ending: Ending) -> None:
         self.endings[stage] = ending
+        if stage in self._expected:
+            progress(StageFinished(stage, ending is Ending.COMPLETE))
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages after the export, in order."""
+        return [planned.run.stage.name for planned in self._parts.stages]
+
+    @property
+    def _expected(self) -> set[str]:
+        return {*self.stages, "export"} if self._parts.source is not None else set(self.stages)
 
     @property
     def ending(self) -> Ending | None:
         """How all of it came to its end: complete only where every stage is."""
-        expected = {planned.run.stage.name for planned in self._parts.stages}
-        if self._parts.source is not None:
-            expected.add("export")
-        if expected - self.endings.keys():
+        if self._expected - self.endings.keys():
             return None
         return next((ending for ending in self.endings.values() if ending is not Ending.COMPLETE), Ending.COMPLETE)
 
@@ -273,7 +282,32 @@ async def _finished(store: Store, run: RunRow, supervisor: _Supervisor, seconds:
         pending=by_status[AlbumStatus.PENDING] + by_status[AlbumStatus.EXPORTING],
         exported=supervisor.exported,
         seconds=seconds,
+        stages=await _stages_done(store, run, supervisor),
     )
+
+
+async def _stages_done(store: Store, run: RunRow, supervisor: _Supervisor) -> tuple[StageDone, ...]:
+    """The stages of this process that have come to an album, in order; what they made, in the whole run."""
+    rows = await stage_albums.of_run(store, run.id)
+    stages = []
+    for name in supervisor.stages:
+        of_stage = [row for row in rows if row.stage == name]
+        if not of_stage:
+            continue
+        made = sum(row.made for row in of_stage)
+        stages.append(
+            StageDone(
+                name=name,
+                made=made,
+                # A picture made twice in a run (its photo changed between two starts) is there once.
+                up_to_date=max(0, sum(row.at_end.done for row in of_stage) - made),
+                failed=sum(row.at_end.failed for row in of_stage),
+                waiting=sum(row.at_end.waiting for row in of_stage),
+                left_out=sum(row.at_end.left_out for row in of_stage),
+                complete=supervisor.endings.get(name) is Ending.COMPLETE,
+            )
+        )
+    return tuple(stages)
 
 
 def unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -75,9 +75,12 @@ def _found_config(root: Path | None) -> Path:
 def check_source_and_outputs(settings: Settings, library: Path) -> None:
     """Refuse a source that the run would write into or a cleanup would empty. Raises ConfigError or ConfigErrors.
 
-    What later stages make (`watermarked_final`) may be a source: nothing here writes there.
+    What stages make that are not asked for (`pipeline.stages`) may be a source: nothing is written there.
     """
-    ours = {*EMPTIED_KEYS, *(key for stage in STAGES if stage.provided for key in stage.makes_paths)}
+    asked = [
+        stage for stage in STAGES if stage.provided and stage.name in ("cleanup", "export", *settings.pipeline.stages)
+    ]
+    ours = {*EMPTIED_KEYS, *(key for stage in asked for key in stage.makes_paths)}
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
     written |= {output_key(name): stage.output_folder for name, stage in settings.command_stages.items()}
     written["logging.file"] = settings.log_folder
@@ -85,5 +88,5 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
         # Said once, rather than of each path below it.
         written = {key: path for key, path in written.items() if not lies_in(path, settings.lib_root)}
         written = {"lib_root": settings.lib_root, **written}
-    emptied = [f"paths.{key}" for key in EMPTIED_KEYS]
+    emptied = [f"paths.{key}" for key in (*EMPTIED_KEYS, *(stage.output for stage in asked if stage.output))]
     raise_all(unsafe_source(library, written, emptied, settings.file))

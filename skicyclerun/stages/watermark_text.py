@@ -89,6 +89,8 @@ def clean(text: str, most: int = MAX_FACT) -> str:
     White space of any kind, line ends and control characters become one space. Directional marks and overrides,
     other format characters, surrogates and non-characters go. Of the marks on one letter `MAX_MARKS` stay.
     """
+    if len(text) <= most and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # what most texts are
     text = unicodedata.normalize("NFC", text[: 4 * most])
     kept: list[str] = []
     marks = 0

@@ -256,6 +256,10 @@ class Watermarking(Recipe):
         self._words = Words(settings.symbol, settings.fixed_year, settings.year_offset)
         self._lock = threading.Lock()
         self._chain: tuple[Font, ...] = ()
+        self._look: dict[str, object] = {}
+        """What all pictures share of what a result depends on."""
+        self._drawable: set[str] = set()
+        """Characters that the fonts are known to draw."""
 
     def open(self) -> None:
         """Look for the fonts. One that is not there is said, and another one is used.
@@ -278,13 +282,13 @@ class Watermarking(Recipe):
         lines, _ = self._lines(picture)
         if not any(lines):
             return {"lines": lines}
-        return {
-            "lines": lines,
-            "style": asdict(self._settings.style()),
-            "quality": self._settings.quality,
-            "fonts": [font.sha256 for font in self._fonts_of(lines)],
-            "layout": layout_engine(),
-        }
+        if not self._look:
+            self._look = {
+                "style": asdict(self._settings.style()),
+                "quality": self._settings.quality,
+                "layout": layout_engine(),
+            }
+        return {**self._look, "lines": lines, "fonts": [font.sha256 for font in self._fonts_of(lines)]}
 
     def left_out(self, picture: Picture) -> str:
         """With `dry_run`: every picture, and what would be written on it."""
@@ -316,7 +320,7 @@ class Watermarking(Recipe):
         """The texts of both lines, as they can be drawn, and the characters that no font has."""
         from skicyclerun.images.text_runs import Fitting
 
-        fitting = Fitting(self._fonts())
+        fitting = Fitting(self._fonts(), self._drawable)
         facts = Facts(picture.facts, self._words, picture.variant, fitting.text)
         prefer_llm = (self._settings.line1_prefer_llm, self._settings.line2_prefer_llm)
         lines = []
@@ -339,6 +343,9 @@ class Watermarking(Recipe):
         from skicyclerun.images.text_runs import runs_of
 
         chain = self._fonts()
+        first = chain[0]
+        if all(first.has(character) for line in lines for character in line):
+            return (first,)
         used = {id(run.font) for line in lines if line for run in runs_of(line, chain)}
         return tuple(font for font in chain if font is chain[0] or id(font) in used)
 

@@ -496,8 +496,11 @@ UPDATE stage_pictures SET album = :album, position = :position, photo = :photo, 
                           size = CASE WHEN :claimed THEN NULL ELSE size END
 WHERE id = :id
 
--- name: keep_stage_picture
-UPDATE stage_pictures SET album = :album, position = :position WHERE id = :id
+-- name: keep_stage_pictures
+UPDATE stage_pictures SET album = :album WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: place_stage_picture
+UPDATE stage_pictures SET position = :position WHERE id = :id
 
 -- name: depart_stage_picture
 UPDATE stage_pictures SET departed = 1 WHERE id = :id

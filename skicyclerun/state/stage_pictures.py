@@ -58,6 +58,7 @@ class StagePictureRow:
     """One row, whole."""
 
     id: int
+    position: int
     stage: str
     folder: str
     photo: str
@@ -75,15 +76,23 @@ class StagePictureRow:
     mtime_ns: int | None
     width: int | None
     height: int | None
-    facts: Mapping[str, Any]
+    facts_text: str | None
+    """JSON."""
     seconds: float | None
     made_at: str | None
     present: bool
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """For the catalog."""
+        found: dict[str, Any] = orjson.loads(self.facts_text) if self.facts_text else {}
+        return found
 
     @classmethod
     def of(cls, row: Row) -> StagePictureRow:
         return cls(
             id=row["id"],
+            position=row["position"],
             stage=row["stage"],
             folder=row["folder"],
             photo=row["photo"],
@@ -101,7 +110,7 @@ class StagePictureRow:
             mtime_ns=row["mtime_ns"],
             width=row["width"],
             height=row["height"],
-            facts=orjson.loads(row["facts"]) if row["facts"] else {},
+            facts_text=row["facts"],
             seconds=row["seconds"],
             made_at=row["made_at"],
             present=bool(row["present"]),
@@ -118,6 +127,8 @@ class PicturePlan:
     why: Why
     left_out: str = ""
     row_id: int | None = None
+    position: int = 0
+    """Of its row in the album so far; 0 where it has none."""
     claimed: bool = True
     """The file that is there now, if any, may be replaced. False: somebody changed it since we made it."""
     donor: StagePictureRow | None = None
@@ -270,13 +281,12 @@ async def enter_plans(
     """Enter what was planned, in the transaction that starts the album."""
     await transaction.execute_many("depart_stage_picture", [{"id": row_id} for row_id in departed])
     numbered = list(enumerate(plans, start=1))
+    kept = [(position, plan) for position, plan in numbered if plan.why is Why.UP_TO_DATE]
+    ids = orjson.dumps([plan.row_id for _, plan in kept]).decode()
+    await transaction.execute("keep_stage_pictures", {"album": album_id, "ids": ids})
     await transaction.execute_many(
-        "keep_stage_picture",
-        [
-            {"id": plan.row_id, "album": album_id, "position": position}
-            for position, plan in numbered
-            if plan.why is Why.UP_TO_DATE
-        ],
+        "place_stage_picture",
+        [{"id": plan.row_id, "position": position} for position, plan in kept if plan.position != position],
     )
     rows = [
         (
