@@ -12,6 +12,7 @@ import math
 import os
 import random
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -282,7 +283,7 @@ async def _stages(
         problems = list(unfinished.get(stage, [])) if known else []
         if place is not None and work is not None:
             problems += _in_order([each for found in work.problems.values() for each in found])
-            problems += strangers.pop(place.folder, [])
+            problems += [replace(each, stage=stage) for each in strangers.pop(place.folder, [])]
         verified.append(
             StageVerification(
                 stage=stage,
