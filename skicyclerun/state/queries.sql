@@ -341,11 +341,12 @@ SELECT DISTINCT stage FROM stage_pictures
 
 -- name: stage_names_page
 -- A stage's files that a row speaks for, those included that are to be put away or may be renamed already, and what a
--- failed attempt left of an earlier result. `checked`: that it should be there as the row says.
+-- failed attempt left of an earlier result. `checked`: that it should be there as the row says. `+`: no index, so that
+-- pages are read on by id and nothing is sorted.
 SELECT id, stage, folder, file_name, size, sha256, mtime_ns, width, height,
        (present = 1 AND departed = 0 AND status = 'done') AS checked
 FROM stage_pictures
-WHERE stage = :stage AND id > :after AND file_name <> ''
+WHERE +stage = :stage AND id > :after AND file_name <> ''
   AND (present = 1 OR status = 'planned' OR (status = 'failed' AND sha256 IS NOT NULL))
 ORDER BY id LIMIT :limit
 
