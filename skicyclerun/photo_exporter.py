@@ -33,9 +33,9 @@ from skicyclerun.run.pipeline import unwrapped
 from skicyclerun.run.plan import RunRequest, source_for
 from skicyclerun.run.report import RunReport, build_latest_report
 from skicyclerun.run.session import RunOutcome, RunSession
+from skicyclerun.settings.later_stages import enabled_stages
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import parse_stages
 from skicyclerun.state.store import Store
 from skicyclerun.verification.report import Depth, VerificationReport
 from skicyclerun.verification.session import verify_and_repair, verify_only
@@ -115,7 +115,7 @@ class AsyncPhotoExporter:
         wanted = settings.cleanup.enabled if cleanup is None else cleanup
         if update and cleanup:
             raise UsageError("An update cleans nothing; cleanup=True does not go with it.")
-        names = [stage.name for stage in parse_stages(settings.pipeline.stages, settings.own_stages())]
+        names = [stage.name for stage in enabled_stages(settings, settings.pipeline.stages)]
         stages = tuple(name for name in names if name != "cleanup" or (wanted and not update))
         if wanted and not update and cleanup and "cleanup" not in stages:
             stages = ("cleanup", *stages)

@@ -12,7 +12,7 @@ import pytest
 
 from skicyclerun.catalog.entries import derived_from_entry, record_from_entry
 from tests.exported_sample import flip_a_byte
-from tests.staged_sample import STAGES, WHAT_STAGES_MADE, Staged, entry_keys, found_in, staged_once
+from tests.staged_export import STAGES, WHAT_STAGES_MADE, Staged, entry_keys, found_in, staged_once
 
 
 @pytest.fixture(scope="module")

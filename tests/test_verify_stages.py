@@ -14,7 +14,7 @@ from PIL import Image
 from skicyclerun.errors import UsageError
 from skicyclerun.verification.report import Finding, as_text
 from tests.exported_sample import SAMPLE_FILES, flip_a_byte
-from tests.staged_sample import STAGES, Staged, found_in, staged_once
+from tests.staged_export import STAGES, Staged, found_in, staged_once
 
 Damage = Callable[[Path], None]
 

@@ -280,7 +280,7 @@ def test_every_placeholder_takes_any_facts() -> None:
 
 def test_files_of_the_first_generation_mean_one_line() -> None:
     section = WatermarkSettings.model_validate(GENERATION_A)
-    assert section.templates() == ("SkiCycleRun © {year} {astro_symbol} {location}", "")
+    assert section.line_templates() == ("SkiCycleRun © {year} {astro_symbol} {location}", "")
     style = section.style()
     assert (style.lines[0].size, style.lines[0].min_size, style.lines[0].stroke_width) == (36, 20, 3)
     assert style.lines[0].color == (255, 255, 255, 220)
@@ -289,7 +289,7 @@ def test_files_of_the_first_generation_mean_one_line() -> None:
 
 def test_files_of_the_second_generation_mean_two_lines() -> None:
     section = WatermarkSettings.model_validate(GENERATION_B)
-    assert section.templates() == ("{place}", "SkiCycleRun © {year} {symbol}")
+    assert section.line_templates() == ("{place}", "SkiCycleRun © {year} {symbol}")
     first, second = section.style().lines
     assert (first.size, first.min_size, first.stroke_width) == (28, 20, 3)
     assert (second.size, second.min_size, second.stroke_width, second.color[3]) == (16, 12, 2, 200)
@@ -310,7 +310,7 @@ def test_files_of_the_second_generation_mean_two_lines() -> None:
     ],
 )
 def test_the_newer_key_of_a_template_wins(section: dict[str, Any], templates: tuple[str, str]) -> None:
-    assert WatermarkSettings.model_validate(section).templates() == templates
+    assert WatermarkSettings.model_validate(section).line_templates() == templates
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,11 @@ def folder_homes(settings: Settings) -> dict[str, Path]:
     """Where each folder that an archive may hold belongs, by the name it has inside the archive."""
     known = settings.paths.resolved()
     homes = {name: known[key] for key, name in _NAMES.items() if key in known}
-    return homes | {
-        name_in_archive(stage): settings.path_of(stage.output) for stage in settings.own_stages() if stage.output
-    }
+    for stage in later_stages(settings).values():
+        with suppress(EnvironmentUnset):
+            if (folder := output_folder(settings, stage)) is not None:
+                homes[name_in_archive(stage)] = folder
+    return homes
 
 
 def name_in_archive(stage: Stage) -> str:

@@ -68,11 +68,8 @@ async def put_away_pictures(jobs: ArchiveJobs, run_id: int, stages: Sequence[Sta
         if files or before:
             departing[name] = (ArchivedFolder(name, each.output_folder), [*before, *files])
     forget = partial(stage_pictures.forget_departed, jobs.store, departed)
-    if not departing:
-        # Facts alone are nothing to be archived.
-        if departed:
-            await forget()
-        return True
+    if not departing and departed:
+        await forget()  # Facts alone are nothing to be archived.
     words = ("file of a stage has lost its photo; it is", "files of stages have lost their photos; they are")
     return await _Departures(jobs, run_id, "stages", list(departing.values()), forget, words).put_away()
 
@@ -157,7 +154,8 @@ class _Departures:
             fault_point(f"{_FAULTS[self.purpose]}forgotten")
             await archives.step(store, job, ArchiveTrigger.KEEP)
         words = self.left_in_words[report.removed_files != 1]
-        self.jobs.progress(Notice(f"{report.removed_files} {words} in {job.file}."))
+        if report.removed_files:  # none where a stop came between that and the end of the job
+            self.jobs.progress(Notice(f"{report.removed_files} {words} in {job.file}."))
         for paths, why in (
             (report.kept, "not in the archive as it is now"),
             (report.stuck, "could not be removed"),

@@ -7,10 +7,14 @@ exported files, or those that were asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import anyio
+import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, OutputsPutAway
+from skicyclerun.files.album_folder import StagingFolder
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.state import albums
 from skicyclerun.state.albums import AlbumRow
@@ -31,9 +35,14 @@ async def lister(
             run = message.configured.run
             if run is None:
                 continue
+            if "export" in run.stages:
+                # An export that was killed behind its last album had no time to.
+                outputs = message.configured.command.settings.paths.apple_photos_export
+                await anyio.to_thread.run_sync(StagingFolder(outputs).sweep)
             rows = await exported_albums(store, run)
             for number, row in enumerate(rows, start=1):
-                await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
+                with suppress(anyio.BrokenResourceError):  # no stage comes after the export
+                    await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
 
 
 async def exported_albums(store: Store, run: RunRow) -> list[AlbumRow]:

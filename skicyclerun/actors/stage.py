@@ -135,7 +135,7 @@ class _StageWorking:
         """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
-        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
+        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED) and not await self._reopened(row):
             return
         if self._stop():
             self._left = True
@@ -148,6 +148,20 @@ class _StageWorking:
                 raise
             self._paused = self._left = True
             self._parts.progress(Notice(str(_first(paused)), "warning"))
+
+    async def _reopened(self, row: StageAlbumRow) -> bool:
+        """Whether an album that this run has ended is gone through again: a stage before it has made more since.
+
+        That is so when the stage before was paused, or its failures were retried, while this one went on without.
+        """
+        try:
+            plan = await plan_album(self._parts.store, self._stage, row.folder)
+        except (PhotoError, OutsideFolder):
+            return False
+        if not any(each.input_is_news for each in plan.plans):
+            return False
+        await stage_albums.reopen(self._parts.store, row)
+        return True
 
     async def _album(self, key: StageAlbumKey, of: int) -> None:
         store, began = self._parts.store, anyio.current_time()
@@ -429,10 +443,12 @@ class StageWork:
         try:
             shutil.copyfile(source, staged, follow_symlinks=False)
             with staged.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256
+                if hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256:
+                    return True
         except OSError as error:
             self.raise_if_ours(error)
-            return False
+        staged.unlink(missing_ok=True)  # it was damaged, or is gone; the recipe makes it anew
+        return False
 
     def failed(self, item: _ToDo, error: Exception, reason: str, attempts: int) -> _Outcome:
         return PictureFailed(item.row_id, reason, attempts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,7 +19,7 @@ import orjson
 from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.catalog.entries import merged_facts
 from skicyclerun.errors import OutsideFolder
-from skicyclerun.files.album_folder import AlbumFolder
+from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
 from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
@@ -83,13 +83,13 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     """Read and compare; nothing is written. Raises OutsideFolder, OSError, PhotoError of a recipe's `depends_on`."""
     reads = run.stage.reads
     exported = await stage_pictures.exported_inputs(store, folder)
-    if reads == "export":
-        inputs, waiting = [taken for taken, _ in exported], await stage_pictures.export_waiting(store, folder)
-    else:
+    # An earlier version that is still there is taken, whatever became of the new one.
+    owed = await stage_pictures.owed_by_export(store, folder) - {taken.photo for taken, _ in exported}
+    inputs = [taken for taken, _ in exported]
+    if reads != "export":
         inputs, left_out = await stage_pictures.stage_inputs(store, run.upstream, folder)
         come = {each.photo for each in inputs} | left_out
-        waiting = sum(not taken.is_movie and taken.photo not in come for taken, _ in exported)
-        waiting += await stage_pictures.export_waiting(store, folder)
+        owed |= {taken.photo for taken, _ in exported if not taken.is_movie} - come
     found: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
     if run.facts_from and run.recipe.needs_facts:
         found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
@@ -100,14 +100,14 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
         return _merged(run, photo, facts, found) if run.recipe.needs_facts else {}
 
     def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-        return _compared(run, folder, inputs, rows, facts_of)
+        return _compared(run, folder, inputs, rows, facts_of, owed)
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
     donors = await stage_pictures.with_inputs(store, run.stage.name, hashes)
     if donors:
         plans = [_with_donor(plan, donors) for plan in plans]
-    return AlbumPlan(tuple(plans), pictures, tuple(departed), waiting)
+    return AlbumPlan(tuple(plans), pictures, tuple(departed), len(owed))
 
 
 def _merged(
@@ -141,14 +141,20 @@ def _compared(
     folder: str,
     inputs: Sequence[StageInput],
     rows: Sequence[StagePictureRow],
-    facts_of: Any,
+    facts_of: Callable[[str], Mapping[str, Any]],
+    owed: Collection[str],
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-    """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left."""
+    """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
+
+    `owed`: photos that are there and have not come, because a stage before this one failed: what was made of an earlier
+    version stays until there is a new one.
+    """
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
-    there = _sizes(run.output_folder / folder) if run.output_folder is not None else {}
+    found = _files(run.output_folder / folder) if run.output_folder is not None else {}
+    there = {name: size for name, (size, _) in found.items()}
     come = {(each.file_name, each.variant) for each in inputs}
-    departed = [row.id for key, row in by_key.items() if key not in come]
+    departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
     names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
     album = run.input_folder / folder
     plans: list[PicturePlan] = []
@@ -179,7 +185,7 @@ def _compared(
             name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
         elif row is None and left_out:
             name = ""
-        claimed = row is None or not row.present or row.size is None or there.get(name, row.size) == row.size
+        claimed = row is None or not row.present or row.size is None or _is_as_made(row, found.get(name))
         row_id, position = (row.id, row.position) if row is not None else (None, 0)
         plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
         if plans[-1].to_do:
@@ -210,19 +216,32 @@ def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePi
     return replace(plan, donor=donor)
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Name → size of the files in an album's folder; empty where there is none. Raises OutsideFolder, OSError."""
-    if folder.is_symlink():
+def _is_as_made(row: StagePictureRow, found: tuple[int, int] | None) -> bool:
+    """Whether the file, if there is one, has the size and the time that it was given when it was made."""
+    if found is None:
+        return True
+    size, mtime_ns = found
+    return size == row.size and abs(mtime_ns - (row.mtime_ns or 0)) <= MTIME_TOLERANCE_NS
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name → size and time of the files in an album's folder; empty where there is none. Raises OutsideFolder, OSError.
+
+    A link or a file in the folder's place is refused, never followed.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutsideFolder(folder, folder.parent)
     return dict(_entries(folder))
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, int]]:
+def _entries(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 # What is no file is there all the same, and its name is taken.
-                yield entry.name, entry.stat(follow_symlinks=False).st_size if entry.is_file() else -1
+                status = entry.stat(follow_symlinks=False)
+                is_file = entry.is_file(follow_symlinks=False)
+                yield entry.name, (status.st_size if is_file else -1, status.st_mtime_ns)
     except FileNotFoundError:
         return
 

@@ -32,6 +32,8 @@ from skicyclerun.state.store import Store
 #: In the options of a run: the sections of its stages, and what the command line said to them.
 SECTIONS_OPTION: Final = "stages"
 SAID_OPTION: Final = "stage_options"
+#: Of a section: how fast and how long, of this process. A run that was stopped by one of them is resumed with another.
+_LIMITS: Final = ("workers", "timeouts", "retries", "timeout_seconds", "at_once")
 
 #: A scaled picture of which nothing is known takes at least so much; bytes.
 _SMALLEST_PICTURE: Final = 20_000
@@ -69,7 +71,7 @@ def stage_runs(
     facts_from: list[str] = []
     for name, stage in known.items():
         if name in names:
-            section = _kept_section(stage, kept.get(name)) or section_of(settings, stage)
+            section = _kept_section(stage, kept.get(name), section_of(settings, stage))
             surroundings = Surroundings(
                 metadata_dir=settings.paths.metadata_dir,
                 geocode_cache=settings.paths.geocode_cache,
@@ -94,14 +96,18 @@ def stage_runs(
     return planned
 
 
-def _kept_section(stage: Stage, kept: object) -> StageSection | None:
-    """The section that the run was begun with; None where its row has none that this version understands."""
+def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection:
+    """The section that the run was begun with, with the limits that it has now; `now` where its row has none that this
+    version understands.
+    """
     if kept is None or stage.settings is None:
-        return None
+        return now
     try:
-        return stage.settings.model_validate_json(orjson.dumps(kept))
+        section = stage.settings.model_validate_json(orjson.dumps(kept))
     except ValidationError:
-        return None
+        return now
+    limits = {name: getattr(now, name) for name in _LIMITS if hasattr(section, name) and hasattr(now, name)}
+    return section.model_copy(update=limits)
 
 
 def _recipe(stage: Stage, section: StageSection, surroundings: Surroundings) -> Recipe:

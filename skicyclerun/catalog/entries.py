@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
+from skicyclerun.stages.registry import STAGES
 
 ENTRY_TYPE: Final = "exported"
 STAGE: Final = "export"
@@ -58,7 +59,7 @@ _IDENTITY: Final = frozenset(
     }
 )
 #: Stages of ours that make files, under whose names `derivatives` holds them.
-_MADE_BY_US: Final = frozenset({"preprocessing", "watermarking", "lora_processing", "post_lora_watermarking"})
+_MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 

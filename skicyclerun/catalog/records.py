@@ -155,8 +155,15 @@ class _AlbumRows:
 async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:
     """Paths that were written once and that no row speaks for any more: their entries leave the catalog."""
     gone = [str(places.export_folder / row["folder"] / row["file_name"]) for row in await store.all("paths_gone")]
-    for row in await store.all("stage_files_gone"):
-        folder = places.folder_of(row["stage"])
-        if folder is not None:
-            gone.append(str(folder / row["folder"] / row["file_name"]))
-    return gone
+    staged = {
+        str(folder / row["folder"] / row["file_name"])
+        for row in await store.all("stage_files_gone")
+        if (folder := places.folder_of(row["stage"])) is not None
+    }
+    # Two stages may write into one folder: what the one has given up may be the other's by now.
+    there = {
+        str(folder / row["folder"] / row["file_name"])
+        for row in (await store.all("present_stage_files") if staged else ())
+        if row["file_name"] and (folder := places.folder_of(row["stage"])) is not None
+    }
+    return gone + sorted(staged - there)

@@ -26,7 +26,7 @@ from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
 from skicyclerun.run.report import as_json, as_text
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import later_stages, section_of
+from skicyclerun.settings.later_stages import enabled_stages
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
@@ -198,8 +198,7 @@ def _stages(
     own = settings.own_stages()
     stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
     if wanted is None:
-        later = later_stages(settings)
-        stages = tuple(stage for stage in stages if stage.name not in later or section_of(settings, stage).enabled)
+        stages = enabled_stages(settings, settings.pipeline.stages)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
     if wanted is None and (no_cleanup or not settings.cleanup.enabled):

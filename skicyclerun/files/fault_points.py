@@ -32,7 +32,7 @@ FAULT_POINTS: tuple[str, ...] = (
     "group.committed",
     "album.finished",
     "run.finished",
-    # the stages after the export (state/stage_albums.py, actors/stage_work.py)
+    # the stages after the export (state/stage_albums.py, actors/stage.py)
     "stage.album_started",
     "stage.picture_made",
     "stage.group_committed",

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from skicyclerun.settings.file import show
 from skicyclerun.settings.placeholders import late_names
 from skicyclerun.settings.section import Seconds, StageSection, Text, Texts
+from skicyclerun.stages.registry import STAGES
 from skicyclerun.stages.stage import Stage
 
 #: What is filled into the command for each picture, or for each album. Known only then.
@@ -19,12 +20,7 @@ PICTURE_NAMES: Final = frozenset({"input", "output"})
 ALBUM_NAMES: Final = frozenset({"album_input", "album_output"})
 
 #: The key of `paths` for the files of our stages, where a command takes the place of one.
-OUTPUT_KEYS: Final = {
-    "preprocessing": "preprocessed",
-    "watermarking": "watermarked_final",
-    "lora_processing": "lora_processed",
-    "post_lora_watermarking": "watermarked_final",
-}
+OUTPUT_KEYS: Final = {stage.name: stage.output for stage in STAGES if stage.output}
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,10}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages.registry import in_order
+from skicyclerun.stages.registry import in_order, parse_stages
 from skicyclerun.stages.stage import Stage
 
 _BEFORE: frozenset[str] = frozenset({"cleanup", "export"})
@@ -16,6 +17,13 @@ def later_stages(settings: Settings) -> dict[str, Stage]:
     """The provided ones by name, in the order in which a run goes through them."""
     own = {stage.name: stage for stage in settings.own_stages()}
     return {stage.name: stage for stage in in_order(own) if stage.provided and stage.name not in _BEFORE}
+
+
+def enabled_stages(settings: Settings, names: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages named, in order, without those that their section switches off. Raises StageError."""
+    later = later_stages(settings)
+    stages = parse_stages(names, settings.own_stages())
+    return tuple(stage for stage in stages if stage.name not in later or section_of(settings, stage).enabled)
 
 
 def section_of(settings: Settings, stage: Stage) -> StageSection:

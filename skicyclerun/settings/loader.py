@@ -96,7 +96,8 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]
     """What is dangerous about where our folders lie."""
     paths = {f"paths.{key}": path for key, path in settings.paths.resolved().items()}
     files = {f"paths.{key}" for key in FILE_KEYS}
-    emptied = {name: path for name, path in paths.items() if name.removeprefix("paths.") in EMPTIED_KEYS}
+    later = {stage.output for stage in STAGES if stage.output and stage.name in settings.pipeline.stages}
+    emptied = {name: path for name, path in paths.items() if name.removeprefix("paths.") in (*EMPTIED_KEYS, *later)}
     kept = {name: path for name, path in paths.items() if name not in emptied}
     metadata = paths.get("paths.metadata_dir")
     for name in _CATALOG_FILES:

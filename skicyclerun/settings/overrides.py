@@ -8,6 +8,7 @@ from pathlib import Path
 from skicyclerun.settings.absolute_paths import absolute
 from skicyclerun.settings.placeholders import escape
 from skicyclerun.settings.problems import Problems
+from skicyclerun.stages.registry import section_models
 
 
 def with_overrides(
@@ -50,7 +51,14 @@ def _override(section: dict[str, object], dotted: str, last: str, value: object,
         # The two are one; the command line's word replaces the file's, whichever the file uses.
         section.pop("raw_input", None)
         section.pop("apple_photos_export", None)
-    section[last] = _as_literal(value)
+    section[last] = value if _is_template(dotted) else _as_literal(value)
+
+
+def _is_template(dotted: str) -> bool:
+    """Whether a stage reads the placeholders of this text itself."""
+    name, _, key = dotted.partition(".")
+    model = section_models().get(name)
+    return model is not None and key in model.templates
 
 
 def _as_literal(value: object) -> object:

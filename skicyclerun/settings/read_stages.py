@@ -96,6 +96,8 @@ def _command_stage(
 ) -> CommandStageSettings | None:
     key = f"stages.{name}"
     values = resolved_object(section, key, _texts_of(key, scope), problems)
+    if "reads" not in section and name in STAGE_BY_NAME:
+        values["reads"] = STAGE_BY_NAME[name].reads  # it takes that stage's place
     if "output_folder" not in section:
         path_key = OUTPUT_KEYS.get(name)
         try:

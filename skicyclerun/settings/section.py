@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -47,6 +47,10 @@ class StageTimeouts(Section):
 
 class StageSection(Section):
     """What the section of every stage after the export has. `extra` of existing files is named and left alone."""
+
+    templates: ClassVar[frozenset[str]] = frozenset()
+    """Keys below the section (`copyright_line.format`) whose texts are the stage's own templates: their placeholders
+    are not those of the configuration and are left to the stage."""
 
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""

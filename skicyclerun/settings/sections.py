@@ -14,7 +14,7 @@ from skicyclerun.settings.file import join, show
 from skicyclerun.settings.placeholders import Resolved, Resolver, escape
 from skicyclerun.settings.problems import Problems
 from skicyclerun.settings.safety import lies_in
-from skicyclerun.settings.section import Section
+from skicyclerun.settings.section import Section, StageSection
 
 _UNRESOLVED: Final = object()
 _S = TypeVar("_S", bound=Section)
@@ -35,8 +35,10 @@ class Scope:
 def read_section(model: type[_S], name: str, section: Mapping[str, object], scope: Scope, problems: Problems) -> _S:
     """A section of ours; its defaults stand in where it is wrong."""
 
+    templates = {join(name, key) for key in model.templates} if issubclass(model, StageSection) else set()
+
     def meaning(text: str, key: str) -> object:
-        return _meaning(text, key, scope, problems)
+        return text if key in templates else _meaning(text, key, scope, problems)
 
     return problems.validated(model, name, resolved_object(section, name, meaning, problems))
 

@@ -45,7 +45,7 @@ class Preprocessing(Recipe):
         self._section = section
         self.extension = _EXTENSIONS[section.format]
 
-    def open(self) -> None:
+    def check(self) -> None:
         """Raises StageError if the Pillow that is installed cannot write the format."""
         from skicyclerun.images.scale import check_encoder
 

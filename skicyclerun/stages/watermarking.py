@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -170,6 +170,10 @@ _LINE_2: Final = "© {year} {symbol}"
 class WatermarkSettings(StageSection):
     """The section `watermark`. Pixels are those of a picture whose longest side is `reference_dimension`."""
 
+    templates: ClassVar[frozenset[str]] = frozenset(
+        {"line1", "line2", "format", "location_line.format", "copyright_line.format"}
+    )
+
     line1: TemplateText = None
     line2: TemplateText = None
     format: TemplateText = None
@@ -192,7 +196,7 @@ class WatermarkSettings(StageSection):
     quality: int = Field(default=90, ge=1, le=100)
     dry_run: bool = False
 
-    def templates(self) -> tuple[str, str]:
+    def line_templates(self) -> tuple[str, str]:
         """The templates of the two lines; an empty one is not drawn.
 
         The first is `line1`, else `location_line.format`, else `format`, else `{place}`. The second is `line2`, else
@@ -252,7 +256,7 @@ class Watermarking(Recipe):
     def __init__(self, settings: WatermarkSettings, surroundings: Surroundings) -> None:
         self._settings = settings
         self._surroundings = surroundings
-        self._templates = tuple(map(parse, settings.templates()))
+        self._templates = tuple(map(parse, settings.line_templates()))
         self._words = Words(settings.symbol, settings.fixed_year, settings.year_offset)
         self._lock = threading.Lock()
         self._chain: tuple[Font, ...] = ()
@@ -261,11 +265,8 @@ class Watermarking(Recipe):
         self._drawable: set[str] = set()
         """Characters that the fonts are known to draw."""
 
-    def open(self) -> None:
-        """Look for the fonts. One that is not there is said, and another one is used.
-
-        Raises StageError where Pillow was built without FreeType and cannot draw texts at all.
-        """
+    def check(self) -> None:
+        """Raises StageError where Pillow was built without FreeType and cannot draw texts at all."""
         from PIL import features
 
         if not features.check("freetype2"):
@@ -273,6 +274,9 @@ class Watermarking(Recipe):
                 "This Pillow was built without FreeType and cannot draw a watermark.",
                 next_step="`pip install --force-reinstall pillow` brings one that can.",
             )
+
+    def open(self) -> None:
+        """Look for the fonts. One that is not there is said, and another one is used."""
         self._fonts()
 
     def depends_on(self, picture: Picture) -> Mapping[str, object]:

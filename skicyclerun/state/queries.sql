@@ -440,22 +440,24 @@ FROM stage_pictures WHERE album = :album AND departed = 0
 SELECT EXISTS (SELECT 1 FROM stage_pictures WHERE stage = :stage AND departed = 0) AS has_run
 
 -- name: exported_inputs
--- What a stage that reads the export takes: the rows that speak for a file of this folder.
+-- What a stage that reads the export takes: the rows that speak for a file of this folder. Not those that have left
+-- their album: an update that planned it again knows them no more, and puts their files away at its end only.
 SELECT photos.file_name, photos.sha256, photos.size, photos.mtime_ns, photos.component, photos.position, photos.facts,
        albums.title AS album_title, albums.run_id
 FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.present = 1 AND albums.folder = :folder
+  AND NOT EXISTS (SELECT 1 FROM albums AS again JOIN runs ON runs.id = again.run_id
+                  WHERE again.source_id = albums.source_id AND again.folder = albums.folder
+                    AND again.run_id > albums.run_id AND again.expected IS NOT NULL AND runs.mode = 'update'
+                    AND NOT EXISTS (SELECT 1 FROM photos AS mine WHERE mine.path_key = photos.path_key
+                                    AND mine.album = again.id AND mine.status <> 'left_out'))
 ORDER BY albums.run_id, photos.position
 
--- name: export_expects
--- How many photos of the folder's album the export owes, counted from the newest run that has it. One whose earlier
--- export is still there, as after a repair that could not fetch it again, is not owed: it is an input.
-SELECT albums.status, albums.expected,
-       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status = 'left_out') AS left_out,
-       (SELECT COUNT(*) FROM photos WHERE photos.album = albums.id AND photos.status NOT IN ('exported', 'left_out')
-           AND NOT EXISTS (SELECT 1 FROM photos AS earlier
-                           WHERE earlier.present = 1 AND earlier.path_key = photos.path_key)) AS waiting
-FROM albums WHERE albums.folder = :folder ORDER BY albums.run_id DESC LIMIT 1
+-- name: export_owes
+-- Pictures of the folder's album that the newest run which has it did not bring.
+SELECT file_name FROM photos
+WHERE album = (SELECT id FROM albums WHERE folder = :folder ORDER BY run_id DESC LIMIT 1)
+  AND component = 'still' AND status NOT IN ('exported', 'left_out')
 
 -- name: stage_inputs
 -- What a stage that reads another stage takes.
@@ -524,12 +526,12 @@ UPDATE stage_pictures SET present = 0, size = NULL, mtime_ns = NULL WHERE id = :
 SELECT file_name, size, mtime_ns FROM stage_pictures
 WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 OR status = 'planned')
 
--- name: stage_folders_without_inputs
--- Rows whose album no longer has a single file of the stage before.
+-- name: stage_pictures_without_photos
+-- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was.
 SELECT id FROM stage_pictures
 WHERE stage = :stage AND departed = 0
-  AND folder NOT IN (SELECT folder FROM albums
-                     WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1))
+  AND (folder, photo) NOT IN (SELECT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+                              WHERE photos.present = 1)
 
 -- name: departed_stage_files
 SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')
@@ -552,8 +554,8 @@ ORDER BY position, id
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
 WHERE present = 0 AND file_name <> ''
-  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other
-                  WHERE other.present = 1 AND other.folder = mine.folder AND other.file_name = mine.file_name)
+  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other WHERE other.present = 1 AND other.stage = mine.stage
+                  AND other.folder = mine.folder AND other.file_name = mine.file_name)
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
+from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, stage_album_target
 from skicyclerun.state.runs import record
 from skicyclerun.state.stage_pictures import PicturePlan, enter_plans
 from skicyclerun.state.store import Row, Store, Transaction
@@ -205,6 +205,12 @@ async def retry_failed(store: Store, run_id: int, stages: Sequence[str] | None =
     return failed
 
 
+async def reopen(store: Store, album: StageAlbumRow) -> None:
+    """done or failed → pending: a stage before it has made more since, in the same run."""
+    async with store.transaction() as transaction:
+        await _step(transaction, "retry_stage_album", album, AlbumTrigger.REOPEN)
+
+
 async def _finish(transaction: Transaction, album: StageAlbumRow, reason: str, seconds: float, made: int) -> None:
     counts = await _counted(transaction, album)
     done = not reason and album.expected == counts.done + counts.left_out
@@ -241,7 +247,7 @@ async def _end(
 async def _step(
     transaction: Transaction, query: str, album: StageAlbumRow, trigger: AlbumTrigger, **columns: object
 ) -> None:
-    target = album_target(album.status, trigger)
+    target = stage_album_target(album.status, trigger)
     parameters = {"id": album.id, "from_status": album.status, "to_status": target, **columns}
     if await transaction.execute(query, parameters) != 1:
         raise IllegalTransition(f"Album {album.title!r} of {album.stage} is no longer {album.status}.")

@@ -139,6 +139,12 @@ class PicturePlan:
         """Whether something is to be made."""
         return self.why not in (Why.UP_TO_DATE, Why.LEFT_OUT)
 
+    @property
+    def input_is_news(self) -> bool:
+        """Whether it is to be done because of what stages before found or made; not one that was left out before."""
+        news = self.why in (Why.INPUT_CHANGED, Why.SETTING_CHANGED)
+        return news or (self.why is Why.NEW and self.row_id is None)
+
 
 @dataclass(frozen=True, slots=True)
 class PictureToDo:
@@ -202,12 +208,9 @@ async def exported_inputs(store: Store, folder: str) -> list[tuple[StageInput, E
     return found
 
 
-async def export_waiting(store: Store, folder: str) -> int:
-    """How many photos of the folder's album the export has not brought."""
-    row = await store.one("export_expects", {"folder": folder})
-    if row is None or row["expected"] is None:
-        return 0
-    return int(row["waiting"])
+async def owed_by_export(store: Store, folder: str) -> set[str]:
+    """File names of the pictures of the folder's album that the export was to bring and has not brought."""
+    return {row["file_name"] for row in await store.all("export_owes", {"folder": folder})}
 
 
 async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tuple[list[StageInput], set[str]]:
@@ -373,9 +376,9 @@ class DepartedPicture:
 
 
 async def departed(store: Store, stages: Sequence[str]) -> list[DepartedPicture]:
-    """What is marked as departed and not put away yet, of these stages; marks albums that have no file left first."""
+    """What is marked as departed and not put away yet, of these stages; marks those whose photo is gone first."""
     for stage in stages:
-        gone = [row["id"] for row in await store.all("stage_folders_without_inputs", {"stage": stage})]
+        gone = [row["id"] for row in await store.all("stage_pictures_without_photos", {"stage": stage})]
         if gone:
             async with store.transaction() as transaction:
                 await transaction.execute_many("depart_stage_picture", [{"id": row_id} for row_id in gone])

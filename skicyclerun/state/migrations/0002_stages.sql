@@ -64,7 +64,7 @@ CREATE INDEX stage_pictures_by_content ON stage_pictures (stage, input_sha256);
 CREATE TRIGGER stage_albums_step_legally BEFORE UPDATE OF status ON stage_albums
 WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (VALUES
     ('pending', 'exporting'), ('exporting', 'done'), ('exporting', 'failed'),
-    ('failed', 'pending'), ('exporting', 'pending'))
+    ('failed', 'pending'), ('exporting', 'pending'), ('done', 'pending'))
 BEGIN SELECT RAISE(ABORT, 'not a step of the album state machine'); END;
 
 CREATE TRIGGER stage_albums_are_done_only_when_accounted_for BEFORE UPDATE OF status ON stage_albums

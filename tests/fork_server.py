@@ -1,0 +1,134 @@
+"""Runs the program in processes of its own without importing it each time: a server that forks for every run.
+
+A crash campaign starts a hundred processes, and each would spend most of its time on imports. The server has no
+threads, and a forked child is a process like any other: SIGKILL ends it, its files and locks are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class ForkServer:
+    """The side of the tests."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    def run(self, *arguments: str | Path, fault: str = "", kill_after: float = 0.0) -> tuple[int, str]:
+        """(return code, negative for a signal; all that it printed), killed at a fault point or after seconds."""
+        shown = self._folder / "shown.txt"
+        question = {
+            "arguments": [str(argument) for argument in arguments],
+            "fault": fault,
+            "kill_after": kill_after,
+            "shown": str(shown),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        code = json.loads(self._process.stdout.readline())
+        return code, shown.read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def fork_server(folder: Path) -> Iterator[ForkServer]:
+    """One that works in `folder`; it ends with its standard input."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=kept | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"},
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        yield ForkServer(process, folder)
+        process.stdin.close()
+        process.wait(30)
+
+
+def serve() -> None:
+    """The other side: a line is a run, its answer the return code."""
+    import_what_runs_import()
+    for line in sys.stdin:
+        question = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            be_the_program(question)
+        sys.stdout.write(f"{ended(pid, question['kill_after'])}\n")
+        sys.stdout.flush()
+
+
+def import_what_runs_import() -> None:
+    """All that is imported late otherwise, by a process that runs one."""
+    import importlib
+
+    for name in (
+        "skicyclerun.cli",
+        "skicyclerun.commands.run",
+        "skicyclerun.images.render",
+        "skicyclerun.images.scale",
+        "skicyclerun.images.watermark",
+        "skicyclerun.images.fonts",
+        "skicyclerun.images.text_runs",
+        "skicyclerun.images.picture_facts",
+        "skicyclerun.places.locator",
+        "skicyclerun.places.offline",
+        "skicyclerun.catalog.master_json",
+        "skicyclerun.sources.folder_tree",
+        "anyio._backends._asyncio",
+        "PIL.WebPImagePlugin",
+        "PIL.JpegImagePlugin",
+        "PIL.PngImagePlugin",
+        "zipfile",
+    ):
+        importlib.import_module(name)
+
+
+def be_the_program(question: dict[str, Any]) -> None:
+    """In the child; does not return."""
+    from skicyclerun.cli import run_command_line
+    from skicyclerun.files import fault_points
+
+    shown = os.open(question["shown"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, where in ((0, nothing), (1, shown), (2, shown)):
+        os.dup2(where, descriptor)
+    fault_points._KILL = question["fault"]
+    code = 70
+    try:
+        code = run_command_line(question["arguments"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int, kill_after: float) -> int:
+    """The child's return code; it is killed after so many seconds, if they are not 0."""
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, kill_after)
+    # Not reaped yet, so that its number is nobody else's when the time is up.
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    serve()
