@@ -195,6 +195,23 @@ def test_a_repair_makes_as_the_stages_were_set_when_they_ran(staged: Staged) -> 
     assert staged.everything() == before
 
 
+def test_what_a_run_left_alone_because_somebody_changed_it_is_put_right_by_a_repair(staged: Staged) -> None:
+    before = staged.everything()
+    path = staged.scaled / "Alps" / "IMG_0002.webp"
+    path.write_bytes(b"somebody's own work")
+    assert staged.run_stages() == 3
+    assert path.read_bytes() == b"somebody's own work"
+    found = found_in(staged.exporter.verify_exports())
+    assert found >= {
+        ("preprocessing", "album_unfinished", "Alps", ""),
+        ("preprocessing", "size_differs", "Alps", path.name),
+    }
+    report = staged.exporter.verify_exports(repair=True)
+    assert report.sound, as_text(report)
+    assert staged.everything() == before
+    assert staged.kept()["preprocessing/Alps/IMG_0002.webp"].read_bytes() == b"somebody's own work"
+
+
 # ── what is not ours, and the catalog ─────────────────────────────────────────────────────────────────────────────
 
 

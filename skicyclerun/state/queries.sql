@@ -341,10 +341,11 @@ SELECT DISTINCT stage FROM stage_pictures
 
 -- name: stage_names_page
 -- A stage's files that a row speaks for, those included that are to be put away or may be renamed already, and what a
--- failed attempt left of an earlier result. `checked`: that it should be there as the row says. `+`: no index, so that
--- pages are read on by id and nothing is sorted.
-SELECT id, stage, folder, file_name, size, sha256, mtime_ns, width, height,
-       (present = 1 AND departed = 0 AND status = 'done') AS checked
+-- failed attempt left of an earlier result. `checked`: that it should be there as the row says; so should one that was
+-- to be made anew and could not be, because somebody had changed it. `+`: no index, so that pages are read on by id and
+-- nothing is sorted.
+SELECT id, stage, folder, file_name, size, sha256, mtime_ns, width, height, status,
+       (present = 1 AND departed = 0 AND status IN ('done', 'failed') AND size IS NOT NULL) AS checked
 FROM stage_pictures
 WHERE +stage = :stage AND id > :after AND file_name <> ''
   AND (present = 1 OR status = 'planned' OR (status = 'failed' AND sha256 IS NOT NULL))
@@ -352,11 +353,13 @@ ORDER BY id LIMIT :limit
 
 -- name: count_files_of_stage
 SELECT COUNT(*) AS files FROM stage_pictures
-WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status = 'done'
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status IN ('done', 'failed')
+  AND size IS NOT NULL
 
 -- name: stage_file_ids
 SELECT id FROM stage_pictures
-WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status = 'done' ORDER BY id
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status IN ('done', 'failed')
+  AND size IS NOT NULL ORDER BY id
 
 -- name: count_stage_facts
 SELECT COUNT(*) AS pictures FROM stage_pictures

@@ -172,7 +172,7 @@ class FileChecks:
     # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _entry_problems(self, row: Row) -> list[Problem]:
-        if self._entries is None:
+        if self._entries is None or (self._stage and row["status"] != "done"):
             return []
         path = str(self._outputs / row["folder"] / row["file_name"])
         if path not in self._entries:

@@ -98,7 +98,7 @@ async def verify_and_repair(
     advance: Advance | None = None,
     make: MakeSource = source_for,
 ) -> VerifyOutcome:
-    """Look, export again what is broken, write the catalog where it is wrong, and look again.
+    """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
     Raises LockHeld, NoState, UsageError where a run is unfinished, StateError, StorageError, and SourceStopped where
     the source cannot go on; the repair can then be carried on with `run --resume`.
