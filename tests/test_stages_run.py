@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from skicyclerun.places.pace import forget_servers
 from tests.command_line import PATIENCE, ended, skicyclerun_process, start
 from tests.geocoding_server import Asked, Reply, geocoding_server, reply
 from tests.staged_sample import Staged
@@ -474,6 +475,7 @@ def test_too_many_failures_in_a_row_pause_the_stage_and_a_resume_carries_on(samp
         assert sample.newest_run() == "interrupted"
         assert len(sample.names("scaled")) == 7, "the other stages go on"
         down.clear()
+        forget_servers()  # as in a new process
         assert sample.run("--resume").code == 0
     assert sample.newest_run() == "finished"
     marks = {name: entry.get("watermark", {}) for name, entry in sample.entries.items()}

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, OutputsPutAway
+from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, Ending, ExportEnded, OutputsPutAway
 from skicyclerun.files.album_folder import StagingFolder
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.state import albums
@@ -29,7 +29,8 @@ async def lister(
     albums_ready: MemoryObjectSendStream[AlbumReady],
     store: Store,
 ) -> None:
-    """The actor. Says nothing to the cataloger."""
+    """The actor. Where the export of the run is complete it has the exporter's last word, so that the catalog is written
+    by a run that was killed before it could."""
     async with inbox, outbox, albums_ready:
         async for message in inbox:
             run = message.configured.run
@@ -43,6 +44,8 @@ async def lister(
             for number, row in enumerate(rows, start=1):
                 with suppress(anyio.BrokenResourceError):  # no stage comes after the export
                     await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
+            if "export" in run.stages:
+                await outbox.send(ExportEnded(run, Ending.COMPLETE))
 
 
 async def exported_albums(store: Store, run: RunRow) -> list[AlbumRow]:

@@ -163,7 +163,7 @@ async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:
     # Two stages may write into one folder: what the one has given up may be the other's by now.
     there = {
         str(folder / row["folder"] / row["file_name"])
-        for row in (await store.all("present_stage_files") if staged else ())
-        if row["file_name"] and (folder := places.folder_of(row["stage"])) is not None
+        for row in (await store.all("stage_files_still_there") if staged else ())
+        if (folder := places.folder_of(row["stage"])) is not None
     }
     return gone + sorted(staged - there)

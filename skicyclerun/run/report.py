@@ -76,7 +76,8 @@ class RunReport:
     def accounted_for(self) -> bool:
         """Whether every album of the run is done, in every stage of it."""
         exported = all(album.row.status is AlbumStatus.DONE for album in self.albums)
-        return exported and not any(report.failed_here for report in self.stages)
+        staged = self.run.status is RunStatus.FINISHED and not any(report.failed_here for report in self.stages)
+        return exported and (staged or not any(report.in_run for report in self.stages))
 
     def albums_with(self, *statuses: AlbumStatus) -> int:
         return sum(album.row.status in statuses for album in self.albums)

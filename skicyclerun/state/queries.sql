@@ -554,6 +554,12 @@ SELECT stage, folder, photo, input, variant, input_sha256, depends, note, file_n
 FROM stage_pictures WHERE folder = :folder AND present = 1 AND departed = 0 AND status = 'done'
 ORDER BY position, id
 
+-- name: stage_files_still_there
+-- Of the names that some row has given up, those that a row has.
+SELECT stage, folder, file_name FROM stage_pictures
+WHERE present = 1 AND file_name <> ''
+  AND (folder, file_name) IN (SELECT folder, file_name FROM stage_pictures WHERE present = 0 AND file_name <> '')
+
 -- name: stage_files_gone
 SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
 WHERE present = 0 AND file_name <> ''
