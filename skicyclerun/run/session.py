@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -157,7 +158,7 @@ class RunSession:
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
             )
-            stages = stage_runs(settings, plan.later_stages, plan.stage_options, self._tell)
+            stages = stage_runs(settings, plan.later_stages, plan.stage_options, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)
             parts = PipelineParts(
                 store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
@@ -168,15 +169,20 @@ class RunSession:
             report = await build_report(store, result.run, settings.paths.apple_photos_export)
             return RunOutcome(report, log_file=log_path)
 
-    def _tell(self, text: str) -> None:
-        """A stage's word to the person, from any thread."""
-        try:
-            anyio.from_thread.run_sync(self._renderer.handle, Notice(text))
-        except RuntimeError:  # already on the event loop's own thread
-            self._renderer.handle(Notice(text))
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
+
+
+def said_from_any_thread(renderer: Renderer) -> Callable[[str], None]:
+    """A stage's word to the person, from its worker threads as well as from the event loop's."""
+
+    def tell(text: str) -> None:
+        try:
+            anyio.from_thread.run_sync(renderer.handle, Notice(text))
+        except RuntimeError:  # already on the event loop's own thread
+            renderer.handle(Notice(text))
+
+    return tell
 
 
 def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
