@@ -21,7 +21,6 @@ from skicyclerun.state.machine import (
     ALBUM_TRANSITIONS,
     ARCHIVE_TRANSITIONS,
     RUN_TRANSITIONS,
-    STAGE_ALBUM_TRANSITIONS,
     AlbumStatus,
     AlbumTrigger,
     ArchiveStatus,
@@ -31,7 +30,6 @@ from skicyclerun.state.machine import (
     album_target,
     archive_target,
     run_target,
-    stage_album_target,
 )
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus
 from skicyclerun.state.runs import RunRow
@@ -53,7 +51,6 @@ def test_the_album_machine_is_the_one_of_the_design() -> None:
     ("target_of", "statuses", "triggers", "table"),
     [
         (album_target, AlbumStatus, AlbumTrigger, ALBUM_TRANSITIONS),
-        (stage_album_target, AlbumStatus, AlbumTrigger, STAGE_ALBUM_TRANSITIONS),
         (run_target, RunStatus, RunTrigger, RUN_TRANSITIONS),
         (archive_target, ArchiveStatus, ArchiveTrigger, ARCHIVE_TRANSITIONS),
     ],

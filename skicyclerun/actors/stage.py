@@ -136,7 +136,7 @@ class _StageWorking:
         """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
-        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED) and not await self._reopened(row):
+        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED) and not await self._once_more(row):
             return
         if self._stop():
             self._left = True
@@ -150,7 +150,7 @@ class _StageWorking:
             self._paused = self._left = True
             self._parts.progress(Notice(str(_first(paused)), "warning"))
 
-    async def _reopened(self, row: StageAlbumRow) -> bool:
+    async def _once_more(self, row: StageAlbumRow) -> bool:
         """Whether an album that this run has ended is gone through again: a stage before it has made more since.
 
         That is so when the stage before was paused, or its failures were retried, while this one went on without.
@@ -161,7 +161,7 @@ class _StageWorking:
             return False
         if not any(each.input_is_news for each in plan.plans):
             return False
-        await stage_albums.reopen(self._parts.store, row)
+        await stage_albums.pass_again(self._parts.store, row)
         return True
 
     async def _album(self, key: StageAlbumKey, of: int) -> None:
@@ -208,19 +208,15 @@ class _StageWorking:
 
     async def _worked_through(self, row: StageAlbumRow, plan: AlbumPlan, of: int, began: float) -> StageAlbumRow:
         store = self._parts.store
-        made = 0
         try:
             work = await self._work(row, plan, of)
             await work.prepare()
             albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop)
-            try:
-                await albums_work.run(work.to_do)
-            finally:
-                made = work.made
+            await albums_work.run(work.to_do)
         except BaseException:
             # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
             with anyio.CancelScope(shield=True):
-                await stage_albums.interrupt(store, row, anyio.current_time() - began, made)
+                await stage_albums.interrupt(store, row, anyio.current_time() - began)
             raise
         seconds = anyio.current_time() - began
         counts = await stage_albums.accounting(store, row)
@@ -228,14 +224,14 @@ class _StageWorking:
             if self._out_of_time() and not self._parts.shutdown.draining:
                 text = f"The time of {self._name} is up ({self._stage.limits.section}.timeouts.run)."
                 self._parts.progress(Notice(text, "warning"))
-            return await stage_albums.interrupt(store, row, seconds, made)
+            return await stage_albums.interrupt(store, row, seconds)
         reason = ""
         if albums_work.timed_out and counts.planned:
             reason = (
                 f"time-out after {self._stage.limits.album_seconds:g} s ({self._stage.limits.section}.timeouts.album): "
                 f"{counts.done} of {counts.expected} pictures made and kept"
             )
-        return await stage_albums.finish(store, row, reason, seconds, made)
+        return await stage_albums.finish(store, row, reason, seconds)
 
     async def _work(self, row: StageAlbumRow, plan: AlbumPlan, of: int) -> StageWork:
         store = self._parts.store
@@ -327,7 +323,6 @@ class StageWork:
         on_commit: Callable[[int], Awaitable[None]],
     ) -> None:
         self.to_do = to_do
-        self.made = 0
         self._store = store
         self._stage = stage
         self._recipe: Recipe = stage.recipe
@@ -481,7 +476,6 @@ class StageWork:
         for outcome in settled:
             self._on_outcome(self._by_row[outcome.row_id], outcome)
         made = sum(isinstance(outcome, PictureMade) for outcome in settled)
-        self.made += made
         await self._on_commit(made)
 
     def _settled(self, outcome: _Outcome, refused: set[str]) -> PictureMade | PictureFailed:

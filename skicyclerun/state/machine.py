@@ -32,8 +32,6 @@ class AlbumTrigger(StrEnum):
     FAIL = "fail"
     RETRY = "retry"
     INTERRUPT = "interrupt"
-    REOPEN = "reopen"
-    """Of a stage after the export alone: a stage before it has made more since."""
 
 
 class RunStatus(StrEnum):
@@ -95,13 +93,6 @@ ALBUM_TRANSITIONS: Final = (
     (_AT.INTERRUPT, _A.EXPORTING, _A.PENDING),
 )
 
-#: An album of a stage after the export.
-STAGE_ALBUM_TRANSITIONS: Final = (
-    *ALBUM_TRANSITIONS,
-    (_AT.REOPEN, _A.DONE, _A.PENDING),
-    (_AT.REOPEN, _A.FAILED, _A.PENDING),
-)
-
 RUN_TRANSITIONS: Final = (
     (_RT.FINISH, _R.ACTIVE, _R.FINISHED),
     (_RT.INTERRUPT, _R.ACTIVE, _R.INTERRUPTED),
@@ -147,7 +138,6 @@ def _table(statuses: type[StrEnum], rows: tuple[tuple[StrEnum, StrEnum, StrEnum]
 
 
 _ALBUM_TABLE: Final = _table(AlbumStatus, ALBUM_TRANSITIONS)
-_STAGE_ALBUM_TABLE: Final = _table(AlbumStatus, STAGE_ALBUM_TRANSITIONS)
 _RUN_TABLE: Final = _table(RunStatus, RUN_TRANSITIONS)
 _ARCHIVE_TABLE: Final = _table(ArchiveStatus, ARCHIVE_TRANSITIONS)
 
@@ -162,11 +152,6 @@ def _target(table: Machine, what: str, status: _Status, trigger: StrEnum) -> _St
 def album_target(status: AlbumStatus, trigger: AlbumTrigger) -> AlbumStatus:
     """Where `trigger` leads an album that is `status`. Raises IllegalTransition where the table has no such step."""
     return _target(_ALBUM_TABLE, "An album", status, trigger)
-
-
-def stage_album_target(status: AlbumStatus, trigger: AlbumTrigger) -> AlbumStatus:
-    """Where `trigger` leads an album of a stage after the export. Raises IllegalTransition."""
-    return _target(_STAGE_ALBUM_TABLE, "An album", status, trigger)
 
 
 def run_target(status: RunStatus, trigger: RunTrigger) -> RunStatus:

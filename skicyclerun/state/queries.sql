@@ -399,22 +399,34 @@ UPDATE stage_pictures SET made_at = :made_at WHERE id = :id AND status = 'done'
 
 -- name: enter_stage_album
 INSERT INTO stage_albums (run_id, stage, position, folder, title) VALUES (:run_id, :stage, :position, :folder, :title)
-ON CONFLICT (run_id, stage, folder) DO NOTHING
+ON CONFLICT (run_id, stage, folder, pass) DO NOTHING
+
+-- name: next_pass_of_stage_album
+INSERT INTO stage_albums (run_id, stage, position, folder, title, pass)
+SELECT run_id, stage, position, folder, title, pass + 1 FROM stage_albums WHERE id = :id
 
 -- name: stage_album_by_key
-SELECT * FROM stage_albums WHERE run_id = :run_id AND stage = :stage AND folder = :folder
+-- Its newest pass.
+SELECT * FROM stage_albums WHERE run_id = :run_id AND stage = :stage AND folder = :folder ORDER BY pass DESC LIMIT 1
 
 -- name: stage_album_by_id
 SELECT * FROM stage_albums WHERE id = :id
 
 -- name: stage_albums_of_run
-SELECT * FROM stage_albums WHERE run_id = :run_id ORDER BY position, id
+-- The newest pass of each.
+SELECT * FROM stage_albums AS mine
+WHERE run_id = :run_id
+  AND NOT EXISTS (SELECT 1 FROM stage_albums AS later
+                  WHERE later.run_id = mine.run_id AND later.stage = mine.stage AND later.folder = mine.folder
+                    AND later.pass > mine.pass)
+ORDER BY position, id
 
 -- name: latest_stage_albums
 -- For each stage and album folder the newest row, whichever run it is of; only of albums that still have something.
 SELECT * FROM stage_albums AS mine
 WHERE NOT EXISTS (SELECT 1 FROM stage_albums AS later
-                  WHERE later.stage = mine.stage AND later.folder = mine.folder AND later.run_id > mine.run_id)
+                  WHERE later.stage = mine.stage AND later.folder = mine.folder
+                    AND (later.run_id, later.pass) > (mine.run_id, mine.pass) AND later.run_id <= :run_id)
   AND run_id <= :run_id
 ORDER BY run_id, position, id
 
@@ -425,7 +437,9 @@ WHERE id = :id AND status = :from_status
 
 -- name: end_stage_album
 UPDATE stage_albums SET status = :to_status, reason = :reason, ended_at = :now, seconds = seconds + :seconds,
-                        done = :done, failed = :failed, left_out = :left_out, bytes = :bytes, made = made + :made
+                        done = :done, failed = :failed, left_out = :left_out, bytes = :bytes,
+                        made = (SELECT COUNT(*) FROM stage_pictures WHERE album = :id AND departed = 0
+                                AND status = 'done' AND made_at >= stage_albums.started_at)
 WHERE id = :id AND status = :from_status
 
 -- name: retry_stage_album

@@ -170,7 +170,7 @@ async def _enter_stage_album(store: Store, run_id: int, made: RebuiltStageAlbum)
         await stage_pictures.commit_group(store, group)
         async with store.transaction() as transaction:
             await transaction.execute_many("set_stage_made_at", times)
-    await stage_albums.finish(store, album, "", 0.0, 0)
+    await stage_albums.finish(store, album, "", 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, stage_album_target
+from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
 from skicyclerun.state.runs import record
 from skicyclerun.state.stage_pictures import PicturePlan, enter_plans
 from skicyclerun.state.store import Row, Store, Transaction
@@ -141,7 +141,7 @@ async def start(
         await transaction.execute("enter_stage_album", {**where, "position": key.position, "title": key.title})
         album = await _current(transaction, where)
         if album.status is AlbumStatus.EXPORTING:  # a crash
-            await _end(transaction, album, AlbumTrigger.INTERRUPT, await _counted(transaction, album), "", 0.0, 0)
+            await _end(transaction, album, AlbumTrigger.INTERRUPT, await _counted(transaction, album), "", 0.0)
             album = await _current(transaction, where)
         await enter_plans(transaction, album.id, album.stage, album.folder, plans, departed)
         await _step(
@@ -154,7 +154,7 @@ async def start(
             waiting=waiting,
         )
         if not any(plan.to_do for plan in plans):
-            await _finish(transaction, await _current(transaction, where), problem, 0.0, 0)
+            await _finish(transaction, await _current(transaction, where), problem, 0.0)
     fault_point("stage.album_started")
     found = await find(store, key)
     assert found is not None
@@ -173,22 +173,22 @@ async def _counted(transaction: Transaction, album: StageAlbumRow) -> StageCount
     return _counts(row, album.waiting)
 
 
-async def finish(store: Store, album: StageAlbumRow, reason: str, seconds: float, made: int) -> StageAlbumRow:
+async def finish(store: Store, album: StageAlbumRow, reason: str, seconds: float) -> StageAlbumRow:
     """exporting → done if every expected picture is made or left out (counted here, from rows), else → failed.
 
     `reason` is what to say if it failed for more than its pictures (a time-out); empty otherwise.
     """
     async with store.transaction() as transaction:
-        await _finish(transaction, album, reason, seconds, made)
+        await _finish(transaction, album, reason, seconds)
     fault_point("stage.album_finished")
     return await get(store, album.id)
 
 
-async def interrupt(store: Store, album: StageAlbumRow, seconds: float = 0.0, made: int = 0) -> StageAlbumRow:
+async def interrupt(store: Store, album: StageAlbumRow, seconds: float = 0.0) -> StageAlbumRow:
     """exporting → pending, at a clean stop or at the restart after a crash."""
     async with store.transaction() as transaction:
         counts = await _counted(transaction, album)
-        await _end(transaction, album, AlbumTrigger.INTERRUPT, counts, "", seconds, made)
+        await _end(transaction, album, AlbumTrigger.INTERRUPT, counts, "", seconds)
     return await get(store, album.id)
 
 
@@ -205,18 +205,21 @@ async def retry_failed(store: Store, run_id: int, stages: Sequence[str] | None =
     return failed
 
 
-async def reopen(store: Store, album: StageAlbumRow) -> None:
-    """done or failed → pending: a stage before it has made more since, in the same run."""
+async def pass_again(store: Store, album: StageAlbumRow) -> None:
+    """A pending row for an album that has ended: a stage before it has made more since, in the same run.
+
+    What has ended stays ended (docs/architecture.md, "State machines"); the album is gone through once more.
+    """
     async with store.transaction() as transaction:
-        await _step(transaction, "retry_stage_album", album, AlbumTrigger.REOPEN)
+        await transaction.insert("next_pass_of_stage_album", {"id": album.id})
 
 
-async def _finish(transaction: Transaction, album: StageAlbumRow, reason: str, seconds: float, made: int) -> None:
+async def _finish(transaction: Transaction, album: StageAlbumRow, reason: str, seconds: float) -> None:
     counts = await _counted(transaction, album)
     done = not reason and album.expected == counts.done + counts.left_out
     trigger = AlbumTrigger.COMPLETE if done else AlbumTrigger.FAIL
     sentence = "" if done else reason or shortfall(counts)
-    await _end(transaction, album, trigger, counts, sentence, seconds, made)
+    await _end(transaction, album, trigger, counts, sentence, seconds)
 
 
 async def _end(
@@ -226,7 +229,6 @@ async def _end(
     counts: StageCounts,
     reason: str,
     seconds: float,
-    made: int,
 ) -> None:
     await _step(
         transaction,
@@ -236,7 +238,6 @@ async def _end(
         reason=reason,
         now=transaction.now,
         seconds=seconds,
-        made=made,
         done=counts.done,
         failed=counts.failed,
         left_out=counts.left_out,
@@ -247,7 +248,7 @@ async def _end(
 async def _step(
     transaction: Transaction, query: str, album: StageAlbumRow, trigger: AlbumTrigger, **columns: object
 ) -> None:
-    target = stage_album_target(album.status, trigger)
+    target = album_target(album.status, trigger)
     parameters = {"id": album.id, "from_status": album.status, "to_status": target, **columns}
     if await transaction.execute(query, parameters) != 1:
         raise IllegalTransition(f"Album {album.title!r} of {album.stage} is no longer {album.status}.")

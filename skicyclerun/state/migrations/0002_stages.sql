@@ -21,7 +21,8 @@ CREATE TABLE stage_albums (
     failed      INTEGER NOT NULL DEFAULT 0,
     left_out    INTEGER NOT NULL DEFAULT 0,
     bytes       INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (run_id, stage, folder)
+    pass        INTEGER NOT NULL DEFAULT 1,       -- counted up where a stage before it has made more in the same run
+    UNIQUE (run_id, stage, folder, pass)
 );
 CREATE INDEX stage_albums_by_folder ON stage_albums (stage, folder, run_id);
 
@@ -64,7 +65,7 @@ CREATE INDEX stage_pictures_by_content ON stage_pictures (stage, input_sha256);
 CREATE TRIGGER stage_albums_step_legally BEFORE UPDATE OF status ON stage_albums
 WHEN OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (VALUES
     ('pending', 'exporting'), ('exporting', 'done'), ('exporting', 'failed'),
-    ('failed', 'pending'), ('exporting', 'pending'), ('done', 'pending'))
+    ('failed', 'pending'), ('exporting', 'pending'))
 BEGIN SELECT RAISE(ABORT, 'not a step of the album state machine'); END;
 
 CREATE TRIGGER stage_albums_are_done_only_when_accounted_for BEFORE UPDATE OF status ON stage_albums
