@@ -29,8 +29,8 @@ async def lister(
     albums_ready: MemoryObjectSendStream[AlbumReady],
     store: Store,
 ) -> None:
-    """The actor. Where the export of the run is complete it has the exporter's last word, so that the catalog is written
-    by a run that was killed before it could."""
+    """The actor. Where the export of the run is complete it has the exporter's last word, so that the catalog is
+    written by a run that was killed before it could be."""
     async with inbox, outbox, albums_ready:
         async for message in inbox:
             run = message.configured.run

@@ -96,6 +96,21 @@ def stage_runs(
     return planned
 
 
+def keeps_other_settings(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether a run that keeps what it was begun with makes other results than the configuration means now."""
+    kept = options.get(SECTIONS_OPTION, {})
+    stages = [stage for name, stage in later_stages(settings).items() if name in names and name in kept]
+    return any(
+        _kept_section(stage, kept[stage.name], section_of(settings, stage)) != section_of(settings, stage)
+        for stage in stages
+    )
+
+
+def options_for_retry(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A retry goes by the configuration as it is now, since what failed may have failed for it."""
+    return options_for_row(settings, names, options.get(SAID_OPTION, {}))
+
+
 def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection:
     """The section that the run was begun with, with the limits that it has now; `now` where its row has none that this
     version understands.
@@ -147,11 +162,11 @@ def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) 
 
 
 async def stages_ahead(
-    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow]
+    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow], *, emptied: bool
 ) -> tuple[StageAhead, ...]:
     """What these stages would do with the albums, one after the other; nothing is written.
 
-    What a stage makes anew is new or changed input of those that read it.
+    What a stage makes anew is new or changed input of those that read it. `emptied`: their folders are emptied before.
     """
     counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
     waiting: Counter[str] = Counter()
@@ -163,12 +178,18 @@ async def stages_ahead(
             anew = made_anew.get(reads, set())
             known = {one.input.photo for one in plan.plans}
             for one in plan.plans:
-                changed = one.input.photo in anew and one.why is Why.UP_TO_DATE
-                counts[name][Why.INPUT_CHANGED if changed else one.why] += 1
+                why = one.why
+                if why is Why.UP_TO_DATE and one.input.photo in anew:
+                    why = Why.INPUT_CHANGED
+                if why is Why.UP_TO_DATE and one.file_name and emptied:
+                    why = Why.OUTPUT_GONE
+                counts[name][why] += 1
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
             waiting[name] += max(plan.waiting - len(coming), 0)
             made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
+            if emptied and each.run.output_folder is not None:
+                made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
 
 

@@ -33,6 +33,7 @@ _OPTIONAL_KEYS: Final = frozenset(
         "rendering",
         "note",
         "facts",
+        "stage_results",
     }
 )
 #: Ours where a stage after the export has spoken of the photo; otherwise another program's.
@@ -43,7 +44,19 @@ _OPTIONAL_IN_GPS: Final = frozenset({"altitude", "heading"})
 _OPTIONAL_IN_SOURCE: Final = frozenset({"component", "fingerprint"})
 #: What a photo is does not depend on what a stage says of it.
 _IDENTITY: Final = frozenset(
-    {"type", "file_name", "file_path", "album_name", "export_timestamp", "source", "sha256", "size", "pipeline"}
+    {
+        "type",
+        "file_name",
+        "file_path",
+        "album_name",
+        "export_timestamp",
+        "source",
+        "sha256",
+        "size",
+        "pipeline",
+        "derivatives",
+        "stage_results",
+    }
 )
 #: Stages of ours that make files, under whose names `derivatives` holds them.
 _MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
@@ -58,6 +71,9 @@ class StageFacts:
     stage: str
     made_at: str
     facts: Mapping[str, Any]
+    input_sha256: str = ""
+    depends: str = ""
+    """Digest of all else that decided them; lets a rebuilt state know what is up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +165,19 @@ def _derived_entry(record: DerivedRecord) -> dict[str, Any]:
         "original_path": record.original_path,
         "sha256": record.sha256,
         "size": record.size,
-        "made_by": {"stage": record.stage, "input_sha256": record.input_sha256, "depends": record.depends},
+        "made_by": {
+            "stage": record.stage,
+            "input_sha256": record.input_sha256,
+            "depends": record.depends,
+        },
     }
     optional = {"variant": record.variant, "width": record.width, "height": record.height, "note": record.note}
     entry |= {key: value for key, value in optional.items() if value not in (None, "")}
     # Whatever a stage says further, it does not change what the file is.
-    entry |= {key: value for key, value in record.facts.items() if key not in entry and key != "pipeline"}
+    further = {key: value for key, value in record.facts.items() if key not in entry and key != "pipeline"}
+    if further:
+        entry["made_by"]["keys"] = sorted(further)
+    entry |= further
     entry["pipeline"] = {
         "stages": [record.stage],
         "timestamps": {record.stage: record.made_at},
@@ -202,9 +225,21 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "facts": dict(facts.extra),
     }
     entry.update({key: value for key, value in optional.items() if value not in (None, "", [], {})})
+    by_export = entry
+    results: dict[str, Any] = {}
     for found in record.stages:
         said = {key: value for key, value in found.facts.items() if key not in _IDENTITY}
+        results[found.stage] = {
+            "input_sha256": found.input_sha256,
+            "depends": found.depends,
+            "keys": sorted(said),
+        }
         entry = merged_facts(entry, [said])
+    if results:
+        # What the export itself said of these keys: without it a rebuilt state would take the stages' word for it.
+        spoken_of = {key for each in results.values() for key in each["keys"]}
+        results[STAGE] = {key: by_export[key] for key in sorted(spoken_of) if key in by_export}
+        entry["stage_results"] = results
     times = {STAGE: record.export_timestamp} | {found.stage: found.made_at for found in record.stages}
     entry["pipeline"] = {"stages": list(times), "timestamps": times, "last_updated": max(times.values())}
     return entry
@@ -312,6 +347,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     """
     if not isinstance(entry, dict) or is_derived(entry) or not is_ours(entry):
         return None
+    stages, entry = _stages_from(entry)
     source = _dict(entry.get("source"))
     sha256, size, timestamp = entry.get("sha256"), _count(entry.get("size")), entry.get("export_timestamp")
     album_id, photo_id = source.get("album_id"), source.get("photo_id")
@@ -356,6 +392,79 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         ),
         component=component,
         fingerprint=_text(source.get("fingerprint")) or "",
+        stages=stages,
+    )
+
+
+def _stages_from(entry: dict[str, Any]) -> tuple[tuple[StageFacts, ...], dict[str, Any]]:
+    """What stages found of a photo, and the entry as it would be without them.
+
+    A key that several have spoken of has the value of the last in all of them, which is what came of it.
+    """
+    times = _dict(_dict(entry.get("pipeline")).get("timestamps"))
+    results = _dict(entry.get("stage_results"))
+    found = []
+    spoken_of: set[str] = set()
+    for stage, told in results.items():
+        keys = _texts(_dict(told).get("keys"))
+        if stage == STAGE or not (result := _result_from(told)) or not isinstance(times.get(stage), str):
+            continue
+        facts = {key: entry[key] for key in keys if key in entry and key not in _IDENTITY}
+        spoken_of |= facts.keys()
+        found.append(StageFacts(stage, times[stage], facts, *result))
+    if not found:
+        return (), entry
+    by_export = {key: value for key, value in _dict(results.get(STAGE)).items() if key in spoken_of}
+    return tuple(found), {key: value for key, value in entry.items() if key not in spoken_of} | by_export
+
+
+def _result_from(told: object) -> tuple[str, str] | None:
+    """(SHA-256 of the input, digest of all else) where both are there and are such."""
+    values = _dict(told)
+    input_sha256, depends = values.get("input_sha256"), values.get("depends")
+    if not isinstance(input_sha256, str) or not isinstance(depends, str):
+        return None
+    return (input_sha256, depends) if _SHA256.match(input_sha256) and _SHA256.match(depends) else None
+
+
+def derived_from_entry(path: str, entry: object) -> DerivedRecord | None:
+    """The record that an entry of a file made by a stage was made from, None for any other, or for too little to trust.
+
+    Enough is: the stage, both digests, the file it was made from, size and SHA-256, and when.
+    """
+    if not isinstance(entry, dict) or not is_derived(entry):
+        return None
+    made_by = _dict(entry["made_by"])
+    result, size, sha256, made_at = (
+        _result_from(made_by),
+        _count(entry.get("size")),
+        entry.get("sha256"),
+        entry.get("created_at"),
+    )
+    source_path, original_path = _text(entry.get("source_path")), _text(entry.get("original_path"))
+    if result is None or size is None or not (isinstance(sha256, str) and _SHA256.match(sha256)):
+        return None
+    if source_path is None or original_path is None or not isinstance(made_at, str):
+        return None
+    ours = _texts(made_by.get("keys"))
+    return DerivedRecord(
+        file_path=path,
+        file_name=path.rpartition("/")[2],
+        album_name=path.rpartition("/")[0].rpartition("/")[2],
+        entry_type=_text(entry.get("type")) or "",
+        stage=made_by["stage"],
+        source_path=source_path,
+        original_path=original_path,
+        made_at=made_at,
+        sha256=sha256,
+        size=size,
+        input_sha256=result[0],
+        depends=result[1],
+        variant=_text(entry.get("variant")) or "",
+        width=_count(entry.get("width")),
+        height=_count(entry.get("height")),
+        note=_text(entry.get("note")) or "",
+        facts={key: entry[key] for key in ours if key in entry and key not in _IDENTITY},
     )
 
 

@@ -86,7 +86,7 @@ class _AlbumRows:
                 self._add_file(row)
             else:
                 facts = orjson.loads(row["facts"]) if row["facts"] else {}
-                found = StageFacts(row["stage"], row["made_at"], facts)
+                found = StageFacts(row["stage"], row["made_at"], facts, row["input_sha256"], row["depends"])
                 self._facts.setdefault(row["photo"], []).append(found)
 
     def _add_file(self, row: Row) -> None:

@@ -91,7 +91,7 @@ def _lines(report: RebuildReport, name_all: bool) -> Iterator[str]:
         ("Not as the catalog says, and left as they are:", report.differing),
         ("Named by the catalog, and gone:", [(path, "") for path in report.gone]),
         ("Entries that could not be taken:", report.unclaimed),
-        ("In the export folder, and not in the catalog:", [(path, "") for path in report.unknown]),
+        ("In the folders, and not in the catalog:", [(path, "") for path in report.unknown]),
     )
     for heading, found in groups:
         if not found:
@@ -106,6 +106,8 @@ def _lines(report: RebuildReport, name_all: bool) -> Iterator[str]:
         f"{printable(str(report.state_db))}: rebuilt in {seconds_in_words(report.seconds)}, {report.albums} "
         f"album{'' if report.albums == 1 else 's'}, {report.claimed} files ({bytes_in_words(report.bytes)})."
     )
+    if report.stages:
+        yield f"Of the stages {', '.join(report.stages)}: {report.stage_files} files."
     if report.kept_as:
         yield f"The old one is kept as {printable(str(report.kept_as))}."
     if report.gone:
@@ -121,6 +123,8 @@ def _as_json(report: RebuildReport) -> dict[str, object]:
         "albums": report.albums,
         "claimed": report.claimed,
         "bytes": report.bytes,
+        "stages": list(report.stages),
+        "stage_files": report.stage_files,
         "gone": list(report.gone),
         "differing": [{"path": path, "detail": why} for path, why in report.differing],
         "unclaimed": [{"path": path, "detail": why} for path, why in report.unclaimed],

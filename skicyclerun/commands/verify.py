@@ -18,9 +18,9 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
-from skicyclerun.verification.compare import Advance
 from skicyclerun.verification.report import Depth, as_json, as_text
 from skicyclerun.verification.session import VerifyOutcome, verify_and_repair, verify_only
+from skicyclerun.verification.workers import Advance
 
 _SAMPLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(%?)\Z")
 
@@ -31,7 +31,7 @@ _SAMPLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(%?)\Z")
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", help="Which files --sample picks; the same N, the same files."
 )
-@click.option("--repair", is_flag=True, help="Export again what is broken, and nothing else; then look again.")
+@click.option("--repair", is_flag=True, help="Export or make again what is broken, and nothing else; then look again.")
 @click.option("--all", "name_all", is_flag=True, help="Name every problem and every album.")
 @place_options
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
@@ -46,7 +46,7 @@ def verify(
     config_file: Path | None,
     json_wanted: bool,
 ) -> int:
-    """Compare the exported files with the database and the catalog; exit code 3 if something is wrong.
+    """Compare exported files, and those that stages made, with database and catalog; exit code 3 if something is wrong.
 
     Quick by default: size and time of every file. Nothing is ever deleted: what nobody knows is only named, and what
     --repair replaces is kept in the archive folder.

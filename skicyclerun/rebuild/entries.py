@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skicyclerun.catalog.entries import CatalogRecord, record_from_entry
+from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, derived_from_entry, is_derived, record_from_entry
+from skicyclerun.catalog.records import CatalogPlaces
 from skicyclerun.files.album_folder import STAGING_NAME
 from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Album, SourceKind
@@ -69,6 +70,64 @@ def sorted_entries(entries: Mapping[str, Any], export_folder: Path, places: Mapp
         chosen.add(key)
     found.albums = [group for key, group in groups.items() if key in chosen]
     return found
+
+
+#: Paths of the entries of what stages made, by album folder and stage.
+DerivedEntries = dict[str, dict[str, list[str]]]
+
+
+def derived_entries(
+    entries: Mapping[str, Any], places: CatalogPlaces, found: SortedEntries
+) -> tuple[DerivedEntries, dict[str, set[str]]]:
+    """The entries of files that stages made of the albums found, and by album folder the stages that entered facts.
+
+    As for exported files, an entry of another folder counts for the file of that name in this one. What cannot be taken
+    is added to `found.unclaimed`.
+    """
+    files: DerivedEntries = {album.folder: {} for album in found.albums}
+    for path in entries:
+        entry = entries[path]
+        if not is_derived(entry):
+            continue
+        record = derived_from_entry(path, entry)
+        place = places.stages.get(entry["made_by"]["stage"])
+        if record is None:
+            found.unclaimed.append((path, "it says too little of how it was made"))
+        elif place is None:
+            found.unclaimed.append((path, f"the configuration has no files of a stage {record.stage}"))
+        elif record.album_name not in files or not _is_plain(record.file_name):
+            found.unclaimed.append((path, "it does not lie in the folder of an album"))
+        else:
+            here = place.folder / record.album_name / record.file_name
+            if str(here) != path and (str(here) in entries or not os.path.lexists(here)):
+                found.unclaimed.append((path, f"it lies outside the folder of {record.stage}"))
+            else:
+                files[record.album_name].setdefault(record.stage, []).append(path)
+    facts: dict[str, set[str]] = {}
+    for album in found.albums:
+        for known in records_at(album.paths, entries):
+            facts.setdefault(album.folder, set()).update(each.stage for each in known.stages)
+    return files, facts
+
+
+def derived_at(
+    paths: Sequence[str], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
+) -> list[DerivedRecord]:
+    """The records of these entries of one stage and album, without those that name a picture or a file again."""
+    pictures: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    kept = []
+    for record in (derived_from_entry(path, entries[path]) for path in paths):
+        if record is None:
+            continue
+        picture, name = (os.path.basename(record.source_path), record.variant), collision_key(record.file_name)
+        if picture in pictures or name in names:
+            unclaimed.append((record.file_path, "another entry names the same picture or file"))
+            continue
+        pictures.add(picture)
+        names.add(name)
+        kept.append(record)
+    return kept
 
 
 def _is_plain(name: str) -> bool:

@@ -7,37 +7,42 @@ import hashlib
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from skicyclerun.catalog.entries import CatalogRecord
-from skicyclerun.models import ExportedFacts
+
+@dataclass(frozen=True, slots=True)
+class ToldFile:
+    """What the catalog tells of a file."""
+
+    name: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """What is there. `facts` None and `differs` empty: nothing is."""
+    """What is there. `mtime_ns` None and `differs` empty: nothing is."""
 
-    facts: ExportedFacts | None
-    """Those of the catalog, with the file's own modification time."""
+    mtime_ns: int | None
+    """Its modification time, where it is the file the catalog tells of."""
     differs: str = ""
     """Why it is not the file the catalog tells of."""
 
 
-def look_at(folder: Path, records: Sequence[CatalogRecord]) -> list[FoundFile]:
-    """One answer for each record, in their order. Symbolic links are not followed; nothing is raised for a file."""
+def look_at(folder: Path, told: Sequence[ToldFile]) -> list[FoundFile]:
+    """One answer for each file, in their order. Symbolic links are not followed; nothing is raised for a file."""
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            return [FoundFile(None, "its folder is no folder but a link or a file") for _ in records]
+            return [FoundFile(None, "its folder is no folder but a link or a file") for _ in told]
     except FileNotFoundError:
-        return [FoundFile(None) for _ in records]
+        return [FoundFile(None) for _ in told]
     except OSError as error:
-        return [FoundFile(None, f"its folder cannot be looked at: {error.strerror or error}") for _ in records]
-    return [_look_at_one(folder / record.file_name, record) for record in records]
+        return [FoundFile(None, f"its folder cannot be looked at: {error.strerror or error}") for _ in told]
+    return [_look_at_one(folder / each.name, each) for each in told]
 
 
-def _look_at_one(path: Path, record: CatalogRecord) -> FoundFile:
-    told = record.facts
+def _look_at_one(path: Path, told: ToldFile) -> FoundFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -58,4 +63,4 @@ def _look_at_one(path: Path, record: CatalogRecord) -> FoundFile:
             return FoundFile(None, f"it cannot be read: {error.strerror or error}")
     if digest != told.sha256:
         return FoundFile(None, "its bytes are not those that the catalog names")
-    return FoundFile(replace(told, mtime_ns=found.st_mtime_ns))
+    return FoundFile(found.st_mtime_ns)

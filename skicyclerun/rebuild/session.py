@@ -11,8 +11,8 @@ import glob
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,19 +21,39 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.config import options_of
-from skicyclerun.catalog.entries import CatalogRecord
+from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord
 from skicyclerun.catalog.master_json import CatalogReading, CatalogWrite, read_catalog
+from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew, StorageError, UsageError
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.models import Photo, SourceKind
-from skicyclerun.rebuild.entries import AlbumEntries, SortedEntries, records_at, sorted_entries, without_repetitions
-from skicyclerun.rebuild.files import FoundFile, look_at
+from skicyclerun.rebuild.entries import (
+    AlbumEntries,
+    DerivedEntries,
+    SortedEntries,
+    derived_at,
+    derived_entries,
+    records_at,
+    sorted_entries,
+    without_repetitions,
+)
+from skicyclerun.rebuild.files import FoundFile, ToldFile, look_at
 from skicyclerun.run.lock import RunLock
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
 from skicyclerun.state import runs
-from skicyclerun.state.rebuild import RebuiltAlbum, RebuiltPhoto, SalvagedRun, into_one_file, rebuild, salvage_runs
+from skicyclerun.state.rebuild import (
+    RebuiltAlbum,
+    RebuiltPhoto,
+    RebuiltPicture,
+    RebuiltStageAlbum,
+    SalvagedRun,
+    into_one_file,
+    rebuild,
+    salvage_runs,
+)
 from skicyclerun.state.set_aside import set_aside
+from skicyclerun.state.stage_pictures import StageInput
 from skicyclerun.state.store import Store
 from skicyclerun.verification.compare import REPAIR_OPTION
 from skicyclerun.verification.files import KnownFiles
@@ -69,7 +89,12 @@ class RebuildReport:
     unclaimed: tuple[tuple[str, str], ...]
     """Entries that could not be taken, by path, each with why."""
     unknown: tuple[str, ...]
-    """Files in the export folder that the catalog does not name, below it."""
+    """Files in the export folder that the catalog does not name, below it; those in the folders of stages, whole paths.
+    """
+    stages: tuple[str, ...]
+    """The stages after the export that left files or facts."""
+    stage_files: int
+    """Files of theirs that are as the catalog says."""
     seconds: float
 
     @property
@@ -111,11 +136,17 @@ class _Rebuild:
         self._advance = advance
         self._state_db = settings.paths.state_db
         self._export_folder = settings.paths.apple_photos_export
-        self._known = KnownFiles()
+        self._places = catalog_places(settings)
+        self._known = {self._export_folder: KnownFiles()}
+        """By the folder of the album folders."""
+        self._there: dict[str, set[str]] = {}
+        """Exported files that were claimed, by album folder."""
         self._gone: list[str] = []
         self._differing: list[tuple[str, str]] = []
         self._claimed = 0
         self._bytes = 0
+        self._stage_files = 0
+        self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._looked_at = 0
         self._total = 0
 
@@ -128,28 +159,33 @@ class _Rebuild:
         entries = await anyio.to_thread.run_sync(partial(sorted_entries, catalog.entries, self._export_folder, places))
         if not entries.albums:
             raise _nothing_to_claim(self._settings, entries)
+        made, facts = await anyio.to_thread.run_sync(derived_entries, catalog.entries, self._places, entries)
         self._total = sum(len(album.paths) for album in entries.albums)
+        self._total += sum(len(paths) for stages in made.values() for paths in stages.values())
+        with_rows = {stage for stages in (*made.values(), *facts.values()) for stage in stages}
         new = self._state_db.with_name(f".{self._state_db.name}.rebuilding")
         await anyio.to_thread.run_sync(_fresh_place, new)
         try:
-            made = await self._make(new, catalog.entries, entries, places, salvaged)
+            rebuilt = await self._make(new, catalog.entries, entries, places, salvaged, made, facts)
             kept_as = await anyio.to_thread.run_sync(_take_place, new, self._state_db, label)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_remove, new)
             raise
-        strangers = await anyio.to_thread.run_sync(self._known.strangers, self._export_folder)
+        unknown = await anyio.to_thread.run_sync(self._unknown)
         return RebuildReport(
             state_db=self._state_db,
             kept_as=kept_as,
-            runs=tuple(made),
+            runs=tuple(rebuilt),
             albums=len(entries.albums),
             claimed=self._claimed,
             bytes=self._bytes,
             gone=tuple(self._gone),
             differing=tuple(self._differing),
             unclaimed=tuple(entries.unclaimed),
-            unknown=tuple(os.path.join(stranger.folder, stranger.name) for stranger in strangers),
+            unknown=tuple(unknown),
+            stages=tuple(stage for stage in self._places.order if stage in with_rows),
+            stage_files=self._stage_files,
             seconds=time.monotonic() - began,
         )
 
@@ -200,6 +236,8 @@ class _Rebuild:
         found: SortedEntries,
         places: Mapping[SourceKind, str],
         salvaged: Sequence[SalvagedRun],
+        made_by: DerivedEntries,
+        facts: Mapping[str, Collection[str]],
     ) -> list[int]:
         """Fill the new database; one run for each kind of source, the one with the most albums last."""
         by_kind = Counter(album.kind for album in found.albums)
@@ -207,6 +245,7 @@ class _Rebuild:
         async with await Store.open(new) as store:
             for kind, _ in reversed(by_kind.most_common()):
                 ours = [album for album in found.albums if album.kind is kind]
+                stages = {stage for album in ours for stage in (*made_by[album.folder], *facts.get(album.folder, ()))}
                 run = await rebuild(
                     store,
                     source_kind=kind,
@@ -214,6 +253,8 @@ class _Rebuild:
                     options=_options(self._settings, kind, salvaged),
                     found=[RebuiltAlbum(album.album, album.folder) for album in ours],
                     photos_of=self._photos_of(ours, entries, found.unclaimed),
+                    stages=[stage for stage in self._places.order if stage in stages],
+                    made_by_stages=self._made_by_stages(ours, entries, made_by, facts, found.unclaimed),
                     reason=REASON,
                 )
                 made.append(run.id)
@@ -223,53 +264,137 @@ class _Rebuild:
         self, found: Sequence[AlbumEntries], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
     ) -> AsyncIterator[list[RebuiltPhoto]]:
         """The photos of each album, their files read and compared on all cores. One album at a time is in memory."""
-        limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
         for album in found:
             records = without_repetitions(records_at(album.paths, entries), unclaimed)
-            batches = [records[start : start + _BATCH] for start in range(0, len(records), _BATCH)]
-            results: list[list[FoundFile]] = [[] for _ in batches]
-
-            async def look(
-                number: int,
-                batches: Sequence[Sequence[CatalogRecord]] = batches,
-                results: list[list[FoundFile]] = results,
-                folder: Path = self._export_folder / album.folder,
-            ) -> None:
-                batch = batches[number]
-                results[number] = await anyio.to_thread.run_sync(
-                    look_at, folder, batch, limiter=limiter, abandon_on_cancel=True
-                )
-                self._looked_at += len(batch)
-                if self._advance is not None:
-                    self._advance(self._looked_at, self._total)
-
-            async with anyio.create_task_group() as looking:
-                for number in range(len(batches)):
-                    looking.start_soon(look, number)
+            told = [ToldFile(record.file_name, record.facts.size, record.facts.sha256) for record in records]
+            files = await self._looked_for(self._export_folder / album.folder, told)
             yield [
                 photo
-                for record, file in zip(records, (each for batch in results for each in batch), strict=True)
+                for record, file in zip(records, files, strict=True)
                 if (photo := self._rebuilt(album, record, file)) is not None
             ]
 
-    def _rebuilt(self, album: AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
-        path = str(self._export_folder / album.folder / record.file_name)
-        self._known.add(album.folder, record.file_name)
+    async def _looked_for(self, folder: Path, told: Sequence[ToldFile]) -> list[FoundFile]:
+        """One answer for each file of an album, in their order."""
+        batches = [told[start : start + _BATCH] for start in range(0, len(told), _BATCH)]
+        results: list[list[FoundFile]] = [[] for _ in batches]
+
+        async def look(number: int) -> None:
+            batch = batches[number]
+            results[number] = await anyio.to_thread.run_sync(
+                look_at, folder, batch, limiter=self._limiter, abandon_on_cancel=True
+            )
+            self._looked_at += len(batch)
+            if self._advance is not None:
+                self._advance(self._looked_at, self._total)
+
+        async with anyio.create_task_group() as looking:
+            for number in range(len(batches)):
+                looking.start_soon(look, number)
+        return [each for batch in results for each in batch]
+
+    def _is_claimed(self, path: str, file: FoundFile, size: int) -> bool | None:
+        """True: it is there; False: it is gone; None: it is another file, which nobody claims."""
         if file.differs:
             self._differing.append((path, file.differs))
             return None
-        if file.facts is None:
+        if file.mtime_ns is None:
             self._gone.append(path)
-        else:
+            return False
+        self._bytes += size
+        return True
+
+    def _rebuilt(self, album: AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
+        path = str(self._export_folder / album.folder / record.file_name)
+        self._known[self._export_folder].add(album.folder, record.file_name)
+        claimed = self._is_claimed(path, file, record.facts.size)
+        if claimed is None:
+            return None
+        if claimed:
             self._claimed += 1
-            self._bytes += file.facts.size
+            self._there.setdefault(album.folder, set()).add(record.file_name)
         return RebuiltPhoto(
             photo=Photo(record.photo_id, record.original_filename, record.component, record.fingerprint),
             file_name=record.file_name,
-            facts=file.facts,
+            facts=None if file.mtime_ns is None else replace(record.facts, mtime_ns=file.mtime_ns),
             exported_at=record.export_timestamp,
-            reason="" if file.facts else _GONE,
+            reason="" if claimed else _GONE,
         )
+
+    # ── what stages made ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _made_by_stages(
+        self,
+        found: Sequence[AlbumEntries],
+        entries: Mapping[str, Any],
+        made_by: DerivedEntries,
+        facts: Mapping[str, Collection[str]],
+        unclaimed: list[tuple[str, str]],
+    ) -> AsyncIterator[RebuiltStageAlbum]:
+        """What each stage made of each album, one at a time."""
+        for number, album in enumerate(found, start=1):
+            for stage in self._places.order:
+                pictures: list[RebuiltPicture] = []
+                if stage in self._places.stages:
+                    told = derived_at(made_by[album.folder].get(stage, ()), entries, unclaimed)
+                    pictures = await self._pictures(stage, album.folder, told)
+                elif stage in facts.get(album.folder, ()):
+                    pictures = self._facts(stage, album, entries)
+                if pictures:
+                    yield RebuiltStageAlbum(stage, album.folder, number, album.album.path, pictures)
+
+    async def _pictures(self, stage: str, folder: str, records: Sequence[DerivedRecord]) -> list[RebuiltPicture]:
+        place = self._places.stages[stage]
+        known = self._known.setdefault(place.folder, KnownFiles())
+        told = [ToldFile(record.file_name, record.size, record.sha256) for record in records]
+        pictures = []
+        for record, file in zip(records, await self._looked_for(place.folder / folder, told), strict=True):
+            known.add(folder, record.file_name)
+            claimed = self._is_claimed(str(place.folder / folder / record.file_name), file, record.size)
+            if claimed is None:
+                continue
+            self._stage_files += claimed
+            pictures.append(
+                RebuiltPicture(
+                    input=StageInput(
+                        os.path.basename(record.source_path),
+                        record.input_sha256,
+                        size=0,
+                        mtime_ns=0,
+                        photo=os.path.basename(record.original_path),
+                        variant=record.variant,
+                    ),
+                    depends=record.depends,
+                    made_at=record.made_at,
+                    facts=record.facts,
+                    file_name=record.file_name,
+                    size=record.size,
+                    sha256=record.sha256,
+                    mtime_ns=file.mtime_ns,
+                    width=record.width,
+                    height=record.height,
+                    note=record.note,
+                    reason="" if claimed else _GONE,
+                )
+            )
+        return pictures
+
+    def _facts(self, stage: str, album: AlbumEntries, entries: Mapping[str, Any]) -> list[RebuiltPicture]:
+        there = self._there.get(album.folder, set())
+        pictures: dict[str, RebuiltPicture] = {}
+        for record in records_at(album.paths, entries):
+            said = next((each for each in record.stages if each.stage == stage), None)
+            if said is not None and record.file_name in there:
+                taken = StageInput(record.file_name, said.input_sha256, 0, 0, record.file_name)
+                pictures.setdefault(record.file_name, RebuiltPicture(taken, said.depends, said.made_at, said.facts))
+        return list(pictures.values())
+
+    def _unknown(self) -> list[str]:
+        found = []
+        for folder, known in self._known.items():
+            above = "" if folder == self._export_folder else str(folder)
+            found += [os.path.join(above, each.folder, each.name) for each in known.strangers(folder)]
+        return found
 
 
 # ── where the photos came from ────────────────────────────────────────────────────────────────────────────────────

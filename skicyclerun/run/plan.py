@@ -20,13 +20,15 @@ import anyio.to_thread
 
 from skicyclerun.actors.archiver import CleanupAhead, cleanup_ahead
 from skicyclerun.actors.config import options_of
-from skicyclerun.actors.lister import chosen_albums
+from skicyclerun.actors.lister import chosen_albums, exported_albums
 from skicyclerun.actors.messages import Intent
 from skicyclerun.actors.stage_plan import StageAhead
 from skicyclerun.actors.stage_runs import (
     PlannedStage,
     bytes_ahead,
     check_inputs,
+    keeps_other_settings,
+    options_for_retry,
     options_for_row,
     stage_runs,
     stages_ahead,
@@ -80,8 +82,10 @@ class Plan:
     """The unfinished run that a fresh one gives up."""
     later_stages: tuple[str, ...] = ()
     """The stages after the export, in order."""
+    stage_options: Mapping[str, Any] = field(default_factory=dict)
+    """What decides their results, as it is kept in the run's row."""
     ahead: tuple[StageAhead, ...] = ()
-    """For --dry-run: what each of them has to do."""
+    """For --dry-run: what each of them has to do with what is exported now."""
     cleanup: str = ""
     """What is archived and what is deleted, as a sentence; empty for nothing."""
     notes: tuple[str, ...] = field(default=())
@@ -223,7 +227,8 @@ class Planner:
         await check_inputs(store, self._settings, request.stages)
         if "export" not in request.stages:
             return await self._planned_without_export(store, gives_up, cleanup)
-        await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
+        options = options_for_row(self._settings, later, request.stage_options)
+        stages = await self._checked_stages(later, options)
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
@@ -243,6 +248,8 @@ class Planner:
             None,
             gives_up,
             later_stages=later,
+            stage_options=options,
+            ahead=await self._ahead(store, stages, chosen, emptied=cleanup.clean),
             cleanup=cleanup.words,
         )
         estimate = await export_estimate(store, plan)
@@ -270,10 +277,9 @@ class Planner:
                 return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
             photos = sum(row.album.photo_count if row.expected is None else row.expected for row in rows)
             await self._check_room_for_stages(store, later, photos, emptied=cleanup.clean)
-        planned = await self._checked_stages(later, options_for_row(self._settings, later, request.stage_options))
-        ahead: tuple[StageAhead, ...] = ()
-        if later and store is not None and request.dry_run:
-            ahead = await stages_ahead(store, planned, rows)
+        options = options_for_row(self._settings, later, request.stage_options)
+        planned = await self._checked_stages(later, options)
+        ahead = await self._ahead(store, planned, [row.album for row in rows], emptied=cleanup.clean)
         return Plan(
             Intent.FRESH,
             self._settings,
@@ -283,9 +289,29 @@ class Planner:
             None,
             gives_up,
             later_stages=later,
+            stage_options=options,
             ahead=ahead,
             cleanup=cleanup.words,
         )
+
+    async def _ahead(
+        self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, emptied: bool
+    ) -> tuple[StageAhead, ...]:
+        """For --dry-run: what the stages have to do with those of the albums that are exported now."""
+        if store is None or not stages or not self.request.dry_run:
+            return ()
+        wanted = {album.id for album in albums}
+        rows = [row for row in await chosen_albums(store, ()) if row.album.id in wanted]
+        return await stages_ahead(store, stages, rows, emptied=emptied)
+
+    async def _albums_again(self, store: Store, run: RunRow, intent: Intent) -> list[Album]:
+        """The albums that a run's stages go through when it is carried on with."""
+        rows = await exported_albums(store, run)
+        if intent is Intent.RETRY_FAILED:
+            failed = await stage_albums.of_run(store, run.id)
+            folders = {row.folder for row in failed if row.status is AlbumStatus.FAILED}
+            rows = [row for row in rows if row.folder in folders]
+        return [row.album for row in rows]
 
     async def _checked_stages(self, later: Sequence[str], options: Mapping[str, Any]) -> list[PlannedStage]:
         """The stages, each of which has looked whether it could run. Raises StageError."""
@@ -324,7 +350,13 @@ class Planner:
 
     async def _planned_again(self, store: Store, run: RunRow, intent: Intent, stack: AsyncExitStack) -> Plan:
         """The plan to carry on with a run: its own source, stages and options."""
-        await self._checked_stages(self._later(run.stages), run.options)
+        later = self._later(run.stages)
+        options: Mapping[str, Any] = run.options
+        if intent is Intent.RETRY_FAILED:
+            wanted_stages = self.request.retry_stages
+            later = tuple(name for name in later if wanted_stages is None or name in wanted_stages)
+            options = options_for_retry(self._settings, later, run.options)
+        stages = await self._checked_stages(later, options)
         place = ""
         if await self._exports_again(store, run, intent):
             source = await self._opened(run.source_kind.value, Path(run.source_location), stack, run)
@@ -335,9 +367,11 @@ class Planner:
         if wanted is None:
             waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
         notes = []
-        if ExportOptions.from_row(run.options) != options_of(self._settings):
+        kept = intent is Intent.RESUME and keeps_other_settings(self._settings, later, run.options)
+        if kept or ExportOptions.from_row(run.options) != options_of(self._settings):
             notes.append(
-                f"Run {run.id} keeps the export settings it was begun with; the changed ones apply to the next run."
+                f"Run {run.id} keeps the {'stage' if kept else 'export'} settings it was begun with; the changed ones "
+                "apply to the next run."
             )
         return Plan(
             intent,
@@ -346,7 +380,9 @@ class Planner:
             place,
             tuple(waiting),
             run,
-            later_stages=self._later(run.stages),
+            later_stages=later,
+            stage_options=options,
+            ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=False),
             notes=tuple(notes),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from skicyclerun.actors.messages import ConfigureRun
-from skicyclerun.actors.stage_runs import options_for_row, stage_runs
+from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
     Cancelled,
     InternalFault,
@@ -157,8 +158,7 @@ class RunSession:
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
             )
-            options = options_for_row(settings, plan.stages, request.stage_options)
-            stages = stage_runs(settings, plan.later_stages, plan.run.options if plan.run else options, self._tell)
+            stages = stage_runs(settings, plan.later_stages, plan.stage_options, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)
             parts = PipelineParts(
                 store, source, render, self._renderer, self._shutdown, stages, export_estimate=estimate
@@ -169,15 +169,20 @@ class RunSession:
             report = await build_report(store, result.run, settings.paths.apple_photos_export)
             return RunOutcome(report, log_file=log_path)
 
-    def _tell(self, text: str) -> None:
-        """A stage's word to the person, from any thread."""
-        try:
-            anyio.from_thread.run_sync(self._renderer.handle, Notice(text))
-        except RuntimeError:  # already on the event loop's own thread
-            self._renderer.handle(Notice(text))
-
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
+
+
+def said_from_any_thread(renderer: Renderer) -> Callable[[str], None]:
+    """A stage's word to the person, from its worker threads as well as from the event loop's."""
+
+    def tell(text: str) -> None:
+        try:
+            anyio.from_thread.run_sync(renderer.handle, Notice(text))
+        except RuntimeError:  # already on the event loop's own thread
+            renderer.handle(Notice(text))
+
+    return tell
 
 
 def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from skicyclerun.stages.registry import STAGE_BY_NAME
@@ -79,7 +80,7 @@ async def build_stage_reports(
 ) -> tuple[StageReport, ...]:
     """The stages that the run has, and those that ran before it, in pipeline order. `exported`: the run's albums."""
     latest = await stage_albums.latest(store, run.id)
-    names = _in_order({row.stage for row in latest} | set(run.stages) - {"cleanup", "export"})
+    names = _in_order({row.stage for row in latest} | set(run.stages) - {"cleanup", "export"}, run.stages)
     folders = {row.folder: row.album.path for row in exported} or {
         row.folder: row.album.path for row in await albums.with_files(store)
     }
@@ -109,8 +110,11 @@ async def _album_report(
     return StageAlbumReport(folder, title, row, counts, tuple(pictures))
 
 
-def _in_order(names: set[str]) -> list[str]:
-    rank = {name: number for number, name in enumerate(STAGE_BY_NAME)}
+def _in_order(names: set[str], run: Sequence[str]) -> list[str]:
+    """In pipeline order; a stage of the user's own comes where the run has it, else last."""
+    rank: dict[str, float] = {name: number for number, name in enumerate(STAGE_BY_NAME)}
+    for before, name in pairwise(run):
+        rank.setdefault(name, rank.get(before, len(rank)) + 0.5)
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 

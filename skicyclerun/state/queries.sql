@@ -293,7 +293,7 @@ SELECT id FROM photos WHERE present = 1 ORDER BY id
 
 -- name: present_photos_page
 SELECT photos.id, photos.component, photos.file_name, photos.size, photos.sha256, photos.mtime_ns, photos.facts,
-       albums.folder, runs.options
+       albums.folder, runs.options, 1 AS checked
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.present = 1 AND photos.id > :after
 ORDER BY photos.id LIMIT :limit
@@ -336,6 +336,40 @@ WHERE albums.run_id >= :run_id AND photos.status IN ('planned', 'failed', 'missi
                     AND again.source_id = photos.source_id AND again.component = photos.component)
 ORDER BY albums.run_id, albums.position, photos.position
 
+-- name: stages_with_rows
+SELECT DISTINCT stage FROM stage_pictures
+
+-- name: stage_names_page
+-- A stage's files that a row speaks for, those included that are to be put away or may be renamed already, and what a
+-- failed attempt left of an earlier result. `checked`: that it should be there as the row says; so should one that was
+-- to be made anew and could not be, because somebody had changed it. `+`: no index, so that pages are read on by id and
+-- nothing is sorted.
+SELECT id, stage, folder, file_name, size, sha256, mtime_ns, width, height, status,
+       (present = 1 AND departed = 0 AND status IN ('done', 'failed') AND size IS NOT NULL) AS checked
+FROM stage_pictures
+WHERE +stage = :stage AND id > :after AND file_name <> ''
+  AND (present = 1 OR status = 'planned' OR (status = 'failed' AND sha256 IS NOT NULL))
+ORDER BY id LIMIT :limit
+
+-- name: count_files_of_stage
+SELECT COUNT(*) AS files FROM stage_pictures
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status IN ('done', 'failed')
+  AND size IS NOT NULL
+
+-- name: stage_file_ids
+SELECT id FROM stage_pictures
+WHERE stage = :stage AND file_name <> '' AND present = 1 AND departed = 0 AND status IN ('done', 'failed')
+  AND size IS NOT NULL ORDER BY id
+
+-- name: count_stage_facts
+SELECT COUNT(*) AS pictures FROM stage_pictures
+WHERE stage = :stage AND file_name = '' AND departed = 0 AND status = 'done'
+
+-- name: stage_pictures_by_ids
+-- `ids` is a JSON list.
+SELECT id, stage, folder, file_name, mtime_ns, present FROM stage_pictures
+WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id
+
 -- name: folders_present
 SELECT albums.* FROM albums
 WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
@@ -357,6 +391,9 @@ SELECT COALESCE(MAX(id), 0) AS id FROM photos
 
 -- name: set_exported_at
 UPDATE photos SET exported_at = :exported_at WHERE id = :id AND status = 'exported'
+
+-- name: set_stage_made_at
+UPDATE stage_pictures SET made_at = :made_at WHERE id = :id AND status = 'done'
 
 -- ── stages after the export ─────────────────────────────────────────────────────────────────────────────────────
 

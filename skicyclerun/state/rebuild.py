@@ -1,4 +1,4 @@
-"""A state database made anew from what is known of the exported files, and what can still be read of a damaged one.
+"""A state database made anew from what is known of the files, and what can still be read of a damaged one.
 
 Every row goes the way it would have gone in a run: the album state machine, its triggers and the record of transitions
 see nothing but legal steps.
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from skicyclerun.models import Album, ExportedFacts, Photo, SourceKind
-from skicyclerun.state import albums, photos, runs
+from skicyclerun.state import albums, photos, runs, stage_albums, stage_pictures
 from skicyclerun.state.machine import RunTrigger
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus
 from skicyclerun.state.runs import RunRow
+from skicyclerun.state.stage_albums import StageAlbumKey
+from skicyclerun.state.stage_pictures import PictureFailed, PictureMade, PicturePlan, StageInput, Why
 from skicyclerun.state.store import Store
 
 _GROUP: Final = 1000
@@ -44,6 +46,39 @@ class RebuiltAlbum:
     folder: str
 
 
+@dataclass(frozen=True, slots=True)
+class RebuiltPicture:
+    """What a stage made of a picture once; `reason`, where there is one, says why its file is not there."""
+
+    input: StageInput
+    """Of its size and time nothing is known."""
+    depends: str
+    made_at: str
+    """ISO 8601 UTC: when it was, not when the database was rebuilt."""
+    facts: Mapping[str, Any]
+    file_name: str = ""
+    """Empty: facts only."""
+    size: int | None = None
+    sha256: str | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    note: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltStageAlbum:
+    """What a stage made of an album."""
+
+    stage: str
+    folder: str
+    position: int
+    title: str
+    """With the folders of the library, for people."""
+    pictures: Sequence[RebuiltPicture]
+
+
 async def rebuild(
     store: Store,
     *,
@@ -52,9 +87,12 @@ async def rebuild(
     options: Mapping[str, Any],
     found: Sequence[RebuiltAlbum],
     photos_of: AsyncIterable[Sequence[RebuiltPhoto]],
+    stages: Sequence[str],
+    made_by_stages: AsyncIterable[RebuiltStageAlbum],
     reason: str,
 ) -> RunRow:
-    """Enter one finished run. `photos_of` gives the photos of each album in turn, in the order of `found`.
+    """Enter one finished run. `photos_of` gives the photos of each album in turn, in the order of `found`; after them
+    `made_by_stages` what the `stages` after the export made of these albums.
 
     Albums whose photos are all there are done; one with photos that are gone is failed, so that they can be asked for
     again. The folders of the albums are kept for the runs to come.
@@ -62,7 +100,7 @@ async def rebuild(
     run = await runs.create(
         store,
         mode="fresh",
-        stages=("export",),
+        stages=("export", *stages),
         source_kind=source_kind,
         source_location=source_location,
         selection=(),
@@ -77,6 +115,8 @@ async def rebuild(
         started = await albums.start(store, row, plans)
         await _settle(store, started.id, row.folder, rebuilt)
         await albums.finish(store, started, "", 0.0)
+    async for made in made_by_stages:
+        await _enter_stage_album(store, run.id, made)
     return await runs.step(store, run, RunTrigger.FINISH, reason)
 
 
@@ -97,6 +137,40 @@ async def _settle(store: Store, album_id: int, folder: str, rebuilt: Sequence[Re
         await photos.commit_group(store, group)
         async with store.transaction() as transaction:
             await transaction.execute_many("set_exported_at", times)
+
+
+async def _enter_stage_album(store: Store, run_id: int, made: RebuiltStageAlbum) -> None:
+    key = StageAlbumKey(run_id, made.stage, made.folder, made.position, made.title)
+    plans = [PicturePlan(each.input, each.depends, each.file_name, Why.NEW) for each in made.pictures]
+    album = await stage_albums.start(store, key, plans, (), 0)
+    ids = {(row.input, row.variant): row.id for row in await stage_pictures.of_album(store, album.id)}
+    for start in range(0, len(made.pictures), _GROUP):
+        group: list[PictureMade | PictureFailed] = []
+        times = []
+        for each in made.pictures[start : start + _GROUP]:
+            row_id = ids[each.input.file_name, each.input.variant]
+            if each.reason:
+                group.append(PictureFailed(row_id, each.reason, 0))
+                continue
+            group.append(
+                PictureMade(
+                    row_id=row_id,
+                    attempts=1,
+                    seconds=0.0,
+                    facts=each.facts,
+                    size=each.size,
+                    sha256=each.sha256,
+                    mtime_ns=each.mtime_ns,
+                    width=each.width,
+                    height=each.height,
+                    note=each.note,
+                )
+            )
+            times.append({"id": row_id, "made_at": each.made_at})
+        await stage_pictures.commit_group(store, group)
+        async with store.transaction() as transaction:
+            await transaction.execute_many("set_stage_made_at", times)
+    await stage_albums.finish(store, album, "", 0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,15 +37,19 @@ async def create_repair_run(
     source_location: str,
     options: Mapping[str, Any],
     albums: Sequence[AlbumToRepair],
+    stages: Sequence[str] = (),
 ) -> RunRow:
-    """Begin a run over these albums; all of it or nothing is entered. No earlier run is unfinished."""
+    """Begin a run over these albums; all of it or nothing is entered. No earlier run is unfinished.
+
+    `stages`: those after the export that then take these albums.
+    """
     async with store.transaction() as transaction:
         run_id = await transaction.insert(
             "insert_run",
             {
                 # Not "update", which would take what is not in this run for photos that left their album.
                 "mode": "fresh",
-                "stages": json.dumps(["export"]),
+                "stages": json.dumps(["export", *stages]),
                 "source_kind": source_kind.value,
                 "source_location": source_location,
                 "selection": json.dumps([]),

@@ -2,8 +2,8 @@
 
     pages of rows ──▶ workers (files in threads) ──▶ problems by album ──▶ strangers, left-over entries ──▶ report
 
-Only reads. Bounded in memory: rows are read in pages and handed out in batches; what grows with the export are the
-catalog's text and the names of the files.
+The exported files first, then those of each stage. Only reads. Bounded in memory: rows are read in pages and handed out
+in batches; what grows with the export are the catalog's text and the names of the files.
 """
 
 from __future__ import annotations
@@ -11,35 +11,36 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.catalog.entries import is_ours
+from skicyclerun.catalog.entries import is_derived, is_ours
 from skicyclerun.catalog.master_json import CatalogReading, read_catalog
+from skicyclerun.catalog.records import CatalogPlaces, catalog_places
 from skicyclerun.errors import NoState, StateDamaged
 from skicyclerun.settings.models import Settings
-from skicyclerun.state import albums, runs
+from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
+from skicyclerun.state.stage_albums import StageAlbumRow
 from skicyclerun.state.store import Row, Store
-from skicyclerun.verification.files import Checked, FileChecks, KnownFiles
-from skicyclerun.verification.report import AlbumVerification, Depth, Finding, Problem, VerificationReport
-
-_PAGE: Final = 2000
-_QUICK_BATCH: Final = 200
-_FULL_BATCH: Final = 4
-
-#: Hears how many files are checked, and of how many.
-Advance = Callable[[int, int], None]
-_Batch = list[tuple[Row, bool]]
+from skicyclerun.verification.files import FileChecks, KnownFiles
+from skicyclerun.verification.report import (
+    AlbumVerification,
+    Depth,
+    Finding,
+    Problem,
+    StageVerification,
+    VerificationReport,
+)
+from skicyclerun.verification.workers import Advance, FilesInFull, FileWork, Progress
 
 #: In the options of a run: the run whose files it put right. Its albums hold only what was fetched again.
 REPAIR_OPTION: Final = "repairs_run"
@@ -53,11 +54,13 @@ async def verify(
     running: str = "",
     advance: Advance | None = None,
     also_in_full_after: int | None = None,
+    also_in_full: Collection[int] = (),
 ) -> VerificationReport:
     """Compare database, files and catalog.
 
-    `also_in_full_after`: rows with a higher id are read in full whatever the depth. Raises NoState where there has
-    been no run, StateDamaged where SQLite finds the database damaged, StorageError where the catalog may not be read.
+    Read in full whatever the depth: photo rows with a higher id than `also_in_full_after`, and the stages' rows
+    `also_in_full`. Raises NoState where there has been no run, StateDamaged where SQLite finds the database damaged,
+    StorageError where the catalog may not be read.
     """
     began = anyio.current_time()
     await _check_database(store, thoroughly=depth.kind == "full")
@@ -65,21 +68,54 @@ async def verify(
     if not everything:
         raise NoState(store.path)
     base = base_run(everything)
-    paths = settings.paths
+    paths, places = settings.paths, catalog_places(settings)
     catalog = await anyio.to_thread.run_sync(read_catalog, paths.master_catalog)
-    usable = catalog.exists and not catalog.problem
-    checks = FileChecks(
-        paths.apple_photos_export, catalog.entries if usable else None, max_pixels=settings.export.max_pixels
+    entries = catalog.entries if catalog.exists and not catalog.problem else None
+    stages = await _stages_with_rows(store, places)
+    counts = await _file_counts(store, stages)
+    picked = await _picked(store, depth, stages)
+    looked_at = ["", *(stage for stage in stages if stage in places.stages)]
+    progress = Progress(sum(counts[each] for each in looked_at), advance)
+    known = {paths.apple_photos_export: KnownFiles()}
+    full = depth.kind == "full"
+
+    work = FileWork(
+        store,
+        FileChecks(paths.apple_photos_export, entries, settings.export.max_pixels),
+        "present_photos_page",
+        {},
+        known[paths.apple_photos_export],
+        FilesInFull(full, picked[""], also_in_full_after),
+        progress,
     )
-    work = _Work(store, checks, await _picked(store, depth), depth.kind == "full", also_in_full_after, advance)
     await work.carry_out()
     for row in await store.all("names_to_come"):
         work.known.add(row["folder"], row["file_name"])
-    strangers = await anyio.to_thread.run_sync(work.known.strangers, paths.apple_photos_export)
-    left_over, entries = await anyio.to_thread.run_sync(
-        partial(_entries_without_file, catalog, work.known, paths.apple_photos_export)
+    stage_works: dict[str, FileWork] = {}
+    for stage in looked_at[1:]:
+        place = places.stages[stage]
+        stage_works[stage] = FileWork(
+            store,
+            FileChecks(place.folder, entries, settings.export.max_pixels, stage),
+            "stage_names_page",
+            {"stage": stage},
+            known.setdefault(place.folder, KnownFiles()),
+            FilesInFull(full, {*picked[stage], *also_in_full}),
+            progress,
+        )
+        await stage_works[stage].carry_out()
+    strangers = {
+        folder: await anyio.to_thread.run_sync(names.strangers, folder, abandon_on_cancel=True)
+        for folder, names in known.items()
+    }
+    left_over, of_export, of_stages = await anyio.to_thread.run_sync(
+        partial(_entries_without_file, catalog, known, stages, places)
     )
-    other = [*_catalog_problems(catalog, work.checked_files), *left_over, *strangers]
+    other = [
+        *_catalog_problems(catalog, progress.done),
+        *left_over,
+        *strangers.pop(paths.apple_photos_export),
+    ]
     return VerificationReport(
         depth=depth,
         run_id=base.id,
@@ -88,18 +124,29 @@ async def verify(
         export_folder=paths.apple_photos_export,
         master_catalog=paths.master_catalog,
         albums=tuple(await _albums(store, base, work)),
+        stages=tuple(await _stages(store, everything[-1], stages, places, stage_works, strangers, counts)),
         other=tuple(other),
         files=work.checked_files,
         in_full=sum(work.in_full.values()),
-        bytes_read=work.bytes_read,
-        entries=entries,
+        bytes_read=work.bytes_read + sum(each.bytes_read for each in stage_works.values()),
+        entries=of_export,
+        stage_entries=of_stages,
         seconds=anyio.current_time() - began,
+        can_be_retried=await _has_failed(store, everything[-1]),
     )
 
 
 def base_run(everything: Sequence[RunRow]) -> RunRow:
-    """The run whose albums are expected: the newest that is not a repair. Raises LookupError for no run at all."""
-    return next((run for run in reversed(everything) if REPAIR_OPTION not in run.options), everything[-1])
+    """The run whose albums are expected: the newest export that is no repair. Raises LookupError for no run at all."""
+    exports = [run for run in everything if "export" in run.stages and REPAIR_OPTION not in run.options]
+    return exports[-1] if exports else everything[-1]
+
+
+async def _has_failed(store: Store, run: RunRow) -> bool:
+    """Whether `retry-failed`, which means the newest run, has something to ask for again."""
+    if await albums.listing(store, run.id, AlbumStatus.FAILED):
+        return True
+    return any(row.status is AlbumStatus.FAILED for row in await stage_albums.of_run(store, run.id))
 
 
 async def _check_database(store: Store, *, thoroughly: bool) -> None:
@@ -109,93 +156,40 @@ async def _check_database(store: Store, *, thoroughly: bool) -> None:
         raise StateDamaged(store.path, found.splitlines()[-1])
 
 
-async def _picked(store: Store, depth: Depth) -> Collection[int]:
-    """Ids of the rows that a sample reads in full: the same for the same rows, depth and seed."""
+async def _stages_with_rows(store: Store, places: CatalogPlaces) -> list[str]:
+    """Those that have ever run, in pipeline order; last those that the configuration no longer names."""
+    found = {row["stage"] for row in await store.all("stages_with_rows")}
+    return [*(stage for stage in places.order if stage in found), *sorted(found - set(places.order))]
+
+
+async def _file_counts(store: Store, stages: Sequence[str]) -> dict[str, int]:
+    """How many files rows speak for: of the export ("") and of each stage."""
+    counts = {}
+    for stage in ("", *stages):
+        query, parameters = ("count_files_of_stage", {"stage": stage}) if stage else ("count_present", {})
+        row = await store.one(query, parameters)
+        counts[stage] = int(row["files"]) if row is not None else 0
+    return counts
+
+
+async def _picked(store: Store, depth: Depth, stages: Sequence[str]) -> Mapping[str, Collection[int]]:
+    """Ids of the rows that a sample reads in full, by stage ("": the export): the same for the same rows and seed."""
+    picked: dict[str, set[int]] = {stage: set() for stage in ("", *stages)}
     if depth.kind != "sample":
-        return ()
-    ids = [row["id"] for row in await store.all("present_ids")]
+        return picked
+    ids = [("", row["id"]) for row in await store.all("present_ids")]
+    for stage in stages:
+        ids += [(stage, row["id"]) for row in await store.all("stage_file_ids", {"stage": stage})]
     wanted = depth.count if depth.count is not None else math.ceil(len(ids) * (depth.share or 0))
-    return frozenset(random.Random(depth.seed).sample(ids, min(wanted, len(ids))))
-
-
-@dataclass(slots=True)
-class _Work:
-    """The files' part: a feeder, workers, and what they found."""
-
-    store: Store
-    checks: FileChecks
-    picked: Collection[int]
-    everything_in_full: bool
-    in_full_after: int | None
-    advance: Advance | None
-    known: KnownFiles = field(default_factory=KnownFiles)
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
-    in_full: dict[str, int] = field(default_factory=dict)
-    bytes_read: int = 0
-    checked_files: int = 0
-
-    async def carry_out(self) -> None:
-        counted = await self.store.one("count_present")
-        total = int(counted["files"]) if counted is not None else 0
-        outbox, inbox = anyio.create_memory_object_stream[_Batch](0)
-        limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
-        async with inbox, anyio.create_task_group() as working:
-            working.start_soon(self._feed, outbox)
-            for _ in range(int(limiter.total_tokens)):
-                working.start_soon(self._check, inbox, limiter, total)
-
-    async def _feed(self, outbox: MemoryObjectSendStream[_Batch]) -> None:
-        async with outbox:
-            after = 0
-            while rows := await self.store.all("present_photos_page", {"after": after, "limit": _PAGE}):
-                after = rows[-1]["id"]
-                for row in rows:
-                    self.known.add(row["folder"], row["file_name"])
-                for batch in self._batches(rows):
-                    await outbox.send(batch)
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[_Batch]:
-        """Few files a batch where they are read, so that no core waits for the last one; many where they are not."""
-        quick: _Batch = []
-        full: _Batch = []
-        for row in rows:
-            batch, limit = (full, _FULL_BATCH) if self._in_full(row["id"]) else (quick, _QUICK_BATCH)
-            batch.append((row, batch is full))
-            if len(batch) >= limit:
-                yield list(batch)
-                batch.clear()
-        yield from (batch for batch in (quick, full) if batch)
-
-    def _in_full(self, row_id: int) -> bool:
-        if self.everything_in_full or row_id in self.picked:
-            return True
-        return self.in_full_after is not None and row_id > self.in_full_after
-
-    async def _check(
-        self, inbox: MemoryObjectReceiveStream[_Batch], limiter: anyio.CapacityLimiter, total: int
-    ) -> None:
-        async for batch in inbox:
-            # One that is given up only reads on to the end of its batch.
-            checked = await anyio.to_thread.run_sync(self.checks.check, batch, limiter=limiter, abandon_on_cancel=True)
-            self._enter(checked)
-            self.checked_files += len(batch)
-            if self.advance is not None:
-                self.advance(self.checked_files, total)
-
-    def _enter(self, checked: Checked) -> None:
-        for folder, problems in checked.problems.items():
-            self.problems.setdefault(folder, []).extend(problems)
-        for into, counts in ((self.files, checked.files), (self.in_full, checked.in_full)):
-            for folder, count in counts.items():
-                into[folder] = into.get(folder, 0) + count
-        self.bytes_read += checked.bytes_read
+    for stage, row_id in random.Random(depth.seed).sample(ids, min(wanted, len(ids))):
+        picked[stage].add(row_id)
+    return picked
 
 
 # ── albums ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _albums(store: Store, base: RunRow, work: _Work) -> list[AlbumVerification]:
+async def _albums(store: Store, base: RunRow, work: FileWork) -> list[AlbumVerification]:
     """The albums of the run, then folders of earlier runs whose files are still there."""
     since = {"run_id": base.id, "source_kind": base.source_kind.value, "source_location": base.source_location}
     newest = {row["source_id"]: AlbumRow.of(row) for row in await store.all("albums_since", since)}
@@ -236,7 +230,7 @@ async def _albums(store: Store, base: RunRow, work: _Work) -> list[AlbumVerifica
     return verified
 
 
-def _earlier(row: Row, work: _Work) -> AlbumVerification:
+def _earlier(row: Row, work: FileWork) -> AlbumVerification:
     """An album folder whose files were exported by earlier runs and are still there."""
     album = AlbumRow.of(row)
     files = work.files.get(album.folder, 0)
@@ -263,6 +257,52 @@ def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.row_id or 0))
 
 
+# ── stages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _stages(
+    store: Store,
+    newest: RunRow,
+    stages: Sequence[str],
+    places: CatalogPlaces,
+    works: Mapping[str, FileWork],
+    strangers: dict[Path, list[Problem]],
+    counts: Mapping[str, int],
+) -> list[StageVerification]:
+    """The stages that have ever run. Strangers in a folder that several write to are told of with the first."""
+    here = {row.folder for row in await albums.with_files(store)}
+    unfinished: dict[str, list[Problem]] = {}
+    for row in await stage_albums.latest(store, newest.id):
+        if row.status is not AlbumStatus.DONE and row.folder in here:
+            unfinished.setdefault(row.stage, []).append(_unfinished(row))
+    verified = []
+    for stage in stages:
+        place, work = places.stages.get(stage), works.get(stage)
+        known = stage in places.order
+        facts = await store.one("count_stage_facts", {"stage": stage})
+        problems = list(unfinished.get(stage, [])) if known else []
+        if place is not None and work is not None:
+            problems += _in_order([each for found in work.problems.values() for each in found])
+            problems += [replace(each, stage=stage) for each in strangers.pop(place.folder, [])]
+        verified.append(
+            StageVerification(
+                stage=stage,
+                folder=place.folder if place is not None else None,
+                configured=known and (place is not None or not counts[stage]),
+                files=counts[stage] if work is None else work.checked_files,
+                in_full=sum(work.in_full.values()) if work is not None else 0,
+                facts=int(facts["pictures"]) if facts is not None else 0,
+                problems=tuple(problems),
+            )
+        )
+    return verified
+
+
+def _unfinished(row: StageAlbumRow) -> Problem:
+    reason = row.reason or f"the album is {row.status}"
+    return Problem(Finding.ALBUM_UNFINISHED, row.folder, "", reason, stage=row.stage)
+
+
 # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,19 +314,32 @@ def _catalog_problems(catalog: CatalogReading, files: int) -> list[Problem]:
     return []
 
 
-def _entries_without_file(catalog: CatalogReading, known: KnownFiles, export_folder: Path) -> tuple[list[Problem], int]:
-    """Entries of ours that no row speaks for, and how many entries of ours there are in all."""
+def _entries_without_file(
+    catalog: CatalogReading, known: Mapping[Path, KnownFiles], stages: Sequence[str], places: CatalogPlaces
+) -> tuple[list[Problem], int, int]:
+    """Entries of ours that no row speaks for, and how many of ours there are: of exported files, of files of stages.
+
+    The files of a stage that has rows here and no place in the configuration are not looked for, so neither are theirs.
+    """
     problems: list[Problem] = []
-    ours = 0
+    ours = [0, 0]
+    names = {str(folder): files for folder, files in known.items()}
+    elsewhere = {stage for stage in stages if stage not in places.stages}
     entries: Mapping[str, Any] = catalog.entries
     for path in entries:
         folder, name = os.path.split(path)
         above, folder_name = os.path.split(folder)
-        if above == str(export_folder) and known.holds(folder_name, name):
-            ours += 1
-        elif is_ours(entries[path]):
-            ours += 1
-            there = os.path.lexists(path)
-            detail = "the database knows no such file" if there else "there is no such file"
-            problems.append(Problem(Finding.ENTRY_WITHOUT_FILE, folder_name, path, detail))
-    return problems, ours
+        if above in names and names[above].holds(folder_name, name):
+            ours[above != str(places.export_folder)] += 1
+            continue
+        entry = entries[path]
+        if not is_ours(entry):
+            continue
+        derived = is_derived(entry)
+        ours[derived] += 1
+        there = os.path.lexists(path)
+        if derived and there and entry["made_by"]["stage"] in elsewhere:
+            continue
+        detail = "the database knows no such file" if there else "there is no such file"
+        problems.append(Problem(Finding.ENTRY_WITHOUT_FILE, folder_name, path, detail))
+    return problems, ours[0], ours[1]

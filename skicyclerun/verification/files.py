@@ -1,4 +1,4 @@
-"""Checks of files for `verify`: one exported file against its row and its catalog entry; a folder tree for strangers.
+"""Checks of files for `verify`: one file against its row and its catalog entry; a folder tree for strangers.
 
 Everything blocks and may be called from several worker threads at once. Nothing is written, and no symbolic link is
 followed. For quick checks neither Pillow nor exiv2 is imported.
@@ -63,13 +63,18 @@ class Checked:
 
 
 class FileChecks:
-    """Checks rows of the query `present_photos_page` against the files in `export_folder`."""
+    """Checks rows of the query `present_photos_page`, or `stage_names_page`, against the files in a folder."""
 
-    def __init__(self, export_folder: Path, entries: Mapping[str, Any] | None, max_pixels: int) -> None:
-        """`entries`: the catalog by absolute path, None where there is no usable one. `max_pixels`: to be decoded."""
-        self._export_folder = export_folder
+    def __init__(self, outputs: Path, entries: Mapping[str, Any] | None, max_pixels: int, stage: str = "") -> None:
+        """`outputs`: the folder of the album folders. `stage`: that made the files; empty for exported ones.
+
+        `entries`: the catalog by absolute path, None where there is no usable one. `max_pixels`: to be decoded.
+        """
+        self._outputs = outputs
         self._entries = entries
         self._max_pixels = max_pixels
+        self._stage = stage
+        self._was = "made" if stage else "exported"
         self._folders: dict[str, str] = {}
 
     def check(self, batch: Sequence[tuple[Row, bool]]) -> Checked:
@@ -84,11 +89,11 @@ class FileChecks:
             except OSError as error:
                 reason = error.strerror or str(error)
                 if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                    problems.append(_problem(row, Finding.MISSING, "the file is not there"))
+                    problems.append(self._problem(row, Finding.MISSING, "the file is not there"))
                 elif error.errno == errno.ELOOP:
-                    problems.append(_problem(row, Finding.NOT_A_FILE, "a symbolic link stands in its place"))
+                    problems.append(self._problem(row, Finding.NOT_A_FILE, "a symbolic link stands in its place"))
                 else:
-                    problems.append(_problem(row, Finding.UNREADABLE, f"it cannot be read: {reason}"))
+                    problems.append(self._problem(row, Finding.UNREADABLE, f"it cannot be read: {reason}"))
             if problems:
                 outcome.problems.setdefault(folder, []).extend(problems)
         return outcome
@@ -97,27 +102,27 @@ class FileChecks:
 
     def _file_problems(self, row: Row, in_full: bool, outcome: Checked) -> list[Problem]:
         folder: str = row["folder"]
-        path = self._export_folder / folder / row["file_name"]
+        path = self._outputs / folder / row["file_name"]
         if said := self._folder_problem(folder):
-            return [_problem(row, Finding.NOT_A_FILE, said)]
+            return [self._problem(row, Finding.NOT_A_FILE, said)]
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
-            return [_problem(row, Finding.NOT_A_FILE, f"{_kind(found.st_mode)} stands in its place")]
+            return [self._problem(row, Finding.NOT_A_FILE, f"{_kind(found.st_mode)} stands in its place")]
         if found.st_size != row["size"]:
-            detail = f"{found.st_size:,} bytes; exported were {row['size']:,}"
-            return [_problem(row, Finding.SIZE_DIFFERS, detail)]
+            detail = f"{found.st_size:,} bytes; it was {self._was} with {row['size']:,}"
+            return [self._problem(row, Finding.SIZE_DIFFERS, detail)]
         moved = row["mtime_ns"] is not None and abs(found.st_mtime_ns - row["mtime_ns"]) > _TIME_STEP_NS
         if not in_full and not moved:
             return []
         outcome.bytes_read += found.st_size
         outcome.in_full[folder] = outcome.in_full.get(folder, 0) + 1
         if (digest := _sha256(path)) != row["sha256"]:
-            detail = f"its bytes are not those that were exported (SHA-256 {digest[:12]}…, {row['sha256'][:12]}…)"
-            return [_problem(row, Finding.CONTENT_DIFFERS, detail)]
+            detail = f"its bytes are not those that were {self._was} (SHA-256 {digest[:12]}…, {row['sha256'][:12]}…)"
+            return [self._problem(row, Finding.CONTENT_DIFFERS, detail)]
         problems = []
         if moved:
-            detail = "its modification time is not the photo's date any more; its bytes are as exported"
-            problems.append(_problem(row, Finding.TIME_DIFFERS, detail))
+            detail = f"its modification time is not the photo's date any more; its bytes are as {self._was}"
+            problems.append(self._problem(row, Finding.TIME_DIFFERS, detail))
         if in_full:
             problems += self._picture_problems(row, path)
         return problems
@@ -128,6 +133,8 @@ class FileChecks:
         from skicyclerun.images.exiv2_session import TagsUnreadable
         from skicyclerun.images.render import read_facts
 
+        if self._stage:
+            return self._decoding_problems(row, path)
         options = _options(row["options"])
         try:
             decode_fully(path, max_pixels=max(self._max_pixels, options.max_pixels))
@@ -136,14 +143,26 @@ class FileChecks:
                 return []
             found = read_facts(path)
         except (PhotoError, TagsUnreadable) as error:
-            return [_problem(row, Finding.DAMAGED, f"its bytes are as exported, and cannot be used: {error}")]
-        return [_problem(row, finding, detail) for finding, detail in _lost(facts_from_row(row), found)]
+            return [self._problem(row, Finding.DAMAGED, f"its bytes are as exported, and cannot be used: {error}")]
+        return [self._problem(row, finding, detail) for finding, detail in _lost(facts_from_row(row), found)]
+
+    def _decoding_problems(self, row: Row, path: Path) -> list[Problem]:
+        """Of what a stage made; only pictures say how wide they are, and a command may make anything."""
+        from skicyclerun.images.decode_check import decode_fully
+
+        if row["width"] is None or row["height"] is None:
+            return []
+        try:
+            decode_fully(path, max_pixels=max(self._max_pixels, row["width"] * row["height"]))
+        except PhotoError as error:
+            return [self._problem(row, Finding.DAMAGED, f"its bytes are as made, and cannot be used: {error}")]
+        return []
 
     def _folder_problem(self, folder: str) -> str:
         """Why the files of an album folder are not looked at: a link in its place would lead elsewhere."""
         if folder not in self._folders:
             try:
-                mode = (self._export_folder / folder).lstat().st_mode
+                mode = (self._outputs / folder).lstat().st_mode
             except FileNotFoundError:
                 mode = stat.S_IFDIR  # The files are then missing, each by itself.
             directory = stat.S_ISDIR(mode)
@@ -153,23 +172,24 @@ class FileChecks:
     # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _entry_problems(self, row: Row) -> list[Problem]:
-        if self._entries is None:
+        if self._entries is None or (self._stage and row["status"] != "done"):
             return []
-        path = str(self._export_folder / row["folder"] / row["file_name"])
+        path = str(self._outputs / row["folder"] / row["file_name"])
         if path not in self._entries:
-            return [_problem(row, Finding.NO_ENTRY, "the catalog has no entry of it")]
+            return [self._problem(row, Finding.NO_ENTRY, "the catalog has no entry of it")]
         entry = self._entries[path]
         if not isinstance(entry, dict):
-            return [_problem(row, Finding.ENTRY_DIFFERS, "its catalog entry is not a JSON object")]
+            return [self._problem(row, Finding.ENTRY_DIFFERS, "its catalog entry is not a JSON object")]
         # Other programs strip keys they do not know; the next write restores them. Only what contradicts is wrong.
         differing = [key for key in ("sha256", "size") if key in entry and entry[key] != row[key]]
         if differing:
-            return [_problem(row, Finding.ENTRY_DIFFERS, f"its catalog entry has another {' and '.join(differing)}")]
+            return [
+                self._problem(row, Finding.ENTRY_DIFFERS, f"its catalog entry has another {' and '.join(differing)}")
+            ]
         return []
 
-
-def _problem(row: Row, finding: Finding, detail: str) -> Problem:
-    return Problem(finding, row["folder"], row["file_name"], detail, row["id"])
+    def _problem(self, row: Row, finding: Finding, detail: str) -> Problem:
+        return Problem(finding, row["folder"], row["file_name"], detail, row["id"], self._stage)
 
 
 @lru_cache(maxsize=64)
@@ -233,56 +253,56 @@ class KnownFiles:
         """Whether a row speaks for just this name."""
         return self._folders.get(folder, {}).get(collision_key(name)) == name
 
-    def strangers(self, export_folder: Path) -> list[Problem]:
-        """Everything in the export folder that is no folder and that no row knows; system files and our work left out.
+    def strangers(self, outputs: Path) -> list[Problem]:
+        """Everything in `outputs` that is no folder and that no row knows; system files and our work left out.
 
         A disk may give a name back in another spelling (case, normalisation); it is the known one, unless that is
         there as well. A folder that cannot be listed is a stranger itself.
         """
         found: list[Problem] = []
-        for entry in _listed(export_folder, export_folder, found):
+        for entry in _listed(outputs, outputs, found):
             if entry.name.startswith(_OUR_WORK):
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 # A link or file in the place of an album folder is told of with each of the album's files.
                 if entry.name not in self._folders:
-                    found.append(_stranger(export_folder, export_folder, entry))
+                    found.append(_stranger(outputs, outputs, entry))
                 continue
-            known = self._known_in(entry.name, export_folder)
-            listed = _listed(Path(entry.path), export_folder, found)
+            known = self._known_in(entry.name, outputs)
+            listed = _listed(Path(entry.path), outputs, found)
             names = {inner.name for inner in listed}
             for inner in listed:
                 known_name = known.get(collision_key(inner.name))
                 if known_name is not None and (inner.name == known_name or known_name not in names):
                     continue
                 if inner.is_dir(follow_symlinks=False):
-                    _all_below(Path(inner.path), export_folder, found)
+                    _all_below(Path(inner.path), outputs, found)
                 else:
-                    found.append(_stranger(Path(entry.path), export_folder, inner))
+                    found.append(_stranger(Path(entry.path), outputs, inner))
         return found
 
-    def _known_in(self, folder: str, export_folder: Path) -> Mapping[str, str]:
+    def _known_in(self, folder: str, outputs: Path) -> Mapping[str, str]:
         if folder in self._folders:
             return self._folders[folder]
         key = collision_key(folder)
         for known, names in self._folders.items():
-            if collision_key(known) == key and known not in os.listdir(export_folder):
+            if collision_key(known) == key and known not in os.listdir(outputs):
                 return names
         return {}
 
 
-def _all_below(directory: Path, export_folder: Path, found: list[Problem]) -> None:
+def _all_below(directory: Path, outputs: Path, found: list[Problem]) -> None:
     waiting = [directory]
     while waiting:
         current = waiting.pop()
-        for entry in _listed(current, export_folder, found):
+        for entry in _listed(current, outputs, found):
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
             else:
-                found.append(_stranger(current, export_folder, entry))
+                found.append(_stranger(current, outputs, entry))
 
 
-def _listed(directory: Path, export_folder: Path, found: list[Problem]) -> list[os.DirEntry[str]]:
+def _listed(directory: Path, outputs: Path, found: list[Problem]) -> list[os.DirEntry[str]]:
     """What is in a folder, by name, without system files; one that cannot be listed is noted in `found`."""
     try:
         with os.scandir(directory) as entries:
@@ -291,7 +311,7 @@ def _listed(directory: Path, export_folder: Path, found: list[Problem]) -> list[
         return []
     except OSError as error:
         detail = f"the folder cannot be listed: {error.strerror or error}"
-        where = _below(directory, export_folder)
+        where = _below(directory, outputs)
         found.append(Problem(Finding.UNKNOWN_FILE, *os.path.split(where), detail))
         return []
     return sorted(listed, key=lambda entry: entry.name)
@@ -301,13 +321,13 @@ def _is_system_file(name: str) -> bool:
     return name.casefold() in _SYSTEM_FILES or name.startswith("._")
 
 
-def _stranger(directory: Path, export_folder: Path, entry: os.DirEntry[str]) -> Problem:
+def _stranger(directory: Path, outputs: Path, entry: os.DirEntry[str]) -> Problem:
     # By what the listing said: the file may be gone by now.
     regular = entry.is_file(follow_symlinks=False)
     kind = "a file" if regular else "a symbolic link" if entry.is_symlink() else "a pipe or a device"
-    return Problem(Finding.UNKNOWN_FILE, _below(directory, export_folder), entry.name, kind)
+    return Problem(Finding.UNKNOWN_FILE, _below(directory, outputs), entry.name, kind)
 
 
-def _below(directory: Path, export_folder: Path) -> str:
-    relative = os.path.relpath(directory, export_folder)
+def _below(directory: Path, outputs: Path) -> str:
+    relative = os.path.relpath(directory, outputs)
     return "" if relative == "." else relative

@@ -1,4 +1,5 @@
-"""What `verify --repair` does: decides what is fetched again, keeps what stood there, and puts times back.
+"""What `verify --repair` does with exported files: decides what is fetched again, keeps what stood there, and puts
+times back. What stages made: repair_stages.py.
 
 The photos themselves are exported by a run like any other (state/repairs.py); the catalog is written by its cataloger.
 Nothing is destroyed: whatever stands under a name that is written anew is kept in the archive folder first.
@@ -51,8 +52,9 @@ class SourceRepair:
     albums: tuple[_AlbumRows, ...]
 
     @property
-    def photos(self) -> int:
-        return sum(len(album.rows) for album in self.albums)
+    def names(self) -> list[tuple[int, str, str]]:
+        """(row, album folder, file name) of all that is fetched again."""
+        return [(row["id"], album.folder, row["file_name"]) for album in self.albums for row in album.rows]
 
 
 async def rows_of(store: Store, row_ids: Iterable[int]) -> list[Row]:
@@ -62,7 +64,7 @@ async def rows_of(store: Store, row_ids: Iterable[int]) -> list[Row]:
 
 async def plan_repair(store: Store, report: VerificationReport) -> list[SourceRepair]:
     """What a report says is broken or was never exported, by source."""
-    wanted = {p.row_id for p in report.problems if p.finding in EXPORTED_AGAIN and p.row_id is not None}
+    wanted = {p.row_id for p in report.problems if p.finding in EXPORTED_AGAIN and p.row_id is not None and not p.stage}
     sources: dict[tuple[str, str], dict[str, _AlbumRows]] = {}
     options: dict[tuple[str, str], str] = {}
     for row in await rows_of(store, wanted):
@@ -72,7 +74,7 @@ async def plan_repair(store: Store, report: VerificationReport) -> list[SourceRe
         into = sources.setdefault(place, {}).setdefault(album.id, _AlbumRows(album, row["folder"]))
         if into.folder == row["folder"]:
             into.rows.append(row)
-    unfinished = {p.folder for p in report.problems if p.finding is Finding.ALBUM_UNFINISHED}
+    unfinished = {p.folder for p in report.problems if p.finding is Finding.ALBUM_UNFINISHED and not p.stage}
     if unfinished:
         base = await store.one("run_by_id", {"id": report.run_id})
         assert base is not None
@@ -121,46 +123,51 @@ async def _photos_now(source: Source, album: Album) -> dict[tuple[str, str], Pho
     return {(photo.id, photo.component.value): photo for photo in listed}
 
 
-async def keep_what_stands(
-    repair: SourceRepair, export_folder: Path, kept_folder: Path
-) -> tuple[int, set[int], list[str]]:
-    """Keep what stands under the names to be written, in `kept_folder`.
+@dataclass(slots=True)
+class KeptFiles:
+    """What stood under names that are written anew, kept aside in a folder of the archive."""
 
-    Returns how much was kept, the rows that must be left alone because theirs could not be, and why, in sentences.
-    """
-    names = [(row["id"], album.folder, row["file_name"]) for album in repair.albums for row in album.rows]
-    return await anyio.to_thread.run_sync(_keep_all, names, export_folder, kept_folder)
+    folder: Path
+    count: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What could not be kept, in sentences."""
 
+    async def keep(self, names: Sequence[tuple[int, str, str]], outputs: Path, below: str = "") -> set[int]:
+        """Keep what stands under these names, as (row, album folder, file name), in `outputs`.
 
-def _keep_all(
-    names: Sequence[tuple[int, str, str]], export_folder: Path, kept_folder: Path
-) -> tuple[int, set[int], list[str]]:
-    kept, refused, notes = 0, set[int](), list[str]()
-    folders: set[Path] = set()
-    for row_id, folder, name in names:
-        path = export_folder / folder / name
-        try:
-            if not stat.S_ISDIR(path.parent.lstat().st_mode):
-                continue  # The export refuses such an album folder itself.
-            mode = path.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        target = _free_name(kept_folder / folder / name)
-        try:
-            make_directories(target.parent)
-            _keep(path, mode, target)
-        except OSError as error:
-            refused.add(row_id)
-            notes.append(
-                f"{path} could not be kept aside ({error.strerror or error}); "
-                "it was left as it is and not exported again."
-            )
-            continue
-        kept += 1
-        folders.add(target.parent)
-    for each in folders:
-        sync_directory(each)
-    return kept, refused, notes
+        `below`: a folder within this one. Returns the rows to be left alone: what stands there could not be kept, or a
+        link stands in the place of the album's folder.
+        """
+        return await anyio.to_thread.run_sync(self._keep_all, names, outputs, self.folder / below)
+
+    def _keep_all(self, names: Sequence[tuple[int, str, str]], outputs: Path, kept_folder: Path) -> set[int]:
+        refused = set[int]()
+        folders: set[Path] = set()
+        for row_id, folder, name in names:
+            path = outputs / folder / name
+            try:
+                if not stat.S_ISDIR(path.parent.lstat().st_mode):
+                    refused.add(row_id)
+                    continue
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            target = _free_name(kept_folder / folder / name)
+            try:
+                make_directories(target.parent)
+                _keep(path, mode, target)
+            except OSError as error:
+                refused.add(row_id)
+                self.notes.append(
+                    f"{path} could not be kept aside ({error.strerror or error}); it was left as it is and not made "
+                    "again."
+                )
+                continue
+            self.count += 1
+            folders.add(target.parent)
+        for each in folders:
+            sync_directory(each)
+        return refused
 
 
 def _free_name(path: Path) -> Path:
@@ -189,21 +196,17 @@ def _keep(path: Path, mode: int, target: Path) -> None:
             sync_files([target])
 
 
-async def set_times(store: Store, report: VerificationReport, export_folder: Path) -> tuple[int, list[str]]:
-    """Give files whose bytes are right their photo's date again. Returns how many, and what failed in sentences."""
-    wanted = {p.row_id for p in report.problems if p.finding is Finding.TIME_DIFFERS and p.row_id is not None}
-    rows = await rows_of(store, wanted)
-    return await anyio.to_thread.run_sync(_set_times, rows, export_folder)
+def set_times(rows: Sequence[tuple[Path, int]]) -> tuple[int, list[str]]:
+    """Give files whose bytes are right their photo's date again: (file, nanoseconds). Blocks.
 
-
-def _set_times(rows: Sequence[Row], export_folder: Path) -> tuple[int, list[str]]:
+    Returns how many, and what failed in sentences.
+    """
     done, notes = 0, []
-    for row in rows:
-        path = export_folder / row["folder"] / row["file_name"]
+    for path, mtime_ns in rows:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                os.utime(descriptor, ns=(row["mtime_ns"], row["mtime_ns"]))
+                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(descriptor)
         except OSError as error:

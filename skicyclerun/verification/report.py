@@ -1,4 +1,4 @@
-"""What `verify` found, album by album: the report, as text and as JSON."""
+"""What `verify` found, album by album and stage by stage: the report, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Finding(StrEnum):
     """The disk or its permissions do not give it."""
     SIZE_DIFFERS = "size_differs"
     CONTENT_DIFFERS = "content_differs"
-    """The SHA-256 is not that of the exported file."""
+    """The SHA-256 is not that of the file that was exported or made."""
     TIME_DIFFERS = "time_differs"
     """The bytes are as exported; the modification time is no longer the photo's date."""
     DAMAGED = "damaged"
@@ -40,13 +40,13 @@ class Finding(StrEnum):
     ALBUM_UNFINISHED = "album_unfinished"
     """The album is not done, and no photo of it says why."""
     UNKNOWN_FILE = "unknown_file"
-    """Something in the export folder that no row knows. It is only named."""
+    """Something in the export folder, or in a stage's, that no row knows. It is only named."""
     NO_ENTRY = "no_entry"
     """The catalog does not hold the file."""
     ENTRY_DIFFERS = "entry_differs"
     """The catalog names another SHA-256 or size than the database."""
     ENTRY_WITHOUT_FILE = "entry_without_file"
-    """An entry of an exported file that is not there, or that the database does not know."""
+    """An entry of a file, exported or made by a stage, that is not there or that the database does not know."""
     CATALOG_ABSENT = "catalog_absent"
     CATALOG_DAMAGED = "catalog_damaged"
 
@@ -65,6 +65,8 @@ EXPORTED_AGAIN: Final = frozenset(
         Finding.NOT_EXPORTED,
     }
 )
+#: What a repair has stages make again.
+MADE_AGAIN: Final = EXPORTED_AGAIN - {Finding.NOT_EXPORTED, Finding.POSITION_LOST, Finding.DATE_LOST}
 #: What a repair puts right by writing the catalog.
 CATALOGED_AGAIN: Final = frozenset(
     {
@@ -83,13 +85,16 @@ class Problem:
 
     finding: Finding
     folder: str
-    """The album's folder; for unknown files the path of their folder below the export folder. Empty for the whole."""
+    """The album's folder; for unknown files the path of their folder below the export folder, or the stage's. Empty for
+    the whole."""
     name: str
     """The file, or the photo's original name where it has no file; empty for the album or the catalog as a whole."""
     detail: str
     """A sentence for the person."""
     row_id: int | None = None
-    """The photo row, where there is one."""
+    """The photo row, or the stage's row, where there is one."""
+    stage: str = ""
+    """The stage that made the file; empty for the export and the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,29 @@ class AlbumVerification:
     in_full: int
     """Files whose every byte was read."""
     problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class StageVerification:
+    """A stage after the export that has ever run, and what is wrong with its files."""
+
+    stage: str
+    folder: Path | None
+    """Of its album folders; None for a stage that makes facts only, and for one whose folder is not known."""
+    configured: bool
+    """False: the configuration no longer says where its files are, so nothing was looked at."""
+    files: int
+    """Rows that speak for a file on disk; all were checked."""
+    in_full: int
+    """Files whose every byte was read."""
+    facts: int
+    """Pictures that it has entered facts of, which are in the database and the catalog alone."""
+    problems: tuple[Problem, ...]
+    """Its albums that are not done, its files, then strangers in its folder."""
 
     @property
     def sound(self) -> bool:
@@ -144,7 +172,7 @@ class RepairSummary:
     """What a repair did."""
 
     runs: tuple[int, ...]
-    """The runs that fetched the photos again; `skicyclerun status --run N` reports on each."""
+    """The runs that did it; `skicyclerun status --run N` reports on each."""
     fetched_again: int
     """Photos asked for again."""
     repaired: int
@@ -156,6 +184,10 @@ class RepairSummary:
     catalog_written: bool
     notes: tuple[str, ...] = ()
     """What could not be done, as sentences."""
+    made_again: int = 0
+    """Pictures that stages did again."""
+    stages: tuple[str, ...] = ()
+    """The stages that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +204,38 @@ class VerificationReport:
     export_folder: Path
     master_catalog: Path
     albums: tuple[AlbumVerification, ...]
+    stages: tuple[StageVerification, ...]
+    """Those that have ever run, in pipeline order."""
     other: tuple[Problem, ...]
-    """Unknown files, and the catalog's problems that belong to no album."""
+    """Unknown files in the export folder, and the catalog's problems that belong to no album."""
     files: int
-    """Files checked."""
+    """Exported files checked."""
     in_full: int
+    """Of those."""
     bytes_read: int
+    """Of all files."""
     entries: int
     """Entries of exported files in the catalog."""
+    stage_entries: int
+    """Entries of files that stages made."""
     seconds: float
+    can_be_retried: bool = False
+    """Whether `retry-failed`, which means the newest run, has something to ask for again."""
     repair: RepairSummary | None = None
 
     @property
     def problems(self) -> Iterator[Problem]:
-        """All problems: the albums' in their order, then the others."""
+        """All problems: the albums' in their order, the stages' in theirs, then the others."""
         for album in self.albums:
             yield from album.problems
+        for stage in self.stages:
+            yield from stage.problems
         yield from self.other
 
     @property
     def sound(self) -> bool:
         """True when nothing is wrong."""
-        return not self.other and all(album.sound for album in self.albums)
+        return not any(True for _ in self.problems)
 
     @property
     def counts(self) -> Mapping[Finding, int]:
@@ -227,6 +269,9 @@ def as_json(report: VerificationReport) -> dict[str, Any]:
             "in_full": report.in_full,
             "bytes_read": report.bytes_read,
             "catalog_entries": report.entries,
+            "stage_files": sum(stage.files for stage in report.stages),
+            "stage_in_full": sum(stage.in_full for stage in report.stages),
+            "stage_catalog_entries": report.stage_entries,
             "problems": {finding.value: count for finding, count in sorted(report.counts.items())},
         },
         "albums": [
@@ -243,11 +288,25 @@ def as_json(report: VerificationReport) -> dict[str, Any]:
             }
             for album in report.albums
         ],
+        "stages": [
+            {
+                "stage": stage.stage,
+                "output_folder": str(stage.folder) if stage.folder else None,
+                "configured": stage.configured,
+                "files": stage.files,
+                "in_full": stage.in_full,
+                "facts": stage.facts,
+                "problems": [_problem_json(problem) for problem in stage.problems],
+            }
+            for stage in report.stages
+        ],
         "other": [_problem_json(problem) for problem in report.other],
         "repair": {
             "runs": list(repair.runs),
             "fetched_again": repair.fetched_again,
             "repaired": repair.repaired,
+            "made_again": repair.made_again,
+            "stages": list(repair.stages),
             "times_set": repair.times_set,
             "kept_in": str(repair.kept_in) if repair.kept_in else None,
             "catalog_written": repair.catalog_written,
@@ -286,6 +345,9 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
             f"{album.exported} of {album.expected} exported{left_out}, {counted(album.files, 'file')} checked"
         )
         yield from _problem_lines(album.problems, name_all)
+    for stage in report.stages:
+        yield _stage_line(stage)
+        yield from _problem_lines(stage.problems, name_all)
     unknown = [problem for problem in report.other if problem.finding is Finding.UNKNOWN_FILE]
     catalog = [problem for problem in report.other if problem.finding is not Finding.UNKNOWN_FILE]
     if catalog:
@@ -294,17 +356,31 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
     if unknown:
         yield f"In {printable(str(report.export_folder))}, and known to nobody; left alone:"
         yield from _problem_lines(unknown, name_all)
-    if not report.sound:
+    if not report.sound or report.stages:
         yield ""
     yield from _summary(report)
+
+
+def _stage_line(stage: StageVerification) -> str:
+    if not stage.configured:
+        files = counted(stage.files, "file")
+        return f"{printable(stage.stage)}: {files} not looked at, the configuration does not say where they are"
+    if stage.folder is None:
+        return f"{printable(stage.stage)}: facts of {counted(stage.facts, 'picture')}, it makes no files"
+    in_full = f", {stage.in_full} in full" if stage.in_full else ""
+    return (
+        f"{printable(stage.stage)}  [{printable(str(stage.folder))}]: {counted(stage.files, 'file')} checked{in_full}"
+    )
 
 
 def _problem_lines(problems: list[Problem] | tuple[Problem, ...], name_all: bool) -> Iterator[str]:
     named = problems if name_all else problems[:NAMED_PER_ALBUM]
     for problem in named:
         place = problem.name
-        if problem.finding is Finding.UNKNOWN_FILE and problem.folder:
+        if problem.folder and (problem.finding is Finding.UNKNOWN_FILE or (problem.stage and problem.name)):
             place = f"{problem.folder}/{problem.name}"
+        elif problem.stage:
+            place = problem.folder
         yield f"    {problem.finding.value:<18}  {printable(place) + ': ' if place else ''}{printable(problem.detail)}"
     if len(named) < len(problems):
         yield f"    … and {len(problems) - len(named)} more (`skicyclerun verify --all` names all)"
@@ -320,7 +396,8 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     yield f"{exported} of {counted(expected, 'expected photo')} exported{aside}."
     read = f", {report.in_full} in full ({bytes_in_words(report.bytes_read)} read)" if report.in_full else ""
     took = seconds_in_words(report.seconds)
-    yield f"{counted(report.files, 'file')} checked{read}, in {took}: {report.depth.in_words}."
+    files = counted(report.files, "exported file" if report.stages else "file")
+    yield f"{files} checked{read}, in {took}: {report.depth.in_words}."
     if report.repair is not None:
         yield from _repair_lines(report.repair)
     at_work = f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
@@ -335,27 +412,41 @@ def _summary(report: VerificationReport) -> Iterator[str]:
         # No advice: whoever is at work may be mending just this, and every command that could would be turned away.
         yield at_work
         return
+    yield from _next(report)
+
+
+def _next(report: VerificationReport) -> Iterator[str]:
     kinds = set(report.counts)
     broken = kinds & (EXPORTED_AGAIN | CATALOGED_AGAIN | {Finding.TIME_DIFFERS}) - {Finding.NOT_EXPORTED}
+    unfinished = [p for p in report.problems if p.finding in (Finding.NOT_EXPORTED, Finding.ALBUM_UNFINISHED)]
+    stages = [stage.stage for stage in report.stages if any(p in stage.problems for p in unfinished)]
     if report.unfinished:
         yield "Next: `skicyclerun run --resume` carries on with the run."
     elif report.repair is None and broken:
-        yield "Next: `skicyclerun verify --repair` exports again what is broken, and nothing else."
-    elif kinds & {Finding.NOT_EXPORTED, Finding.ALBUM_UNFINISHED}:
-        yield "Next: `skicyclerun retry-failed` asks again for what was not exported."
+        again = "exports or makes again" if report.stages else "exports again"
+        yield f"Next: `skicyclerun verify --repair` {again} what is broken, and nothing else."
+    elif unfinished and report.can_be_retried:
+        yield f"Next: `skicyclerun retry-failed` asks again for what was not {'done' if stages else 'exported'}."
+    elif any(not problem.stage for problem in unfinished):
+        yield "Next: `skicyclerun run --update` asks again for what is not exported yet."
+    elif stages:
+        yield f"Next: `skicyclerun run --stages {','.join(stages)}` asks again for what was not made."
 
 
 def _repair_lines(repair: RepairSummary) -> Iterator[str]:
     parts = []
+    numbers = ", ".join(str(run) for run in repair.runs)
     if repair.fetched_again:
-        numbers = ", ".join(str(run) for run in repair.runs)
         parts.append(f"{repair.repaired} of {counted(repair.fetched_again, 'photo')} exported again (run {numbers})")
+    if repair.made_again:
+        done = f"{counted(repair.made_again, 'picture')} made again by {', '.join(repair.stages)}"
+        parts.append(done if repair.fetched_again else f"{done} (run {numbers})")
     if repair.times_set:
         parts.append(f"{counted(repair.times_set, 'file')} given back the photo's date")
     if repair.catalog_written:
         parts.append("the catalog written")
     yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
-    if repair.kept_in and repair.repaired:
+    if repair.kept_in and (repair.repaired or repair.made_again):
         yield f"What stood in the place of the replaced files is kept in {printable(str(repair.kept_in))}."
     elif repair.kept_in:
         yield f"No file was replaced; what was kept aside beforehand is in {printable(str(repair.kept_in))}."

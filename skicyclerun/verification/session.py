@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,28 +18,40 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.stage_runs import PlannedStage, check_inputs, stage_runs
 from skicyclerun.catalog.master_json import CatalogWrite
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.catalog.update import bring_up_to_date
-from skicyclerun.errors import SourceError, UsageError
+from skicyclerun.errors import ConfigError, SourceError, StageError, UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.run.log_file import open_run_log
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.run.plan import source_for
-from skicyclerun.run.session import render
+from skicyclerun.run.session import render, said_from_any_thread
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
-from skicyclerun.state import albums, runs
+from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.repairs import create_repair_run
+from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
-from skicyclerun.verification.compare import REPAIR_OPTION, Advance, verify
-from skicyclerun.verification.repair import SourceRepair, albums_to_repair, keep_what_stands, plan_repair, set_times
+from skicyclerun.verification.compare import REPAIR_OPTION, verify
+from skicyclerun.verification.repair import KeptFiles, SourceRepair, albums_to_repair, plan_repair, rows_of, set_times
+from skicyclerun.verification.repair_stages import (
+    StageRepair,
+    albums_in,
+    options_of_stages,
+    plan_stage_repair,
+    stages_to_run,
+)
+from skicyclerun.verification.repair_stages import rows_of as stage_rows_of
 from skicyclerun.verification.report import (
     CATALOGED_AGAIN,
     Depth,
@@ -47,6 +60,7 @@ from skicyclerun.verification.report import (
     RepairSummary,
     VerificationReport,
 )
+from skicyclerun.verification.workers import Advance
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +98,7 @@ async def verify_and_repair(
     advance: Advance | None = None,
     make: MakeSource = source_for,
 ) -> VerifyOutcome:
-    """Look, export again what is broken, write the catalog where it is wrong, and look again.
+    """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
     Raises LockHeld, NoState, UsageError where a run is unfinished, StateError, StorageError, and SourceStopped where
     the source cannot go on; the repair can then be carried on with `run --resume`.
@@ -126,7 +140,8 @@ async def write_whole_catalog(
 
 
 class _Repair:
-    """One repair, under the run lock."""
+    """One repair, under the run lock: the exported files by a run for each source, which the stages that depend on them
+    follow; then, by a run of stages alone, what is left of what they made."""
 
     def __init__(
         self,
@@ -144,14 +159,15 @@ class _Repair:
         self._advance = advance
         self._make = make
         self._shutdown = Shutdown()
+        self._places = catalog_places(settings)
         stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-        self._kept_folder = settings.paths.archive / f"repair_{stamp}"
+        self._kept = KeptFiles(settings.paths.archive / f"repair_{stamp}")
         self._notes: list[str] = []
         self._runs: list[int] = []
-        self._kept = 0
-        self._was_there = False
-        """Whether there was an export folder: where there is none, its disk may just not be mounted, and no entry is
-        dropped."""
+        self._made_again: list[int] = []
+        """The stages' rows that a run has taken on."""
+        self._unfinished = False
+        """A run of the repair came to no end; no other can begin."""
 
     async def carry_out(self) -> VerifyOutcome:
         store = self._store
@@ -164,32 +180,27 @@ class _Repair:
         first = await verify(store, self._settings, self._depth, advance=self._advance)
         last = await store.one("last_photo_id")
         assert last is not None
-        folder = self._settings.paths.apple_photos_export
-        self._was_there = await anyio.Path(folder).is_dir()
-        times, notes = await set_times(store, first, folder)
-        self._notes += notes
+        # Where there is no folder its disk may just not be mounted, and no entry is dropped.
+        there = [folder for folder in self._places.output_folders if await anyio.Path(folder).is_dir()]
+        times = await self._set_times(first)
         async with anyio.create_task_group() as watching:
             await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
-            for repair in await plan_repair(store, first):
-                if not self._shutdown.draining:
-                    await self._fetch_again(repair, first.run_id)
+            await self._make_right(first)
             watching.cancel_scope.cancel()
-        written = await self._write_catalog(first)
-        counts = [each for run_id in self._runs for each in (await albums.accounting_of_run(store, run_id)).values()]
-        summary = RepairSummary(
-            runs=tuple(self._runs),
-            fetched_again=sum(each.expected for each in counts),
-            repaired=sum(each.exported for each in counts),
-            times_set=times,
-            kept_in=self._kept_folder if self._kept else None,
-            catalog_written=written,
-            notes=tuple(self._notes),
-        )
+        written = await self._write_catalog(first, there)
+        summary = await self._summary(times, written)
         if self._shutdown.exit_code is not None:
             said = "Stopped; what follows was found before the repair. `skicyclerun run --resume` carries on with it."
             stopped = replace(summary, notes=(*summary.notes, said))
             return VerifyOutcome(replace(first, repair=stopped), self._shutdown.exit_code)
-        second = await verify(store, self._settings, Depth(), also_in_full_after=last["id"], advance=self._advance)
+        second = await verify(
+            store,
+            self._settings,
+            Depth(),
+            also_in_full_after=last["id"],
+            also_in_full=self._made_again,
+            advance=self._advance,
+        )
         left = await self._with_what_was_seen(first, second)
         seconds = first.seconds + second.seconds
         in_full, read = first.in_full + second.in_full, first.bytes_read + second.bytes_read
@@ -197,8 +208,63 @@ class _Repair:
             replace(left, depth=self._depth, seconds=seconds, in_full=in_full, bytes_read=read, repair=summary)
         )
 
-    async def _fetch_again(self, repair: SourceRepair, base: int) -> None:
-        """One run over what is broken of one source. Where the source cannot be had, a note, and nothing is touched."""
+    async def _set_times(self, first: VerificationReport) -> int:
+        """Files whose bytes are right get their time back. Returns how many."""
+        wrong = [p for p in first.problems if p.finding is Finding.TIME_DIFFERS and p.row_id is not None]
+        exported = await rows_of(self._store, {p.row_id for p in wrong if p.row_id and not p.stage})
+        staged = await stage_rows_of(self._store, {p.row_id for p in wrong if p.row_id and p.stage})
+        placed = [
+            *((first.export_folder, row) for row in exported),
+            *((self._places.stages[row["stage"]].folder, row) for row in staged),
+        ]
+        files = [(folder / row["folder"] / row["file_name"], row["mtime_ns"]) for folder, row in placed]
+        times, notes = await anyio.to_thread.run_sync(set_times, files)
+        self._notes += notes
+        return times
+
+    async def _summary(self, times: int, written: bool) -> RepairSummary:
+        counts = [
+            each for run_id in self._runs for each in (await albums.accounting_of_run(self._store, run_id)).values()
+        ]
+        made: Counter[str] = Counter()
+        for run_id in self._runs:
+            for row in await stage_albums.of_run(self._store, run_id):
+                made[row.stage] += row.made
+        return RepairSummary(
+            runs=tuple(self._runs),
+            fetched_again=sum(each.expected for each in counts),
+            repaired=sum(each.exported for each in counts),
+            times_set=times,
+            kept_in=self._kept.folder if self._kept.count else None,
+            catalog_written=written,
+            notes=tuple(dict.fromkeys((*self._notes, *self._kept.notes))),
+            made_again=made.total(),
+            stages=tuple(stage for stage in self._places.order if made[stage]),
+        )
+
+    # ── the runs ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _make_right(self, first: VerificationReport) -> None:
+        of_stages = await plan_stage_repair(self._store, first, self._places)
+        for stage in sorted(of_stages.stages & self._places.stages.keys()):
+            names = [(row["id"], row["folder"], row["file_name"]) for row in of_stages.rows if row["stage"] == stage]
+            refused = await self._kept.keep(names, self._places.stages[stage].folder, stage)
+            of_stages.leave_alone(refused)
+        for repair in await plan_repair(self._store, first):
+            if not self._stopped:
+                await self._fetch_again(repair, first.run_id, of_stages)
+        if of_stages.folders and not self._stopped:
+            await self._make_again(first.run_id, of_stages)
+
+    @property
+    def _stopped(self) -> bool:
+        return self._shutdown.draining or self._unfinished
+
+    async def _fetch_again(self, repair: SourceRepair, base: int, of_stages: StageRepair) -> None:
+        """One run over what is broken of one source, and over what stages made of it.
+
+        Where the source cannot be had, a note, and nothing is touched.
+        """
         settings = self._settings
         stored: dict[str, Any] = orjson.loads(repair.options)
         options = ExportOptions.from_row(stored)
@@ -213,31 +279,86 @@ class _Repair:
             except (SourceError, UsageError) as error:
                 self._notes.append(f"Nothing could be exported again from {repair.location}: {error}")
                 return
-            kept, refused, notes = await keep_what_stands(repair, settings.paths.apple_photos_export, self._kept_folder)
-            self._kept += kept
-            self._notes += notes
+            refused = await self._kept.keep(repair.names, settings.paths.apple_photos_export)
             found = await albums_to_repair(repair, source, refused)
             if not found:
                 return
+            stages, kept, planned = await self._stages_of(of_stages.stages | {"export"})
             run = await create_repair_run(
                 self._store,
                 source_kind=source.kind,
                 source_location=repair.location,
-                options=stored | {REPAIR_OPTION: base},
+                options=options.to_row() | kept | {REPAIR_OPTION: base},
                 albums=found,
+                stages=stages,
             )
-            self._runs.append(run.id)
-            command = ConfigureRun(Intent.RESUME, settings, ("export",), ())
-            parts = PipelineParts(self._store, source, render, self._renderer, self._shutdown)
-            await run_pipeline(command, parts)
+            await self._carry_out(run, source, planned, of_stages, {album.folder for album in found})
 
-    async def _write_catalog(self, first: VerificationReport) -> bool:
-        """Write it where it was wrong; what was exported again is in it already. Raises StorageError."""
+    async def _make_again(self, base: int, of_stages: StageRepair) -> None:
+        """One run of the stages whose files are broken, over the albums that hold them."""
+        stages, kept, planned = await self._stages_of(of_stages.stages)
+        selection = await albums_in(self._store, of_stages.folders)
+        latest = await runs.latest(self._store)
+        if not stages or not selection or latest is None:
+            return
+        run = await runs.create(
+            self._store,
+            mode="update",
+            stages=stages,
+            source_kind=latest.source_kind,
+            source_location=latest.source_location,
+            selection=selection,
+            options=options_of(self._settings).to_row() | kept | {REPAIR_OPTION: base},
+        )
+        await self._carry_out(run, None, planned, of_stages, of_stages.folders)
+
+    async def _carry_out(
+        self,
+        run: RunRow,
+        source: Source | None,
+        planned: Sequence[PlannedStage],
+        of_stages: StageRepair,
+        folders: Collection[str],
+    ) -> None:
+        self._runs.append(run.id)
+        self._made_again += await of_stages.take_on(self._store, run.stages, folders)
+        command = ConfigureRun(Intent.RESUME, self._settings, run.stages, run.selection)
+        parts = PipelineParts(self._store, source, render, self._renderer, self._shutdown, planned)
+        result = await run_pipeline(command, parts)
+        self._unfinished = result.run is not None and result.run.unfinished
+
+    async def _stages_of(
+        self, broken: Collection[str]
+    ) -> tuple[tuple[str, ...], dict[str, Any], Sequence[PlannedStage]]:
+        """The stages that a run has to go through for these, what its row keeps of them, and they themselves.
+
+        None of them, and a note, where one lacks what it needs.
+        """
+        settings = self._settings
+        names = await stages_to_run(self._store, settings, broken)
+        if not names:
+            return (), {}, ()
+        try:
+            check_stage_needs(settings, parse_stages(names, settings.own_stages()))
+            await check_inputs(self._store, settings, names)
+            kept = await options_of_stages(self._store, settings, names)
+            planned = stage_runs(settings, names, kept, said_from_any_thread(self._renderer))
+            for each in planned:
+                await anyio.to_thread.run_sync(each.run.recipe.check)
+        except (ConfigError, StageError) as error:
+            self._notes.append(f"Nothing could be made again by {', '.join(names)}: {error}")
+            return (), {}, ()
+        return names, kept, planned
+
+    # ── the catalog, and what is left ─────────────────────────────────────────────────────────────────────────────
+
+    async def _write_catalog(self, first: VerificationReport, there: Sequence[Path]) -> bool:
+        """Write it where it was wrong; what was made again is in it already. Raises StorageError."""
         wrong = [problem for problem in first.problems if problem.finding in CATALOGED_AGAIN]
         if not wrong:
             return bool(self._runs)
         left_over = [problem.name for problem in wrong if problem.finding is Finding.ENTRY_WITHOUT_FILE]
-        gone = await anyio.to_thread.run_sync(_truly_gone, left_over, first.export_folder) if self._was_there else []
+        gone = await anyio.to_thread.run_sync(_truly_gone, left_over, there)
         written = await write_whole_catalog(self._store, self._settings, also_gone=gone)
         if written.problem:
             self._notes.append(written.problem)
@@ -246,24 +367,31 @@ class _Repair:
     async def _with_what_was_seen(self, first: VerificationReport, second: VerificationReport) -> VerificationReport:
         """The second report, with what only the first look could see of files that are still the same."""
         deep = [p for p in first.problems if p.finding in _SEEN_ONLY_IN_FULL and p.row_id is not None]
-        ids = orjson.dumps([problem.row_id for problem in deep]).decode()
-        still = {row["id"] for row in await self._store.all("still_present", {"ids": ids})}
-        named = {problem.row_id for problem in second.problems}
-        by_folder: dict[str, list[Problem]] = {}
+        ids = orjson.dumps([problem.row_id for problem in deep if not problem.stage]).decode()
+        still = {("", row["id"]) for row in await self._store.all("still_present", {"ids": ids})}
+        still |= {(p.stage, p.row_id) for p in deep if p.stage and p.row_id not in self._made_again}
+        named = {(problem.stage, problem.row_id) for problem in second.problems}
+        left: dict[tuple[str, str], list[Problem]] = {}
         for problem in deep:
-            if problem.row_id in still and problem.row_id not in named:
-                by_folder.setdefault(problem.folder, []).append(problem)
-        merged = tuple(
-            replace(album, problems=(*album.problems, *by_folder[album.folder])) if album.folder in by_folder else album
-            for album in second.albums
+            key = (problem.stage, problem.row_id)
+            if key in still and key not in named:
+                left.setdefault((problem.stage, "" if problem.stage else problem.folder), []).append(problem)
+        return replace(
+            second,
+            albums=tuple(
+                replace(album, problems=(*album.problems, *left.get(("", album.folder), ()))) for album in second.albums
+            ),
+            stages=tuple(
+                replace(stage, problems=(*stage.problems, *left.get((stage.stage, ""), ()))) for stage in second.stages
+            ),
         )
-        return replace(second, albums=merged)
 
     def _say(self, text: str) -> None:
         self._renderer.handle(Notice(text, "warning"))
 
 
-def _truly_gone(paths: Sequence[str], export_folder: Path) -> list[str]:
-    """Those that lie in an album folder's place and are not there."""
-    inside = [path for path in paths if os.path.dirname(os.path.dirname(path)) == str(export_folder)]
+def _truly_gone(paths: Sequence[str], folders: Collection[Path]) -> list[str]:
+    """Those that lie in an album folder's place, in one of these folders, and are not there."""
+    places = {str(folder) for folder in folders}
+    inside = [path for path in paths if os.path.dirname(os.path.dirname(path)) in places]
     return [path for path in inside if not os.path.lexists(path)]
