@@ -611,6 +611,42 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_stage_stops_the_run_is_said_and
     assert not list(sample.lib_root.rglob(".skicyclerun-*"))
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 64 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    point = tmp_path / "small"
+    point.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(point)]
+    if subprocess.run(mounting, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+def test_a_disk_that_is_really_full_in_the_middle_of_a_stage_stops_the_run_and_a_resume_goes_on(
+    sample: Staged, small_disk: Path
+) -> None:
+    """Files, the database and the catalog alike find no room, once a command has taken all of it."""
+    sample.lib_root = small_disk
+    filler = small_disk / "filler"
+    fill = f'if [ ! -e "{filler}.was" ]; then touch "{filler}.was"; cat /dev/zero > "{filler}" 2> /dev/null; fi; true'
+    sample.command("mine", f'cp "$1" "$2"; {fill}')
+    full = sample.export("mine", *BOTH)
+    assert full.code == 1
+    assert "disk is full" in full.stderr.lower()
+    assert "skicyclerun run --resume" in full.stderr
+    kept = sample.touched("albums")
+    filler.unlink()
+    assert sample.run("--resume").code == 0
+    assert {name: what for name, what in sample.touched().items() if name in kept} == kept
+    assert len(sample.names("watermarked_final")) == len(sample.names("mine")) == 3
+    assert not list(small_disk.rglob(".skicyclerun-*"))
+
+
 def test_a_resumed_run_keeps_the_stage_settings_it_was_begun_with(sample: Staged) -> None:
     arguments = sample.arguments("--stages", "export,preprocessing")
     skicyclerun_process(*arguments, extra={"SKICYCLERUN_FAULT": "stage.group_committed"})
