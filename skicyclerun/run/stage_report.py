@@ -310,7 +310,7 @@ def stage_details(report: StageReport, *, with_photos: bool, width: int | None) 
 
 def _details(album: StageAlbumReport) -> tuple[str, ...]:
     counts, row = album.counts, album.row
-    status = _STATUS_WORDS.get(album.status, album.status.value) if row is not None else "never run"
+    status = _STATUS_WORDS.get(album.status, album.status.value) if row is not None else "not begun"
     return (
         printable(album.title),
         status,
