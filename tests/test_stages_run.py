@@ -285,6 +285,9 @@ def test_a_dry_run_says_how_many_and_why_and_touches_nothing(sample: Staged) -> 
     sample.configure(preprocessing={"quality": 50})
     said = sample.run("--stages", "preprocessing", "--dry-run").stderr
     assert "preprocessing: 4 to do (1 input changed, 2 setting changed, 1 new)" in said
+    above = "Of what is exported now; what the export brings, new or changed, comes on top:\n"
+    assert above not in said
+    assert above in sample.run("--update", "--stages", "export,preprocessing", "--dry-run").stderr
     assert sample.touched() == before
     assert sample.newest_run() == "finished"
 
