@@ -617,3 +617,47 @@ def test_a_resumed_run_keeps_the_stage_settings_it_was_begun_with(sample: Staged
     sample.configure(preprocessing={"max_dimension": 64, "format": "jpeg"})
     assert sample.run("--resume").code == 0
     assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rows_of_files(sample: Staged, *stages: str) -> list[tuple[str, str]]:
+    """(folder, file name) of the rows of these stages that speak for a file."""
+    marks = ", ".join("?" * len(stages))
+    return sample.sql(
+        f"SELECT folder, file_name FROM stage_pictures WHERE present = 1 AND departed = 0 AND stage IN ({marks})"
+        " ORDER BY folder, file_name",
+        *stages,
+    )
+
+
+def test_two_stages_that_share_a_folder_never_give_one_name_twice(sample: Staged) -> None:
+    """Not even where the files of the one have been put away, so that its names look free."""
+    both = ("watermarking", "post_lora_watermarking")
+    sample.command("lora_processing", 'cp "$1" "$2"', extension=".webp", reads="preprocessing")
+    sample.export("preprocessing", "lora_processing", *both)
+    sample.run("--stages", ",".join(("cleanup", *both)), "--album", "Coast")
+    sample.picture("Alps/a (2).jpg", 200)
+    sample.update("preprocessing", "watermarking")
+    marked = sample.outputs("watermarked_final")
+    before = {name: (marked / name).read_bytes() for name in sample.names("watermarked_final")}
+    assert sample.run("--stages", "lora_processing,post_lora_watermarking").code == 0
+    assert {name: (marked / name).read_bytes() for name in before} == before
+    assert [f"{folder}/{name}" for folder, name in rows_of_files(sample, *both)] == sample.names("watermarked_final")
+
+
+def test_the_name_of_a_file_that_is_to_be_put_away_is_not_given_to_another(sample: Staged) -> None:
+    """A file that somebody deleted meanwhile would be archived and removed when it is there again."""
+    sample.export("preprocessing")
+    sample.configure(preprocessing={"format": "jpeg"})
+    killed = skicyclerun_process(
+        *sample.arguments("run", "--stages", "preprocessing"), extra={"SKICYCLERUN_FAULT": "archive.job_created"}
+    )
+    assert killed.code == -signal.SIGKILL
+    (sample.outputs("scaled") / "Alps" / "a.webp").unlink()
+    sample.configure(preprocessing={"format": "webp"})
+    assert sample.run("--fresh", "--stages", "preprocessing").code == 0
+    there = [f"{folder}/{name}" for folder, name in rows_of_files(sample, "preprocessing")]
+    assert there == sample.names("scaled")
+    assert len(there) == 3

@@ -50,6 +50,8 @@ class StageRun:
     """The stage it reads, the one that reads, and so on up to the export."""
     facts_from: tuple[str, ...] = ()
     """The stages before it whose facts it sees, in order."""
+    sharing: tuple[str, ...] = ()
+    """The other stages whose files lie in the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,16 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     if run.facts_from and run.recipe.needs_facts:
         found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
     rows = await stage_pictures.of_folder(store, run.stage.name, folder)
+    held: list[str] = []
+    if run.output_folder is not None:
+        held = await stage_pictures.names_held(store, (run.stage.name, *run.sharing), folder)
     facts = {taken.photo: known for taken, known in exported}
 
     def facts_of(photo: str) -> Mapping[str, Any]:
         return _merged(run, photo, facts, found) if run.recipe.needs_facts else {}
 
     def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-        return _compared(run, folder, inputs, rows, facts_of, owed)
+        return _compared(run, folder, inputs, rows, held, facts_of, owed)
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
@@ -141,13 +146,14 @@ def _compared(
     folder: str,
     inputs: Sequence[StageInput],
     rows: Sequence[StagePictureRow],
+    held: Sequence[str],
     facts_of: Callable[[str], Mapping[str, Any]],
     owed: Collection[str],
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
     """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
 
-    `owed`: photos that are there and have not come, because a stage before this one failed: what was made of an earlier
-    version stays until there is a new one.
+    `held`: names that rows have, of this stage or another that writes there. `owed`: photos that are there and have not
+    come, because a stage before this one failed: what was made of an earlier version stays until there is a new one.
     """
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
@@ -155,7 +161,7 @@ def _compared(
     there = {name: size for name, (size, _) in found.items()}
     come = {(each.file_name, each.variant) for each in inputs}
     departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
-    names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    names = TakenNames((*there, *held))
     album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
-from skicyclerun.errors import StageError
+from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
 from skicyclerun.settings.models import Settings
@@ -89,6 +90,7 @@ def stage_runs(
                 output_folder=output_folder(settings, stage),
                 upstream=upstream_of(known, stage),
                 facts_from=tuple(facts_from),
+                sharing=_sharing(settings, known, stage),
             )
             planned.append(PlannedStage(run, section.timeouts.run))
         if not stage.output:
@@ -159,6 +161,17 @@ def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) 
             next_step=f"Leave {stage.name} out of --stages and of `pipeline.stages`.",
         )
     return folder
+
+
+def _sharing(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tuple[str, ...]:
+    """The other stages whose files lie in the folder of this one."""
+    folder = output_folder(settings, stage)
+    sharing = []
+    for name, other in known.items():
+        with suppress(EnvironmentUnset):
+            if name != stage.name and folder is not None and output_folder(settings, other) == folder:
+                sharing.append(name)
+    return tuple(sharing)
 
 
 async def stages_ahead(

@@ -529,6 +529,12 @@ UPDATE stage_pictures SET present = 0, size = NULL, mtime_ns = NULL WHERE id = :
 SELECT file_name, size, mtime_ns FROM stage_pictures
 WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 OR status = 'planned')
 
+-- name: stage_names_held
+-- Names in an album's folder that rows of these stages have, or have until their files are put away.
+SELECT file_name FROM stage_pictures
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND file_name <> ''
+  AND (departed = 0 OR present = 1)
+
 -- name: stage_pictures_without_photos
 -- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was.
 SELECT id FROM stage_pictures

@@ -273,6 +273,15 @@ async def files_in(store: Store, stage: str, folder: str) -> dict[str, tuple[int
     }
 
 
+async def names_held(store: Store, stages: Sequence[str], folder: str) -> list[str]:
+    """File names in an album's folder that rows of these stages speak for, with those that are to be put away.
+
+    Whether the files are there or not: a name that is given twice is one row's file under the other's name.
+    """
+    where = {"stages": orjson.dumps(stages).decode(), "folder": folder}
+    return [row["file_name"] for row in await store.all("stage_names_held", where)]
+
+
 async def enter_plans(
     transaction: Transaction,
     album_id: int,
