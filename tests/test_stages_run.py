@@ -217,6 +217,21 @@ def test_a_file_of_somebody_else_keeps_its_name_and_its_bytes(sample: Staged) ->
     assert sample.names("scaled") == ["Alps/a (2).webp", "Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
 
 
+def test_a_file_put_where_a_cleanup_has_made_room_is_left_alone_and_said(sample: Staged) -> None:
+    sample.export("preprocessing")
+    assert sample.run("--stages", "cleanup,preprocessing", "--album", "Coast").code == 0
+    theirs = sample.outputs("scaled") / "Alps" / "a.webp"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"somebody else's")
+    ended = sample.run("--stages", "preprocessing")
+    assert ended.code == 3
+    assert theirs.read_bytes() == b"somebody else's"
+    assert "it was left alone" in sample.reason("preprocessing", "Alps/a.jpg")
+    theirs.unlink()
+    assert sample.run("retry-failed").code == 0
+    assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+
+
 def test_a_link_in_the_place_of_an_album_folder_is_refused_for_that_album_alone(sample: Staged, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

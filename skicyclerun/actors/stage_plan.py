@@ -191,7 +191,7 @@ def _compared(
             name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
         elif row is None and left_out:
             name = ""
-        claimed = row is None or not row.present or row.size is None or _is_as_made(row, found.get(name))
+        claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
         row_id, position = (row.id, row.position) if row is not None else (None, 0)
         plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
         if plans[-1].to_do:
