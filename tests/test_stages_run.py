@@ -171,6 +171,20 @@ def test_a_photo_moved_to_another_album_keeps_its_outputs(sample: Staged) -> Non
 # ── outputs that are gone, damaged, changed, or somebody else's ───────────────────────────────────────────────────
 
 
+def test_a_link_in_the_place_of_an_output_is_not_taken_over_for_a_renamed_photo(sample: Staged, tmp_path: Path) -> None:
+    """Nor is the file touched that it points to."""
+    sample.export("preprocessing")
+    output, elsewhere = sample.outputs("scaled") / "Alps" / "a.webp", tmp_path / "elsewhere.webp"
+    shutil.move(output, elsewhere)
+    os.utime(elsewhere, (1, 1))
+    output.symlink_to(elsewhere)
+    (sample.library / "Alps" / "a.jpg").rename(sample.library / "Alps" / "z.jpg")
+    assert sample.update("preprocessing").code == 0
+    made = sample.outputs("scaled") / "Alps" / "z.webp"
+    assert made.is_file() and not made.is_symlink()
+    assert elsewhere.stat().st_mtime == 1
+
+
 def test_a_deleted_output_is_made_again_and_nothing_else(sample: Staged) -> None:
     sample.export(*BOTH)
     before, made = sample.touched(), sample.made_at("preprocessing")

@@ -444,6 +444,8 @@ class StageWork:
         assert self._stage.output_folder is not None
         source = self._stage.output_folder / donor.folder / donor.file_name
         try:
+            if not stat.S_ISREG(source.lstat().st_mode):
+                return False  # The copy of a link would be one, and what is done to it be done to another file.
             shutil.copyfile(source, staged, follow_symlinks=False)
             with staged.open("rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256:
