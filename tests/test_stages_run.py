@@ -181,7 +181,8 @@ def test_a_link_in_the_place_of_an_output_is_not_taken_over_for_a_renamed_photo(
     (sample.library / "Alps" / "a.jpg").rename(sample.library / "Alps" / "z.jpg")
     assert sample.update("preprocessing").code == 0
     made = sample.outputs("scaled") / "Alps" / "z.webp"
-    assert made.is_file() and not made.is_symlink()
+    assert made.is_file()
+    assert not made.is_symlink()
     assert elsewhere.stat().st_mtime == 1
 
 
