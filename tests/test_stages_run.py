@@ -365,6 +365,20 @@ def test_a_cleanup_empties_the_folders_of_the_stages_that_run_and_no_other(sampl
 # ── pictures as they come ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_run_begun_without_archiving_is_not_emptied_when_it_is_resumed_with_it(sample: Staged) -> None:
+    sample.export("preprocessing")
+    sample.configure(cleanup={"archive_old_outputs": False}, preprocessing={"max_dimension": 64})
+    killed = skicyclerun_process(
+        *sample.arguments("run", "--yes", "--stages", "cleanup,preprocessing"),
+        extra={"SKICYCLERUN_FAULT": "stage.album_finished"},
+    )
+    assert killed.code == -signal.SIGKILL
+    sample.configure(cleanup={"archive_old_outputs": True})
+    assert sample.run("--resume").code == 0
+    assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+    assert archived(sample) == []
+
+
 def test_a_picture_without_date_and_position_goes_through_all_stages(sample: Staged) -> None:
     Image.new("RGB", (90, 60), (1, 2, 3)).save(sample.library / "Alps" / "plain.png")
     assert sample.export("metadata_extraction", "geocode_sweep", *BOTH).code == 0
@@ -541,6 +555,16 @@ def test_retry_failed_does_what_failed_and_nothing_else(sample: Staged) -> None:
     assert {name: now[name] for name in before} == before
     assert ran(sample, "mine") == ["a.jpg", "a.jpg", "b.jpg", "c.jpg"]
     assert ran(sample, "other") == ["a.jpg", "b.jpg", "c.jpg", "c.jpg"]
+
+
+def test_a_retry_over_albums_that_were_put_away_since_comes_to_its_end(sample: Staged) -> None:
+    sample.export()
+    sample.command("mine", 'case "$1" in *c.jpg) exit 1;; esac; cp "$1" "$2"')
+    assert sample.run("--stages", "mine").code == 3
+    assert sample.run("--stages", "cleanup", "--force-clean").code == 0
+    assert sample.run("retry-failed").code == 0
+    assert sample.newest_run() == "finished"
+    assert "Nothing to resume" in sample.run("--resume").stderr
 
 
 def test_a_picture_whose_time_is_up_fails_alone(sample: Staged) -> None:
