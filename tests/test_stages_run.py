@@ -69,6 +69,22 @@ def test_stages_run_twice_do_nothing_the_second_time(sample: Staged) -> None:
     assert list((sample.lib_root / "archive").iterdir()) == []
 
 
+def test_a_movie_is_left_out_once_and_nothing_is_entered_for_it_again(sample: Staged) -> None:
+    movie = b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"\0\0\0\x0cmoov\0\0\0\0" + b"\0\0\0\x10mdat12345678"
+    (sample.library / "Alps" / "m.mov").write_bytes(movie)
+    assert sample.export("preprocessing").code == 0
+    assert sample.pictures("preprocessing")["Alps/m.mov"] == "left_out"
+    rows = "SELECT id, input, status FROM stage_pictures ORDER BY id"
+    before = sample.sql(rows)
+    sample.sql("CREATE TABLE spy (gone TEXT)")
+    sample.sql(
+        "CREATE TRIGGER spies AFTER DELETE ON catalog_written BEGIN INSERT INTO spy VALUES ('to be read again'); END"
+    )
+    assert sample.run("--stages", "preprocessing").code == 0
+    assert sample.sql(rows) == before
+    assert sample.sql("SELECT * FROM spy") == []
+
+
 def test_an_update_with_nothing_new_does_nothing(sample: Staged) -> None:
     sample.export(*BOTH)
     before = sample.touched()
@@ -245,6 +261,21 @@ def test_a_file_put_where_a_cleanup_has_made_room_is_left_alone_and_said(sample:
     theirs.unlink()
     assert sample.run("retry-failed").code == 0
     assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+
+
+def test_an_earlier_output_that_was_changed_by_hand_after_a_failure_is_left_alone(sample: Staged) -> None:
+    sample.command("mine", 'cp "$1" "$2"')
+    sample.export("mine")
+    sample.command("mine", "exit 1", version=2)
+    sample.run("--stages", "mine")
+    theirs = sample.outputs("mine") / "Alps" / "a.jpg"
+    theirs.write_bytes(b"mended by hand")
+    sample.command("mine", 'cp "$1" "$2"', version=3)
+    assert sample.run("--stages", "mine").code == 3
+    assert theirs.read_bytes() == b"mended by hand"
+    assert sample.pictures("mine") == {"Alps/a.jpg": "failed", "Alps/b.jpg": "done", "Coast/c.jpg": "done"}
+    theirs.unlink()
+    assert sample.run("retry-failed").code == 0
 
 
 def test_a_link_in_the_place_of_an_album_folder_is_refused_for_that_album_alone(sample: Staged, tmp_path: Path) -> None:

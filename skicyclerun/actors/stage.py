@@ -480,7 +480,7 @@ class StageWork:
         return False
 
     def failed(self, item: _ToDo, error: Exception, reason: str, attempts: int) -> _Outcome:
-        return PictureFailed(item.row_id, reason, attempts)
+        return PictureFailed(item.row_id, reason, attempts, item.plan.earlier_size)
 
     def raise_if_ours(self, error: OSError) -> None:
         if self._folder is not None and self._staging is not None:

@@ -174,8 +174,9 @@ def _compared(
         else:
             depends, left_out = digest_of(stage.version, recipe.depends_on(picture)), ""
         extension = extension_of(recipe, each.file_name)
+        nameless = row is not None and row.status is PictureStatus.LEFT_OUT and not row.file_name
         renamed = row is not None and extension is not None and not row.file_name.lower().endswith(extension)
-        if row is not None and renamed:
+        if row is not None and renamed and not nameless:
             departed.append(row.id)
             row = None
         why = _why(row, each, depends, there, makes_file=extension is not None)
@@ -193,7 +194,9 @@ def _compared(
             name = ""
         claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
         row_id, position = (row.id, row.position) if row is not None else (None, 0)
-        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
+        earlier = row.size if row is not None and row.present and claimed and name in found else None
+        unchanged = bool(left_out) and row is not None and _is_left_out_as_before(row, each, depends, left_out)
+        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed, earlier, unchanged))
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
@@ -213,6 +216,11 @@ def _why(
     if makes_file and (not row.present or there.get(row.file_name) != row.size):
         return Why.OUTPUT_GONE
     return Why.UP_TO_DATE
+
+
+def _is_left_out_as_before(row: StagePictureRow, taken: StageInput, depends: str, reason: str) -> bool:
+    said = (row.status, row.reason, row.input_sha256, row.depends)
+    return said == (PictureStatus.LEFT_OUT, reason, taken.sha256, depends)
 
 
 def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePictureRow]) -> PicturePlan:

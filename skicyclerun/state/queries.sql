@@ -518,7 +518,8 @@ UPDATE stage_pictures SET status = 'done', attempts = attempts + :attempts, reas
 WHERE id = :id AND status = 'planned'
 
 -- name: stage_picture_failed
-UPDATE stage_pictures SET status = 'failed', attempts = attempts + :attempts, reason = :reason
+UPDATE stage_pictures SET status = 'failed', attempts = attempts + :attempts, reason = :reason,
+                          size = COALESCE(size, :earlier_size)
 WHERE id = :id AND status = 'planned'
 
 -- name: stage_picture_to_be_made_again
