@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -212,3 +213,24 @@ def test_a_database_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_dat
     assert sample.names("scaled") == ["Alps/a.webp", "Coast/b.webp"]
     assert sample.sql("PRAGMA user_version") == [(2,)]
     assert sample.run("verify").code == 0
+
+
+# ── queries ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_large_albums_have_given_up_is_found_without_comparing_each_with_each(tmp_path: Path) -> None:
+    """After another format every file has got another name; the catalog asks for the old ones each time."""
+    sample = Staged(tmp_path)
+    sample.picture("Alps/a.jpg")
+    sample.export("preprocessing")
+    names = ", ".join(row[1] for row in sample.sql("PRAGMA table_info(stage_pictures)") if row[1] != "id")
+    others = names.replace("input,", "'i' || n,", 1).replace("file_name,", "'f' || n || end,", 1)
+    others = others.replace("present, departed", "end = '.jpg', end = '.webp'")
+    sample.sql(
+        f"WITH RECURSIVE counted (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM counted WHERE n < 20000) "
+        f"INSERT INTO stage_pictures ({names}) "
+        f"SELECT {others} FROM stage_pictures, counted, (SELECT '.webp' AS end UNION ALL SELECT '.jpg')"
+    )
+    began = time.monotonic()
+    assert len(sample.sql(QUERIES["stage_files_gone"])) == 20_000
+    assert time.monotonic() - began < 10

@@ -568,10 +568,10 @@ WHERE present = 1 AND file_name <> ''
   AND (folder, file_name) IN (SELECT folder, file_name FROM stage_pictures WHERE present = 0 AND file_name <> '')
 
 -- name: stage_files_gone
-SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
-WHERE present = 0 AND file_name <> ''
-  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other WHERE other.present = 1 AND other.stage = mine.stage
-                  AND other.folder = mine.folder AND other.file_name = mine.file_name)
+-- As a difference of two sets: for each name to be looked for among the rows of its folder would take hours where a
+-- large album has got other names.
+SELECT stage, folder, file_name FROM stage_pictures WHERE present = 0 AND file_name <> ''
+EXCEPT SELECT stage, folder, file_name FROM stage_pictures WHERE present = 1
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage
