@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -288,6 +290,27 @@ def test_a_link_in_the_place_of_an_album_folder_is_refused_for_that_album_alone(
     assert (status, "was not touched" in reason) == ("failed", True)
     assert sample.albums("preprocessing")["Coast"] == ("done", "")
     assert list(elsewhere.iterdir()) == []
+
+
+def test_an_album_folder_that_cannot_be_read_fails_that_album_alone(
+    sample: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample.export("preprocessing")
+    refused, scandir = str(sample.outputs("scaled") / "Alps"), os.scandir
+
+    def without_permission(path: Any = ".") -> Any:
+        if str(path) == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", refused)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without_permission)
+    sample.configure(preprocessing={"max_dimension": 64})
+    assert sample.run("--stages", "preprocessing").code == 3
+    albums = sample.albums("preprocessing")
+    assert albums["Alps"] == ("failed", f"{refused} cannot be read: Permission denied")
+    assert albums["Coast"] == ("done", "")
+    monkeypatch.undo()
+    assert sample.run("retry-failed").code == 0
 
 
 def test_a_file_in_the_place_of_an_album_folder_fails_that_album_alone(sample: Staged) -> None:

@@ -157,7 +157,7 @@ class _StageWorking:
         """
         try:
             plan = await plan_album(self._parts.store, self._stage, row.folder)
-        except (PhotoError, OutsideFolder):
+        except (PhotoError, OutsideFolder, OSError):
             return False
         if not any(each.input_is_news for each in plan.plans):
             return False
@@ -171,6 +171,8 @@ class _StageWorking:
             plan = await plan_album(store, self._stage, key.folder)
         except (PhotoError, OutsideFolder) as error:
             problem = str(error)
+        except OSError as error:
+            problem = f"{error.filename or key.folder} cannot be read: {error.strerror or error}"
         if plan.to_do:
             await self._open()
         row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
