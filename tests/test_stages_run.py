@@ -621,6 +621,19 @@ def test_a_retry_over_albums_that_were_put_away_since_comes_to_its_end(sample: S
     assert "Nothing to resume" in sample.run("--resume").stderr
 
 
+def test_a_retry_that_is_cut_off_is_resumed_with_the_settings_that_it_was_begun_with(sample: Staged) -> None:
+    """They are those of the configuration at the retry, not of the run before it."""
+    sample.command("mine", 'case "$1" in *c.jpg) exit 1;; esac; cp "$1" "$2"')
+    sample.export("mine")
+    sample.command("mine", 'cp "$1" "$2"', version=2)
+    killed = skicyclerun_process(
+        *sample.arguments("retry-failed"), extra={"SKICYCLERUN_FAULT": "stage.album_started:1"}
+    )
+    assert killed.code == -signal.SIGKILL
+    assert sample.run("--resume").code == 0
+    assert "mine: nothing to do, 3 up to date" in sample.run("--stages", "mine", "--dry-run").stderr
+
+
 def test_a_picture_whose_time_is_up_fails_alone(sample: Staged) -> None:
     sample.command("mine", 'case "$1" in *a.jpg) sleep 60;; esac; cp "$1" "$2"', timeout_seconds=0.5)
     sample.export("mine")

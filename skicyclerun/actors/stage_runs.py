@@ -27,6 +27,7 @@ from skicyclerun.stages.command import CommandRecipe
 from skicyclerun.stages.stage import Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_pictures import Why
 from skicyclerun.state.store import Store
 
@@ -111,6 +112,15 @@ def keeps_other_settings(settings: Settings, names: Sequence[str], options: Mapp
 def options_for_retry(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """A retry goes by the configuration as it is now, since what failed may have failed for it."""
     return options_for_row(settings, names, options.get(SAID_OPTION, {}))
+
+
+def options_after_retry(settings: Settings, run: RunRow, retried: Sequence[str] | None) -> dict[str, Any]:
+    """The options of a run from its retry on, which a stop may cut: those of the stages `retried` (None: of all) new."""
+    names = [name for name in run.stages if retried is None or name in retried]
+    new = options_for_retry(settings, names, run.options).get(SECTIONS_OPTION, {})
+    if not new:
+        return dict(run.options)
+    return {**run.options, SECTIONS_OPTION: {**run.options.get(SECTIONS_OPTION, {}), **new}}
 
 
 def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection:

@@ -26,6 +26,9 @@ SELECT * FROM runs ORDER BY id
 UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
 WHERE id = :id AND status = :from_status
 
+-- name: set_run_options
+UPDATE runs SET options = :options WHERE id = :id AND status = 'active'
+
 -- name: mark_run_planned
 UPDATE runs SET planned = 1 WHERE id = :id AND planned = 0
 
