@@ -384,6 +384,37 @@ def test_a_stage_whose_input_stage_has_never_run_says_so(sample: Staged) -> None
     assert sample.newest_run() == "finished"
 
 
+def test_where_a_retry_cannot_help_the_report_says_what_does(sample: Staged) -> None:
+    broken = sample.library / "Alps" / "d.jpg"
+    broken.write_bytes(b"")
+    assert "`skicyclerun retry-failed` asks again" in sample.export(*BOTH).stdout
+    # The stages of this run only wait for what another run did not export.
+    only_stages = sample.run("--stages", ",".join(BOTH))
+    assert only_stages.code == 3
+    assert "Next: `skicyclerun run --update --stages export,preprocessing,watermarking` makes" in only_stages.stdout
+    sample.picture("Alps/d.jpg", 40)
+    assert sample.run("retry-failed").code == 3
+    done = sample.run("--update", "--stages", "export,preprocessing,watermarking")
+    assert (done.code, "Next:" in done.stdout) == (0, False)
+
+
+def test_where_only_an_earlier_stage_can_help_the_report_names_it(sample: Staged) -> None:
+    sample.command("mine", 'case "$1" in *b.jpg) exit 1;; esac; cp "$1" "$2"')
+    sample.command("then", 'cp "$1" "$2"', reads="mine")
+    assert "`skicyclerun retry-failed` asks again" in sample.export("mine", "then").stdout
+    only_then = sample.run("--stages", "then")
+    assert only_then.code == 3
+    assert "Next: `skicyclerun run --stages mine,then` makes what the stages wait for" in only_then.stdout
+
+
+def test_a_stage_that_is_not_provided_has_no_status(sample: Staged) -> None:
+    sample.export()
+    refused = sample.run("status", "--stage", "llm_image_analysis")
+    assert refused.code == 2
+    assert "llm_image_analysis is not provided by this version" in refused.stderr
+    assert "runs it" not in refused.stderr
+
+
 def test_a_stage_before_any_export_says_so(sample: Staged) -> None:
     refused = sample.run("--stages", "preprocessing")
     assert refused.code != 0
@@ -699,6 +730,22 @@ def test_a_run_stopped_in_the_middle_of_a_stage_finishes_the_picture_and_is_resu
     assert sample.run("--resume").code == 0
     assert ran(sample) == ["a.jpg", "b.jpg", "c.jpg"]
     assert len(sample.names("scaled")) == 3
+
+
+def test_what_a_cleanup_has_put_away_is_not_reported_as_done(sample: Staged, gate: Path) -> None:
+    gate.touch()
+    sample.export("mine", "preprocessing")
+    gate.unlink()
+    (sample.folder / "waiting").unlink()
+    process = start(*sample.arguments("--stages", "cleanup,export,mine"))
+    appeared(sample.folder / "waiting", process)
+    lines = sample.run("status").stdout.splitlines()
+    gate.touch()
+    assert ended(process).code == 0
+    assert "mine: 0 of 2 albums done, 0 of 2 pictures, 0 made in this run." in lines
+    # That run leaves `scaled` as it is.
+    assert next(line for line in lines if line.startswith("preprocessing: 2 of 2 albums done, 3 of 3 pictures"))
+    assert "mine: 2 of 2 albums done, 3 of 3 pictures" in sample.run("status").stdout
 
 
 def test_a_run_killed_in_the_middle_of_a_stage_is_resumed(sample: Staged, gate: Path) -> None:

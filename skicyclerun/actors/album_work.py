@@ -163,8 +163,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
                 log.warning("%s, attempt %d: %s", name, number, error)
                 await self._streak.longer(error)
                 if number == limits.attempts:
-                    tried = f" Tried {number} times." if number > 1 else ""
-                    return self._work.failed(item, error, f"{error}{tried}", number)
+                    reason = str(error)
+                    if number > 1:
+                        reason = f"{reason.removesuffix('.')}. Tried {number} times."
+                    return self._work.failed(item, error, reason, number)
                 if self._stop():
                     return None
                 await anyio.sleep(limits.backoff_seconds * 2 ** (number - 1))

@@ -70,7 +70,10 @@ async def put_away_pictures(jobs: ArchiveJobs, run_id: int, stages: Sequence[Sta
     forget = partial(stage_pictures.forget_departed, jobs.store, departed)
     if not departing and departed:
         await forget()  # Facts alone are nothing to be archived.
-    words = ("file of a stage has lost its photo; it is", "files of stages have lost their photos; they are")
+    words = (
+        "file of a stage is no longer what is asked for; it is",
+        "files of stages are no longer what is asked for; they are",
+    )
     return await _Departures(jobs, run_id, "stages", list(departing.values()), forget, words).put_away()
 
 

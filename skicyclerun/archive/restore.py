@@ -35,7 +35,7 @@ from skicyclerun.errors import (
     StorageError,
 )
 from skicyclerun.files.atomic_files import sync_directory
-from skicyclerun.wording import bytes_in_words
+from skicyclerun.wording import bytes_in_words, counted
 
 _SHOWN: Final = 5
 
@@ -114,7 +114,7 @@ def restore_archive(
 def summary(report: RestoreReport) -> str:
     """One sentence about a report."""
     verb = "would be restored" if report.dry_run else "restored and proved"
-    text = f"{len(report.restored)} files {verb} ({bytes_in_words(report.content_bytes)})"
+    text = f"{counted(len(report.restored), 'file')} {verb} ({bytes_in_words(report.content_bytes)})"
     if report.overwritten:
         text += f", {len(report.overwritten)} of them over other files"
     if report.identical:

@@ -32,7 +32,10 @@ def check(*, lib_root: Path | None, config_file: Path | None) -> int:
 @config.command()
 @place_options
 def show(*, lib_root: Path | None, config_file: Path | None) -> int:
-    """Print the configuration as it is understood, with every default and every path resolved."""
+    """Print the configuration with every default and path.
+
+    It is shown as it is understood: every default is there, and every path is resolved.
+    """
     settings = settings_of(config_file, lib_root)
     click.echo(json.dumps(settings.as_json(), indent=2, ensure_ascii=False))
     return exit_codes.OK
@@ -41,13 +44,19 @@ def show(*, lib_root: Path | None, config_file: Path | None) -> int:
 @config.command()
 @click.argument("file", type=NAMED_PATH, default="pipeline_config.json")
 def init(*, file: Path) -> int:
-    """Write the default configuration to FILE; an existing file is never overwritten."""
+    """Write the default configuration to FILE.
+
+    A folder that is missing is made; an existing file is never overwritten.
+    """
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as stream:
             stream.write(default_config_text())
     except FileExistsError:
         raise UsageError(f"{file} exists; it was left as it is.", next_step="Name another file.") from None
     except OSError as error:
-        raise NotWritable(f"{file} cannot be written: {error.strerror}.") from error
+        raise NotWritable(
+            f"{file} cannot be written: {error.strerror}.", next_step="Name a file in a folder where you may write."
+        ) from error
     click.echo(f"{file} written. Use it with `--config {file}`, or put it at LIB_ROOT/config/pipeline_config.json.")
     return exit_codes.OK

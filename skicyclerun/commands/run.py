@@ -322,6 +322,8 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
         else:
             albums = f" over {counted(len(plan.albums), 'album')}" if plan.run is None else ""
             lines.append(f"Stages: {names}{albums}")
+    if plan.source and plan.ahead:
+        lines.append("Of what is exported now; what the export brings, new or changed, comes on top:")
     lines += [_ahead_in_words(ahead) for ahead in plan.ahead]
     if plan.cleanup:
         lines.append(plan.cleanup)

@@ -17,7 +17,7 @@ from skicyclerun.run.lock import current_holder
 from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import check_stage_name
+from skicyclerun.stages.registry import check_stage_name, parse_stages
 from skicyclerun.state import runs
 from skicyclerun.state.store import Store
 
@@ -48,6 +48,7 @@ def status(
         try:
             click.echo(stage_as_text(report, stage, width=columns(sys.stdout)), nl=False)
         except LookupError:
+            parse_stages(stage, settings.own_stages())  # says so of one that is not provided
             raise UsageError(
                 f"{stage} has not run here.", next_step=f"`skicyclerun run --stages {stage}` runs it."
             ) from None

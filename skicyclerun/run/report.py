@@ -325,7 +325,7 @@ def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
             why = f"{what} → {printable(photo.file_name)}"
         elif not why.startswith(what):
             why = f"{what}: {why}"
-        yield f"    {photo.status.value:<8}  {why}"
+        yield f"    {photo.status.value.replace('_', ' '):<8}  {why}"
     if len(named) < len(album.photos):
         yield f"    … and {len(album.photos) - len(named)} more (`skicyclerun status --photos` names all)"
 
@@ -335,7 +335,9 @@ def _summary(report: RunReport) -> Iterator[str]:
     expected = sum(album.expected for album in report.albums)
     done, failed = report.albums_with(AlbumStatus.DONE), report.albums_with(AlbumStatus.FAILED)
     waiting = len(report.albums) - done - failed
-    parts = [f"{done} of {len(report.albums)} albums done" if report.albums else "It has not come to its albums"]
+    parts = [
+        f"{done} of {counted(len(report.albums), 'album')} done" if report.albums else "It has not come to its albums"
+    ]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{waiting} pending"] if waiting else []
     if report.albums or "export" in report.run.stages:
@@ -367,8 +369,30 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield "Next: `skicyclerun run --resume` carries on."
     elif failed and not report.is_latest:
         yield "Next: `skicyclerun run --update` asks again for what is not exported yet."
+    elif failed and (elsewhere := _stages_to_ask(report)):
+        yield (
+            f"Next: `skicyclerun run {elsewhere}` makes what the stages wait for, and goes on with them; "
+            "`retry-failed` would do only these stages again."
+        )
     elif failed:
         yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
+
+
+def _stages_to_ask(report: RunReport) -> str:
+    """Options of a run that brings what this one's stages wait for; empty where a retry of this run can help.
+
+    A retry does the stages of its run: it does not bring what an earlier run did not export or make.
+    """
+    if not all(stage.only_waits for stage in report.stages if stage.failed_here) or "export" in report.run.stages:
+        return ""
+    if report.earlier_failures:
+        return f"--update --stages {','.join(('export', *_without_cleanup(report.run)))}"
+    owing = [stage.name for stage in report.stages if not stage.in_run and stage.totals.failed]
+    return f"--stages {','.join((*owing, *_without_cleanup(report.run)))}" if owing else ""
+
+
+def _without_cleanup(run: RunRow) -> tuple[str, ...]:
+    return tuple(stage for stage in run.stages if stage != "cleanup")
 
 
 def _earlier_in_words(earlier: tuple[EarlierFailures, ...]) -> str:

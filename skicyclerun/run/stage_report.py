@@ -74,12 +74,24 @@ class StageReport:
             for album in self.albums
         )
 
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing is wrong with its failed albums but that pictures have not come to it."""
+        failed = [album for album in self.albums if album.status is AlbumStatus.FAILED]
+        return all(album.counts.waiting and not album.counts.failed and not album.counts.planned for album in failed)
+
 
 async def build_stage_reports(
     store: Store, run: RunRow, exported: Sequence[AlbumRow], *, with_photos: bool
 ) -> tuple[StageReport, ...]:
     """The stages that the run has, and those that ran before it, in pipeline order. `exported`: the run's albums."""
-    latest = await stage_albums.latest(store, run.id)
+    emptied = await stage_albums.emptied(store)
+    latest = [
+        row
+        for row in await stage_albums.latest(store, run.id)
+        # What an earlier run made and a cleanup has put away since is to be made anew.
+        if row.run_id == run.id or (row.stage, row.folder) not in emptied
+    ]
     names = _in_order({row.stage for row in latest} | set(run.stages) - {"cleanup", "export"}, run.stages)
     folders = {row.folder: row.album.path for row in exported} or {
         row.folder: row.album.path for row in await albums.with_files(store)
@@ -241,7 +253,7 @@ def _album_lines(stage: str, album: StageAlbumReport, *, with_photos: bool) -> I
         yield f"    {stage}: {printable(row.reason)}"
     named = album.pictures if with_photos else album.pictures[:NAMED_PER_ALBUM]
     for picture in named:
-        yield f"    {stage}: {picture.status.value:<8}  {_picture_in_words(picture)}"
+        yield f"    {stage}: {picture.status.value.replace('_', ' '):<8}  {_picture_in_words(picture)}"
     if len(named) < len(album.pictures):
         yield f"    … and {len(album.pictures) - len(named)} more (`skicyclerun status --photos` names all)"
 
@@ -298,7 +310,7 @@ def stage_details(report: StageReport, *, with_photos: bool, width: int | None) 
 
 def _details(album: StageAlbumReport) -> tuple[str, ...]:
     counts, row = album.counts, album.row
-    status = _STATUS_WORDS.get(album.status, album.status.value) if row is not None else "never run"
+    status = _STATUS_WORDS.get(album.status, album.status.value) if row is not None else "not begun"
     return (
         printable(album.title),
         status,

@@ -433,6 +433,10 @@ WHERE NOT EXISTS (SELECT 1 FROM stage_albums AS later
   AND run_id <= :run_id
 ORDER BY run_id, position, id
 
+-- name: emptied_stage_albums
+SELECT stage, folder FROM stage_pictures WHERE departed = 0 AND status = 'done' AND file_name <> ''
+GROUP BY stage, folder HAVING SUM(present) = 0
+
 -- name: start_stage_album
 UPDATE stage_albums SET status = :to_status, attempts = attempts + 1, reason = '', ended_at = NULL,
                         started_at = COALESCE(started_at, :now), expected = :expected, waiting = :waiting

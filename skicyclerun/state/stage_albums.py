@@ -112,6 +112,11 @@ async def latest(store: Store, run_id: int) -> list[StageAlbumRow]:
     return [StageAlbumRow.of(row) for row in await store.all("latest_stage_albums", {"run_id": run_id})]
 
 
+async def emptied(store: Store) -> set[tuple[str, str]]:
+    """(stage, folder) of albums whose files a cleanup has put away, and of which none was made since."""
+    return {(row["stage"], row["folder"]) for row in await store.all("emptied_stage_albums")}
+
+
 async def accounting(store: Store, album: StageAlbumRow) -> StageCounts:
     """The album's pictures by status, counted now."""
     row = await store.one("stage_album_accounting", {"album": album.id})

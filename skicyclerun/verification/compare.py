@@ -249,7 +249,9 @@ def _earlier(row: Row, work: FileWork) -> AlbumVerification:
 
 def _not_exported(row: Row) -> Problem:
     reason = row["reason"] or ("not reached yet" if row["status"] == "planned" else row["status"])
-    return Problem(Finding.NOT_EXPORTED, row["folder"], row["original_filename"], reason, row["id"])
+    name = row["original_filename"]
+    reason = reason.removeprefix(f"{name}: ").removeprefix(f"{name} ")  # Said once.
+    return Problem(Finding.NOT_EXPORTED, row["folder"], name, reason, row["id"])
 
 
 def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
