@@ -182,6 +182,7 @@ class ScanWalker:
     """
 
     def __init__(self, start: int) -> None:
+        self.start = start
         self.end: int | None = None
         """Where the picture ends, in bytes from the start of the file; None until it was seen."""
         self._base = start

@@ -27,6 +27,7 @@ from skicyclerun.errors import (
     SourceError,
     SourceStopped,
 )
+from skicyclerun.images.sniff import Content
 from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind
 from skicyclerun.sources import photos_process
 from skicyclerun.sources.osascript import Osascript, Outcome, Trouble
@@ -40,7 +41,7 @@ from skicyclerun.sources.photos_answers import (
     items_of,
     records_of,
 )
-from skicyclerun.sources.photos_exports import Form, date_taken, exported_file
+from skicyclerun.sources.photos_exports import date_taken, exported_file
 
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
@@ -173,7 +174,7 @@ class PhotosApp:
             raise PhotoTransient(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
         if facts is None:
             facts = await self._facts_alone(photo, end - anyio.current_time())
-        in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.form is Form.JPEG else None
+        in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.content is Content.JPEG else None
         edited = file.path.stem.startswith("FullSizeRender")
         return Fetched(
             path=file.path,
