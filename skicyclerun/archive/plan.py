@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import MANIFEST_NAME, MemberKind, portable_path
 from skicyclerun.errors import ArchiveError, DiskFull
+from skicyclerun.files.beneath import Beneath
 from skicyclerun.wording import bytes_in_words
 
 #: What skicyclerun names its own work in progress; never archived, never restored.

@@ -6,8 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import click
@@ -257,7 +256,7 @@ def carry_out(
     return _conclude(outcome, as_json_lines=as_json_lines)
 
 
-class _LateRenderer:
+class _LateRenderer(Renderer):
     """Appears with the first event: a live display that is there earlier wipes the questions off the terminal."""
 
     def __init__(self, make: Callable[[], Renderer]) -> None:
@@ -272,14 +271,6 @@ class _LateRenderer:
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
 
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:

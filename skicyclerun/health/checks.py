@@ -205,31 +205,14 @@ def _photos_version(model: int) -> tuple[int | None, int]:
 async def check_state(state_db: Path) -> Finding:
     """Whether SQLite can read the state and finds it whole. Opened for reading only, also while a run writes."""
     try:
-        async with await Store.open_to_read(state_db):
-            pass
-        problem = await anyio.to_thread.run_sync(_quick_check, state_db)
+        async with await Store.open_to_read(state_db) as store:
+            row = await store.one("quick_integrity")
+        problem = "" if row is not None and row[0] == "ok" else str(row[0] if row else "no answer").splitlines()[0]
     except NoState:
         return ok("state", f"{state_db}: none yet, the first run makes it")
     except SkicyclerunError as error:
         return failed("state", str(error), error.next_step)
-    except sqlite3.Error as error:
-        problem = str(error)
     if problem:
         step = "`skicyclerun rebuild-state` makes a new one from the exported files and master.json."
         return failed("state", f"{state_db}: {problem}", step)
     return ok("state", f"{state_db}: whole")
-
-
-def _quick_check(state_db: Path) -> str:
-    """What `PRAGMA quick_check` finds, empty for nothing. Raises sqlite3.Error."""
-    error: sqlite3.Error | None = None
-    for flags in ("mode=ro", "mode=ro&immutable=1"):  # a reader of a WAL needs a writable folder
-        try:
-            with closing(sqlite3.connect(f"file:{quote(str(state_db))}?{flags}", uri=True, timeout=5)) as connection:
-                found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        except sqlite3.OperationalError as problem:
-            error = problem
-        else:
-            return "" if found == "ok" else found.splitlines()[0]
-    assert error is not None
-    raise error

@@ -28,6 +28,7 @@ from urllib.parse import unquote_to_bytes
 import anyio.to_thread
 
 from skicyclerun.errors import LibraryError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.files.beneath import Beneath
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
 
 log = logging.getLogger(__name__)
@@ -150,26 +151,22 @@ class FolderTree:
         if names is None:
             raise SourceError(f"{album_id!r} is no album of {self._root}.")
         folder = self._root.joinpath(*names)
+        photos: list[Photo] = []
         try:
-            descriptor = self._open_inside(names, os.O_DIRECTORY)
+            with Beneath(self._root) as tree:
+                descriptor = tree.folder(names)
+                for name, component in self._scan(names).photos:
+                    try:
+                        status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # removed since it was listed
+                    fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
+                    photos.append(Photo(_encode((*names, name)), _text(name), component, fingerprint))
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             raise SourceError(f"The folder {folder} is no longer there.") from None
         except OSError as error:
             raise self._unreadable(folder, error) from error
-        try:
-            photos: list[Photo] = []
-            for name, component in self._scan(names).photos:
-                try:
-                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # removed since it was listed
-                fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
-                photos.append(Photo(_encode((*names, name)), _text(name), component, fingerprint))
-        except OSError as error:
-            raise self._unreadable(folder, error) from error
-        finally:
-            os.close(descriptor)
         return photos
 
     def _scan(self, names: Sequence[str]) -> _Contents:
@@ -201,7 +198,8 @@ class FolderTree:
             raise PhotoGone(f"{photo.original_filename} is not in {self._root}")
         path = self._root.joinpath(*names)
         try:
-            descriptor = self._open_inside(names, os.O_NONBLOCK)
+            with Beneath(self._root) as tree:
+                descriptor = tree.open_file(names)
         except (FileNotFoundError, NotADirectoryError):
             if not self._root.is_dir():
                 raise SourceStopped(f"The folder {self._root} is no longer there.") from None
@@ -215,29 +213,6 @@ class FolderTree:
         finally:
             os.close(descriptor)
         return Fetched(path)
-
-    def _open_inside(self, names: Sequence[str], flags: int) -> int:
-        """Open a file or folder below the root for reading, following no link on the way. Raises OSError.
-
-        ELOOP means that one of the names is a symbolic link, on every system.
-        """
-        current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for at, name in enumerate(names):
-                wanted = flags if at == len(names) - 1 else os.O_DIRECTORY
-                try:
-                    inner = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | wanted, dir_fd=current)
-                except NotADirectoryError:
-                    # Linux says so for a link opened with O_DIRECTORY | O_NOFOLLOW, macOS says ELOOP.
-                    if stat.S_ISLNK(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
-                    raise
-                os.close(current)
-                current = inner
-        except BaseException:
-            os.close(current)
-            raise
-        return current
 
     def _unreadable(self, folder: Path, error: OSError) -> LibraryError:
         if error.errno == errno.ELOOP:

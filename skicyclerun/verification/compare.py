@@ -40,7 +40,7 @@ from skicyclerun.verification.report import (
     StageVerification,
     VerificationReport,
 )
-from skicyclerun.verification.workers import Advance, FilesInFull, FileWork, Progress
+from skicyclerun.verification.workers import Advance, FileWork, Progress
 
 #: In the options of a run: the run whose files it put right. Its albums hold only what was fetched again.
 REPAIR_OPTION: Final = "repairs_run"
@@ -85,7 +85,7 @@ async def verify(
         "present_photos_page",
         {},
         known[paths.apple_photos_export],
-        FilesInFull(full, picked[""], also_in_full_after),
+        partial(_is_read_in_full, full, picked[""], also_in_full_after),
         progress,
     )
     await work.carry_out()
@@ -100,7 +100,7 @@ async def verify(
             "stage_names_page",
             {"stage": stage},
             known.setdefault(place.folder, KnownFiles()),
-            FilesInFull(full, {*picked[stage], *also_in_full}),
+            partial(_is_read_in_full, full, {*picked[stage], *also_in_full}, None),
             progress,
         )
         await stage_works[stage].carry_out()
@@ -126,14 +126,18 @@ async def verify(
         albums=tuple(await _albums(store, base, work)),
         stages=tuple(await _stages(store, everything[-1], stages, places, stage_works, strangers, counts)),
         other=tuple(other),
-        files=work.checked_files,
-        in_full=sum(work.in_full.values()),
-        bytes_read=work.bytes_read + sum(each.bytes_read for each in stage_works.values()),
+        files=work.found.files.total(),
+        in_full=work.found.in_full.total(),
+        bytes_read=sum(each.found.bytes_read for each in (work, *stage_works.values())),
         entries=of_export,
         stage_entries=of_stages,
         seconds=anyio.current_time() - began,
         can_be_retried=await _has_failed(store, everything[-1]),
     )
+
+
+def _is_read_in_full(everything: bool, picked: Collection[int], after: int | None, row_id: int) -> bool:
+    return everything or row_id in picked or (after is not None and row_id > after)
 
 
 def base_run(everything: Sequence[RunRow]) -> RunRow:
@@ -217,9 +221,9 @@ async def _albums(store: Store, base: RunRow, work: FileWork) -> list[AlbumVerif
                 expected=album.album.photo_count if album.expected is None else album.expected,
                 exported=accounted.exported + recovered.get(album.id, 0),
                 left_out=accounted.left_out,
-                files=work.files.get(album.folder, 0),
-                in_full=work.in_full.get(album.folder, 0),
-                problems=(*problems, *_in_order(work.problems.get(album.folder, []))),
+                files=work.found.files[album.folder],
+                in_full=work.found.in_full[album.folder],
+                problems=(*problems, *_in_order(work.found.problems[album.folder])),
             )
         )
     seen = {album.folder for album in verified}
@@ -233,7 +237,7 @@ async def _albums(store: Store, base: RunRow, work: FileWork) -> list[AlbumVerif
 def _earlier(row: Row, work: FileWork) -> AlbumVerification:
     """An album folder whose files were exported by earlier runs and are still there."""
     album = AlbumRow.of(row)
-    files = work.files.get(album.folder, 0)
+    files = work.found.files[album.folder]
     return AlbumVerification(
         folder=album.folder,
         path=album.album.path,
@@ -242,8 +246,8 @@ def _earlier(row: Row, work: FileWork) -> AlbumVerification:
         exported=files,
         left_out=0,
         files=files,
-        in_full=work.in_full.get(album.folder, 0),
-        problems=_in_order(work.problems.get(album.folder, [])),
+        in_full=work.found.in_full[album.folder],
+        problems=_in_order(work.found.problems[album.folder]),
     )
 
 
@@ -282,15 +286,15 @@ async def _stages(
         facts = await store.one("count_stage_facts", {"stage": stage})
         problems = list(unfinished.get(stage, [])) if known else []
         if place is not None and work is not None:
-            problems += _in_order([each for found in work.problems.values() for each in found])
+            problems += _in_order([each for found in work.found.problems.values() for each in found])
             problems += [replace(each, stage=stage) for each in strangers.pop(place.folder, [])]
         verified.append(
             StageVerification(
                 stage=stage,
                 folder=place.folder if place is not None else None,
                 configured=known and (place is not None or not counts[stage]),
-                files=counts[stage] if work is None else work.checked_files,
-                in_full=sum(work.in_full.values()) if work is not None else 0,
+                files=counts[stage] if work is None else work.found.files.total(),
+                in_full=work.found.in_full.total() if work is not None else 0,
                 facts=int(facts["pictures"]) if facts is not None else 0,
                 problems=tuple(problems),
             )

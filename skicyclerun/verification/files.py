@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,17 +36,7 @@ _SAME_TIME: Final = timedelta(seconds=1)
 
 #: What operating systems leave in every folder they show.
 _SYSTEM_FILES: Final = frozenset(
-    name.casefold()
-    for name in (
-        ".DS_Store",
-        ".localized",
-        "Thumbs.db",
-        "desktop.ini",
-        "Icon\r",
-        ".directory",
-        "@eaDir",
-        ".AppleDouble",
-    )
+    (".ds_store", ".localized", "thumbs.db", "desktop.ini", "icon\r", ".directory", "@eadir", ".appledouble")
 )
 _OUR_WORK: Final = ".skicyclerun-"
 assert STAGING_NAME.startswith(_OUR_WORK)
@@ -55,11 +46,19 @@ assert STAGING_NAME.startswith(_OUR_WORK)
 class Checked:
     """The outcome of a batch."""
 
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    problems: defaultdict[str, list[Problem]] = field(default_factory=lambda: defaultdict(list))
     """By album folder."""
-    files: dict[str, int] = field(default_factory=dict)
-    in_full: dict[str, int] = field(default_factory=dict)
+    files: Counter[str] = field(default_factory=Counter)
+    in_full: Counter[str] = field(default_factory=Counter)
     bytes_read: int = 0
+
+    def add(self, other: Checked) -> None:
+        """Take in the outcome of a further batch."""
+        for folder, problems in other.problems.items():
+            self.problems[folder] += problems
+        self.files += other.files
+        self.in_full += other.in_full
+        self.bytes_read += other.bytes_read
 
 
 class FileChecks:
@@ -83,7 +82,7 @@ class FileChecks:
         for row, in_full in batch:
             folder = row["folder"]
             problems = self._entry_problems(row)
-            outcome.files[folder] = outcome.files.get(folder, 0) + 1
+            outcome.files[folder] += 1
             try:
                 problems += self._file_problems(row, in_full, outcome)
             except OSError as error:
@@ -95,7 +94,7 @@ class FileChecks:
                 else:
                     problems.append(self._problem(row, Finding.UNREADABLE, f"it cannot be read: {reason}"))
             if problems:
-                outcome.problems.setdefault(folder, []).extend(problems)
+                outcome.problems[folder] += problems
         return outcome
 
     # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -115,7 +114,7 @@ class FileChecks:
         if not in_full and not moved:
             return []
         outcome.bytes_read += found.st_size
-        outcome.in_full[folder] = outcome.in_full.get(folder, 0) + 1
+        outcome.in_full[folder] += 1
         if (digest := _sha256(path)) != row["sha256"]:
             detail = f"its bytes are not those that were {self._was} (SHA-256 {digest[:12]}…, {row['sha256'][:12]}…)"
             return [self._problem(row, Finding.CONTENT_DIFFERS, detail)]
