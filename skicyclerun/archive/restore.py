@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 from zipfile import ZipInfo
 
@@ -243,12 +243,7 @@ def _stays_inside(archive: ArchiveFile, item: _Wanted) -> bool:
         return True  # damaged; said when it is to be written
     if not target or target.startswith("/") or "\0" in target:
         return False
-    depth = len(item.parts) - 1
-    for part in PurePosixPath(target).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return False
-    return True
+    return os.path.normpath(os.path.join(*item.parts[:-1], target)).split("/")[0] != ".."
 
 
 def _check_room(wanted: Sequence[_Wanted]) -> int:

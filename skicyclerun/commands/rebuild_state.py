@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import anyio
 import click
 
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.growing_line import files_read, growing_line
 from skicyclerun.commands.options import place_options, settings_of, source_options
-from skicyclerun.commands.verify import growing_line
 from skicyclerun.rebuild.session import RebuildReport
 from skicyclerun.rebuild.session import rebuild_catalog as make_catalog
 from skicyclerun.rebuild.session import rebuild_state as make_state
@@ -43,7 +44,7 @@ def rebuild_state(
     kept under another name. --library says where the photos came from, where the old database no longer can.
     """
     settings = settings_of(config_file, lib_root, source, library)
-    with growing_line("Reading") as advance:
+    with growing_line(partial(files_read, "Reading"), stays=True) as advance:
         report = anyio.run(
             lambda: make_state(settings, force=force, library_given=library is not None, advance=advance)
         )

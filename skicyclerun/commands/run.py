@@ -15,7 +15,7 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.actors.stage_plan import StageAhead
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
-from skicyclerun.commands.lost_reader import stdout_to_nowhere
+from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.errors import UsageError

@@ -14,11 +14,9 @@ import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -31,6 +29,7 @@ from skicyclerun.models import SourceKind
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
+from skicyclerun.sources.photos_database import model_version
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.state.store import Store
 
@@ -160,7 +159,8 @@ def check_library(kind: SourceKind, library: Path) -> Finding:
     try:
         with open(database, "rb") as stream:
             stream.read(1)
-        version = _model_version(database)
+        # `immutable`: nothing is written beside the database, not even what a reader of a WAL needs.
+        version = model_version(database, "mode=ro&immutable=1")
     except OSError as error:
         return failed("library", f"{database}: {error.strerror}", _library_step(error))
     except (sqlite3.Error, ValueError, KeyError, TypeError, plistlib.InvalidFileException) as error:
@@ -179,15 +179,6 @@ def _library_step(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"On macOS: {macos.GRANT_FULL_DISK_ACCESS} Elsewhere look at its permissions."
     return "Name another with --library, or `export.library` in the configuration."
-
-
-def _model_version(database: Path) -> int:
-    """From Z_METADATA. `immutable`: nothing is written beside the database, not even what a reader of a WAL needs."""
-    with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro&immutable=1", uri=True)) as connection:
-        row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
-    if row is None:
-        raise ValueError("it has no version")
-    return int(plistlib.loads(row[0])["PLModelVersion"])
 
 
 def _photos_version(model: int) -> tuple[int | None, int]:

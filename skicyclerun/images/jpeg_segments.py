@@ -30,7 +30,6 @@ EXIF: Final = b"Exif\x00"
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 IPTC: Final = b"Photoshop 3.0\x00"
 MPF: Final = b"MPF\x00"
-ICC: Final = b"ICC_PROFILE\x00"
 
 _MAX_HEADER_BYTES: Final = 64 << 20
 _FIRST_READ: Final = 128 << 10

@@ -13,6 +13,7 @@ so that it is valid text and leads back to exactly the same file.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -27,8 +28,10 @@ from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
 
-from skicyclerun.errors import LibraryError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.errors import LibraryError, PhotoError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
 from skicyclerun.files.beneath import Beneath
+from skicyclerun.images.movies import boxes
+from skicyclerun.images.staging import open_original
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
 
 log = logging.getLogger(__name__)
@@ -174,22 +177,18 @@ class FolderTree:
         folder = self._root.joinpath(*names)
         folders: list[str] = []
         files: list[str] = []
-        ignored = size = 0
+        size = 0
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
-                    ignored += 1
-                elif entry.is_dir(follow_symlinks=False):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
                     if not _is_left_out(entry):
                         folders.append(entry.name)
                 elif entry.is_file(follow_symlinks=False) and _suffix(entry.name) in _KNOWN:
                     files.append(entry.name)
                     size += entry.stat(follow_symlinks=False).st_size
-                else:
-                    ignored += 1
         photos = list(_with_components(folder, sorted(files, key=natural_key)))
-        if ignored or len(photos) < len(files):
-            log.debug("%s: %d other files, %d RAW beside a JPEG", folder, ignored, len(files) - len(photos))
         return _Contents(sorted(folders, key=natural_key), photos, size)
 
     def _fetch(self, photo: Photo) -> Fetched:
@@ -264,20 +263,11 @@ def is_live_movie(path: Path) -> bool:
     Only the `moov` atom is read: the file may be large, and a movie that merely shares a still's name is a video.
     """
     try:
-        with open(path, "rb") as stream:
-            for _ in range(64):
-                header = stream.read(8)
-                if len(header) < 8:
-                    return False
-                size, kind, taken = int.from_bytes(header[:4], "big"), header[4:], 8
-                if size == 1:
-                    size, taken = int.from_bytes(stream.read(8), "big"), 16
+        with open_original(path) as original:
+            for kind, at, size in itertools.islice(boxes(original), 64):
                 if kind == b"moov":
-                    return _LIVE_PHOTO_KEY in stream.read(min(max(size - taken, 0), 4 << 20))
-                if size < taken:
-                    return False
-                stream.seek(size - taken, os.SEEK_CUR)
-    except (OSError, OverflowError, ValueError):
+                    return _LIVE_PHOTO_KEY in original.read(at, min(size, 4 << 20))
+    except PhotoError:
         pass
     return False
 

@@ -213,42 +213,32 @@ async def _albums(store: Store, base: RunRow, work: FileWork) -> list[AlbumVerif
         if now.status is not AlbumStatus.DONE and not problems:
             reason = now.reason or f"the album is {now.status}"
             problems = [Problem(Finding.ALBUM_UNFINISHED, album.folder, "", reason)]
-        verified.append(
-            AlbumVerification(
-                folder=album.folder,
-                path=album.album.path,
-                status=now.status.value,
-                expected=album.album.photo_count if album.expected is None else album.expected,
-                exported=accounted.exported + recovered.get(album.id, 0),
-                left_out=accounted.left_out,
-                files=work.found.files[album.folder],
-                in_full=work.found.in_full[album.folder],
-                problems=(*problems, *_in_order(work.found.problems[album.folder])),
-            )
-        )
+        expected = album.album.photo_count if album.expected is None else album.expected
+        exported = accounted.exported + recovered.get(album.id, 0)
+        verified.append(_verified(album, work, now.status, expected, exported, accounted.left_out, problems))
     seen = {album.folder for album in verified}
     for row in await store.all("folders_present"):
         if row["folder"] not in seen:
             seen.add(row["folder"])
-            verified.append(_earlier(row, work))
+            album = AlbumRow.of(row)  # of an earlier run, and its files are still there
+            files = work.found.files[album.folder]
+            verified.append(_verified(album, work, album.status, files, files, 0, ()))
     return verified
 
 
-def _earlier(row: Row, work: FileWork) -> AlbumVerification:
-    """An album folder whose files were exported by earlier runs and are still there."""
-    album = AlbumRow.of(row)
-    files = work.found.files[album.folder]
-    return AlbumVerification(
-        folder=album.folder,
-        path=album.album.path,
-        status=album.status.value,
-        expected=files,
-        exported=files,
-        left_out=0,
-        files=files,
-        in_full=work.found.in_full[album.folder],
-        problems=_in_order(work.found.problems[album.folder]),
-    )
+def _verified(
+    album: AlbumRow,
+    work: FileWork,
+    status: AlbumStatus,
+    expected: int,
+    exported: int,
+    left_out: int,
+    problems: Sequence[Problem],
+) -> AlbumVerification:
+    found, folder = work.found, album.folder
+    told = (*problems, *_in_order(found.problems[folder]))
+    counts = (expected, exported, left_out, found.files[folder], found.in_full[folder])
+    return AlbumVerification(folder, album.album.path, status.value, *counts, told)
 
 
 def _not_exported(row: Row) -> Problem:
