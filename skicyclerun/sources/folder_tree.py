@@ -177,18 +177,22 @@ class FolderTree:
         folder = self._root.joinpath(*names)
         folders: list[str] = []
         files: list[str] = []
-        size = 0
+        ignored = size = 0
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
+                    ignored += 1
+                elif entry.is_dir(follow_symlinks=False):
                     if not _is_left_out(entry):
                         folders.append(entry.name)
                 elif entry.is_file(follow_symlinks=False) and _suffix(entry.name) in _KNOWN:
                     files.append(entry.name)
                     size += entry.stat(follow_symlinks=False).st_size
+                else:
+                    ignored += 1
         photos = list(_with_components(folder, sorted(files, key=natural_key)))
+        if ignored or len(photos) < len(files):
+            log.debug("%s: %d other files, %d RAW beside a JPEG", folder, ignored, len(files) - len(photos))
         return _Contents(sorted(folders, key=natural_key), photos, size)
 
     def _fetch(self, photo: Photo) -> Fetched:
