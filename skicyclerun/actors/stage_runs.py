@@ -115,7 +115,7 @@ def options_for_retry(settings: Settings, names: Sequence[str], options: Mapping
 
 
 def options_after_retry(settings: Settings, run: RunRow, retried: Sequence[str] | None) -> dict[str, Any]:
-    """The options of a run from its retry on, which a stop may cut: those of the stages `retried` (None: of all) new."""
+    """The options of a run from its retry on, which a stop may cut; new ones for the stages `retried` (None: all)."""
     names = [name for name in run.stages if retried is None or name in retried]
     new = options_for_retry(settings, names, run.options).get(SECTIONS_OPTION, {})
     if not new:
