@@ -17,7 +17,7 @@ import click
 
 from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.lost_reader import stdout_to_nowhere
+from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.errors import Cancelled, ConfigError, ConfigErrors, InternalFault, SkicyclerunError
 
 #: Command → (module, object, one line for `--help`). The line stands here so that `--help` imports no command.

@@ -240,15 +240,8 @@ class PhotoExporter:
         kept, and `resume()` carries on. In the main thread SIGINT and SIGTERM let the photos in hand finish and then
         raise KeyboardInterrupt or SystemExit.
         """
-        return _wait(
-            partial(
-                self._exporter.export_albums,
-                selected,
-                update=update,
-                cleanup=cleanup,
-                give_up_unfinished=give_up_unfinished,
-            )
-        )
+        work = self._exporter.export_albums
+        return _wait(partial(work, selected, update=update, cleanup=cleanup, give_up_unfinished=give_up_unfinished))
 
     def resume(self) -> RunReport:
         """Carry on with the unfinished run where it stopped; where there is none, the report on the last run.

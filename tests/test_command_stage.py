@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -320,10 +319,31 @@ def test_the_exported_file_keeps_its_bytes_whatever_a_command_makes_of_its_outpu
 
 
 def test_pictures_with_one_stem_do_not_take_each_others_result_out_of_an_album(sample: Staged) -> None:
+    """There is one name for two results: neither gets it, whichever the command has made."""
     (sample.library / "Alps" / "a.png").write_bytes(picture("a.png"))
     sample.configure(export={"source": "folder", "library": str(sample.library), "format": "original"})
-    sample.command("mine", 'for each in "$1"/*; do cp "$each" "$2"/; done', per_album=True, extension=".jpg")
+    script = 'for each in "$1"/*; do name=$(basename "$each"); cp "$each" "$2/${name%.*}.jpg"; done'
+    sample.command("mine", script, per_album=True, extension=".jpg")
+    assert sample.export("mine").code == 3
+    assert sample.pictures("mine") == {
+        "Alps/a.jpg": "failed",
+        "Alps/a.png": "failed",
+        "Alps/b.jpg": "done",
+        "Coast/c.jpg": "done",
+    }
+    assert "a.jpg, a.png differ in their extension only" in sample.reason("mine", "Alps/a.png")
+
+
+def test_a_damaged_result_of_a_moved_picture_is_not_replaced_by_another_albums(sample: Staged) -> None:
+    """The command for an album may have made more than it was asked for, also a picture of the same name."""
+    sample.picture("Coast/a.jpg", 77)
+    sample.command("mine", 'cp "$1"/*.jpg "$2"/', per_album=True)
     sample.export("mine")
-    done = [name for name, status in sample.pictures("mine").items() if status == "done"]
-    assert len(done) == len(sample.names("mine"))
-    shutil.rmtree(sample.library)
+    sample.picture("Alps/new.jpg", 55)
+    sample.picture("Dune/a.jpg", 77)
+    (sample.library / "Coast" / "a.jpg").unlink()
+    damaged = sample.outputs("mine") / "Coast" / "a.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-3] + b"odd")
+    assert sample.update("mine").code == 0
+    exported = sample.outputs("albums") / "Dune" / "a.jpg"
+    assert (sample.outputs("mine") / "Dune" / "a.jpg").read_bytes() == exported.read_bytes()

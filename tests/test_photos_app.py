@@ -38,7 +38,7 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.osascript import Osascript
 from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown
 from skicyclerun.sources.photos_app import PhotosApp, metadata_of
-from skicyclerun.sources.photos_exports import Form, date_taken, form_of, look_into
+from skicyclerun.sources.photos_exports import date_taken, look_into
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import SCRIPT, Scenario, error, until
 
@@ -845,20 +845,3 @@ def test_links_folders_and_pipes_are_no_exports(tmp_path: Path) -> None:
     (tmp_path / ".hidden.jpeg").touch()
     (tmp_path / "real.jpeg").write_bytes(jpeg_bytes())
     assert [file.path.name for file in look_into(tmp_path)] == ["real.jpeg"]
-
-
-@pytest.mark.parametrize(
-    ("head", "form"),
-    [
-        (b"\xff\xd8\xff\xe0\x00\x10JFIF", Form.JPEG),
-        (b"\x89PNG\r\n\x1a\n", Form.PICTURE),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", Form.PICTURE),
-        (b"\x00\x00\x00\x18ftypheic", Form.PICTURE),
-        (b"\x00\x00\x00\x18ftypqt  ", Form.MOVIE),
-        (b"\x00\x00\x00\x18ftypisom", Form.MOVIE),
-        (b"", Form.UNKNOWN),
-        (b"#!/bin/sh", Form.UNKNOWN),
-    ],
-)
-def test_a_file_is_what_its_first_bytes_say(head: bytes, form: Form) -> None:
-    assert form_of(head) is form

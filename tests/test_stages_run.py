@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -67,6 +69,22 @@ def test_stages_run_twice_do_nothing_the_second_time(sample: Staged) -> None:
     assert {stage: sample.made_at(stage) for stage in made} == made
     assert (catalog.stat().st_ino, catalog.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert list((sample.lib_root / "archive").iterdir()) == []
+
+
+def test_a_movie_is_left_out_once_and_nothing_is_entered_for_it_again(sample: Staged) -> None:
+    movie = b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"\0\0\0\x0cmoov\0\0\0\0" + b"\0\0\0\x10mdat12345678"
+    (sample.library / "Alps" / "m.mov").write_bytes(movie)
+    assert sample.export("preprocessing").code == 0
+    assert sample.pictures("preprocessing")["Alps/m.mov"] == "left_out"
+    rows = "SELECT id, input, status FROM stage_pictures ORDER BY id"
+    before = sample.sql(rows)
+    sample.sql("CREATE TABLE spy (gone TEXT)")
+    sample.sql(
+        "CREATE TRIGGER spies AFTER DELETE ON catalog_written BEGIN INSERT INTO spy VALUES ('to be read again'); END"
+    )
+    assert sample.run("--stages", "preprocessing").code == 0
+    assert sample.sql(rows) == before
+    assert sample.sql("SELECT * FROM spy") == []
 
 
 def test_an_update_with_nothing_new_does_nothing(sample: Staged) -> None:
@@ -171,6 +189,21 @@ def test_a_photo_moved_to_another_album_keeps_its_outputs(sample: Staged) -> Non
 # ── outputs that are gone, damaged, changed, or somebody else's ───────────────────────────────────────────────────
 
 
+def test_a_link_in_the_place_of_an_output_is_not_taken_over_for_a_renamed_photo(sample: Staged, tmp_path: Path) -> None:
+    """Nor is the file touched that it points to."""
+    sample.export("preprocessing")
+    output, elsewhere = sample.outputs("scaled") / "Alps" / "a.webp", tmp_path / "elsewhere.webp"
+    shutil.move(output, elsewhere)
+    os.utime(elsewhere, (1, 1))
+    output.symlink_to(elsewhere)
+    (sample.library / "Alps" / "a.jpg").rename(sample.library / "Alps" / "z.jpg")
+    assert sample.update("preprocessing").code == 0
+    made = sample.outputs("scaled") / "Alps" / "z.webp"
+    assert made.is_file()
+    assert not made.is_symlink()
+    assert elsewhere.stat().st_mtime == 1
+
+
 def test_a_deleted_output_is_made_again_and_nothing_else(sample: Staged) -> None:
     sample.export(*BOTH)
     before, made = sample.touched(), sample.made_at("preprocessing")
@@ -217,6 +250,36 @@ def test_a_file_of_somebody_else_keeps_its_name_and_its_bytes(sample: Staged) ->
     assert sample.names("scaled") == ["Alps/a (2).webp", "Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
 
 
+def test_a_file_put_where_a_cleanup_has_made_room_is_left_alone_and_said(sample: Staged) -> None:
+    sample.export("preprocessing")
+    assert sample.run("--stages", "cleanup,preprocessing", "--album", "Coast").code == 0
+    theirs = sample.outputs("scaled") / "Alps" / "a.webp"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"somebody else's")
+    ended = sample.run("--stages", "preprocessing")
+    assert ended.code == 3
+    assert theirs.read_bytes() == b"somebody else's"
+    assert "it was left alone" in sample.reason("preprocessing", "Alps/a.jpg")
+    theirs.unlink()
+    assert sample.run("retry-failed").code == 0
+    assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+
+
+def test_an_earlier_output_that_was_changed_by_hand_after_a_failure_is_left_alone(sample: Staged) -> None:
+    sample.command("mine", 'cp "$1" "$2"')
+    sample.export("mine")
+    sample.command("mine", "exit 1", version=2)
+    sample.run("--stages", "mine")
+    theirs = sample.outputs("mine") / "Alps" / "a.jpg"
+    theirs.write_bytes(b"mended by hand")
+    sample.command("mine", 'cp "$1" "$2"', version=3)
+    assert sample.run("--stages", "mine").code == 3
+    assert theirs.read_bytes() == b"mended by hand"
+    assert sample.pictures("mine") == {"Alps/a.jpg": "failed", "Alps/b.jpg": "done", "Coast/c.jpg": "done"}
+    theirs.unlink()
+    assert sample.run("retry-failed").code == 0
+
+
 def test_a_link_in_the_place_of_an_album_folder_is_refused_for_that_album_alone(sample: Staged, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -227,6 +290,27 @@ def test_a_link_in_the_place_of_an_album_folder_is_refused_for_that_album_alone(
     assert (status, "was not touched" in reason) == ("failed", True)
     assert sample.albums("preprocessing")["Coast"] == ("done", "")
     assert list(elsewhere.iterdir()) == []
+
+
+def test_an_album_folder_that_cannot_be_read_fails_that_album_alone(
+    sample: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample.export("preprocessing")
+    refused, scandir = str(sample.outputs("scaled") / "Alps"), os.scandir
+
+    def without_permission(path: Any = ".") -> Any:
+        if str(path) == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", refused)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without_permission)
+    sample.configure(preprocessing={"max_dimension": 64})
+    assert sample.run("--stages", "preprocessing").code == 3
+    albums = sample.albums("preprocessing")
+    assert albums["Alps"] == ("failed", f"{refused} cannot be read: Permission denied")
+    assert albums["Coast"] == ("done", "")
+    monkeypatch.undo()
+    assert sample.run("retry-failed").code == 0
 
 
 def test_a_file_in_the_place_of_an_album_folder_fails_that_album_alone(sample: Staged) -> None:
@@ -367,6 +451,20 @@ def test_a_cleanup_empties_the_folders_of_the_stages_that_run_and_no_other(sampl
 
 
 # ── pictures as they come ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_begun_without_archiving_is_not_emptied_when_it_is_resumed_with_it(sample: Staged) -> None:
+    sample.export("preprocessing")
+    sample.configure(cleanup={"archive_old_outputs": False}, preprocessing={"max_dimension": 64})
+    killed = skicyclerun_process(
+        *sample.arguments("run", "--yes", "--stages", "cleanup,preprocessing"),
+        extra={"SKICYCLERUN_FAULT": "stage.album_finished"},
+    )
+    assert killed.code == -signal.SIGKILL
+    sample.configure(cleanup={"archive_old_outputs": True})
+    assert sample.run("--resume").code == 0
+    assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+    assert archived(sample) == []
 
 
 def test_a_picture_without_date_and_position_goes_through_all_stages(sample: Staged) -> None:
@@ -547,6 +645,29 @@ def test_retry_failed_does_what_failed_and_nothing_else(sample: Staged) -> None:
     assert ran(sample, "other") == ["a.jpg", "b.jpg", "c.jpg", "c.jpg"]
 
 
+def test_a_retry_over_albums_that_were_put_away_since_comes_to_its_end(sample: Staged) -> None:
+    sample.export()
+    sample.command("mine", 'case "$1" in *c.jpg) exit 1;; esac; cp "$1" "$2"')
+    assert sample.run("--stages", "mine").code == 3
+    assert sample.run("--stages", "cleanup", "--force-clean").code == 0
+    assert sample.run("retry-failed").code == 0
+    assert sample.newest_run() == "finished"
+    assert "Nothing to resume" in sample.run("--resume").stderr
+
+
+def test_a_retry_that_is_cut_off_is_resumed_with_the_settings_that_it_was_begun_with(sample: Staged) -> None:
+    """They are those of the configuration at the retry, not of the run before it."""
+    sample.command("mine", 'case "$1" in *c.jpg) exit 1;; esac; cp "$1" "$2"')
+    sample.export("mine")
+    sample.command("mine", 'cp "$1" "$2"', version=2)
+    killed = skicyclerun_process(
+        *sample.arguments("retry-failed"), extra={"SKICYCLERUN_FAULT": "stage.album_started:1"}
+    )
+    assert killed.code == -signal.SIGKILL
+    assert sample.run("--resume").code == 0
+    assert "mine: nothing to do, 3 up to date" in sample.run("--stages", "mine", "--dry-run").stderr
+
+
 def test_a_picture_whose_time_is_up_fails_alone(sample: Staged) -> None:
     sample.command("mine", 'case "$1" in *a.jpg) sleep 60;; esac; cp "$1" "$2"', timeout_seconds=0.5)
     sample.export("mine")
@@ -703,3 +824,47 @@ def test_a_resumed_run_keeps_the_stage_settings_it_was_begun_with(sample: Staged
     sample.configure(preprocessing={"max_dimension": 64, "format": "jpeg"})
     assert sample.run("--resume").code == 0
     assert sample.names("scaled") == ["Alps/a.webp", "Alps/b.webp", "Coast/c.webp"]
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rows_of_files(sample: Staged, *stages: str) -> list[tuple[str, str]]:
+    """(folder, file name) of the rows of these stages that speak for a file."""
+    marks = ", ".join("?" * len(stages))
+    return sample.sql(
+        f"SELECT folder, file_name FROM stage_pictures WHERE present = 1 AND departed = 0 AND stage IN ({marks})"
+        " ORDER BY folder, file_name",
+        *stages,
+    )
+
+
+def test_two_stages_that_share_a_folder_never_give_one_name_twice(sample: Staged) -> None:
+    """Not even where the files of the one have been put away, so that its names look free."""
+    both = ("watermarking", "post_lora_watermarking")
+    sample.command("lora_processing", 'cp "$1" "$2"', extension=".webp", reads="preprocessing")
+    sample.export("preprocessing", "lora_processing", *both)
+    sample.run("--stages", ",".join(("cleanup", *both)), "--album", "Coast")
+    sample.picture("Alps/a (2).jpg", 200)
+    sample.update("preprocessing", "watermarking")
+    marked = sample.outputs("watermarked_final")
+    before = {name: (marked / name).read_bytes() for name in sample.names("watermarked_final")}
+    assert sample.run("--stages", "lora_processing,post_lora_watermarking").code == 0
+    assert {name: (marked / name).read_bytes() for name in before} == before
+    assert [f"{folder}/{name}" for folder, name in rows_of_files(sample, *both)] == sample.names("watermarked_final")
+
+
+def test_the_name_of_a_file_that_is_to_be_put_away_is_not_given_to_another(sample: Staged) -> None:
+    """A file that somebody deleted meanwhile would be archived and removed when it is there again."""
+    sample.export("preprocessing")
+    sample.configure(preprocessing={"format": "jpeg"})
+    killed = skicyclerun_process(
+        *sample.arguments("run", "--stages", "preprocessing"), extra={"SKICYCLERUN_FAULT": "archive.job_created"}
+    )
+    assert killed.code == -signal.SIGKILL
+    (sample.outputs("scaled") / "Alps" / "a.webp").unlink()
+    sample.configure(preprocessing={"format": "webp"})
+    assert sample.run("--fresh", "--stages", "preprocessing").code == 0
+    there = [f"{folder}/{name}" for folder, name in rows_of_files(sample, "preprocessing")]
+    assert there == sample.names("scaled")
+    assert len(there) == 3

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
+from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew
 from skicyclerun.models import SourceKind
 from skicyclerun.state import runs
 from skicyclerun.state.store import QUERIES, Store, statements
+from tests.staged_sample import Staged
 
 
 def write(path: Path, *script: str) -> None:
@@ -167,3 +171,66 @@ async def test_a_new_database_has_its_name_and_its_folders_synced_once(
         async with await Store.open(path):
             pass
     assert synced == [tmp_path / "root" / "state", tmp_path / "root", tmp_path]
+
+
+# ── databases of earlier versions ─────────────────────────────────────────────────────────────────────────────────
+
+
+def as_of_version_1(path: Path) -> None:
+    """Make a database what the first version would have written: its tables alone, with their rows."""
+    now, before = path.with_name("now.sqlite3"), path.with_name("before.sqlite3")
+    path.rename(now)
+    script = files("skicyclerun.state.migrations").joinpath("0001_initial.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(before, isolation_level=None)) as connection:
+        for statement in statements(script):
+            connection.execute(statement)
+        connection.execute("ATTACH ? AS now", (str(now),))
+        tables = connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sq%'")
+        for (table,) in tables.fetchall():
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            where = "WHERE subject <> 'stage_album'" if table == "transitions" else ""
+            connection.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM now.{table} {where}")
+        connection.execute("PRAGMA user_version = 1")
+    now.unlink()
+    before.rename(path)
+
+
+def test_a_database_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date_by_a_run(tmp_path: Path) -> None:
+    """Whoever updates the program and looks before running it is told no tales of damage, and nothing is changed."""
+    sample = Staged(tmp_path)
+    sample.picture("Alps/a.jpg", 10)
+    sample.picture("Coast/b.jpg", 20)
+    assert sample.export().code == 0
+    state = sample.lib_root / "state" / "skicyclerun.sqlite3"
+    as_of_version_1(state)
+    before = state.read_bytes()
+    assert "2 of 2 photos exported" in sample.run("status").stdout
+    assert "Nothing is wrong" in sample.run("verify").stdout
+    assert "2 to do (2 new)" in sample.run("--stages", "preprocessing", "--dry-run").stderr
+    assert state.read_bytes() == before
+    assert sorted(os.listdir(state.parent)) == ["run.lock", "skicyclerun.sqlite3"]
+    assert sample.run("--stages", "preprocessing").code == 0
+    assert sample.names("scaled") == ["Alps/a.webp", "Coast/b.webp"]
+    assert sample.sql("PRAGMA user_version") == [(2,)]
+    assert sample.run("verify").code == 0
+
+
+# ── queries ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_large_albums_have_given_up_is_found_without_comparing_each_with_each(tmp_path: Path) -> None:
+    """After another format every file has got another name; the catalog asks for the old ones each time."""
+    sample = Staged(tmp_path)
+    sample.picture("Alps/a.jpg")
+    sample.export("preprocessing")
+    names = ", ".join(row[1] for row in sample.sql("PRAGMA table_info(stage_pictures)") if row[1] != "id")
+    others = names.replace("input,", "'i' || n,", 1).replace("file_name,", "'f' || n || end,", 1)
+    others = others.replace("present, departed", "end = '.jpg', end = '.webp'")
+    sample.sql(
+        f"WITH RECURSIVE counted (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM counted WHERE n < 20000) "
+        f"INSERT INTO stage_pictures ({names}) "
+        f"SELECT {others} FROM stage_pictures, counted, (SELECT '.webp' AS end UNION ALL SELECT '.jpg')"
+    )
+    began = time.monotonic()
+    assert len(sample.sql(QUERIES["stage_files_gone"])) == 20_000
+    assert time.monotonic() - began < 10

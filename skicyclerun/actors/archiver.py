@@ -32,7 +32,7 @@ from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
-from skicyclerun.state import archives, runs
+from skicyclerun.state import archives, runs, stage_albums
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.runs import RunRow
@@ -129,8 +129,8 @@ class _Archiving:
             if job.status is ArchiveStatus.FAILED:
                 return await archives.step(self._store, job, ArchiveTrigger.RETRY)
             return job if job.status is not ArchiveStatus.DONE else None
-        if run is not None and run.planned:
-            return None
+        if run is not None and (run.planned or await stage_albums.of_run(self._store, run.id)):
+            return None  # Begun without one, and what it has made since is no old output.
         if not self._allowed:
             text = "Nothing is archived and nothing is emptied: cleanup.archive_old_outputs is false."
             self._parts.progress(Notice(text, "warning"))

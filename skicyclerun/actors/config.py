@@ -9,7 +9,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
-from skicyclerun.actors.stage_runs import options_for_row
+from skicyclerun.actors.stage_runs import options_after_retry, options_for_row
 from skicyclerun.errors import UnfinishedRun
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.models import Settings
@@ -48,6 +48,9 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         run = await runs.step(parts.store, latest, trigger)
         if command.intent is Intent.RESUME:
             return RunConfigured(command, run)
+        run = await runs.keep_options(
+            parts.store, run, options_after_retry(command.settings, run, command.retry_stages)
+        )
         await stage_albums.retry_failed(parts.store, run.id, command.retry_stages)
         if command.retry_stages is not None and "export" not in command.retry_stages:
             return RunConfigured(command, run)

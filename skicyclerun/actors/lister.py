@@ -16,7 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, Ending, ExportEnded, OutputsPutAway
 from skicyclerun.files.album_folder import StagingFolder
 from skicyclerun.sources.album_selection import select_albums
-from skicyclerun.state import albums
+from skicyclerun.state import albums, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
@@ -40,10 +40,14 @@ async def lister(
                 # An export that was killed behind its last album had no time to.
                 outputs = message.configured.command.settings.paths.apple_photos_export
                 await anyio.to_thread.run_sync(StagingFolder(outputs).sweep)
-            rows = await exported_albums(store, run)
-            for number, row in enumerate(rows, start=1):
+            named = {row.folder: row.album.path for row in await exported_albums(store, run)}
+            for left in await stage_albums.of_run(store, run.id):
+                if left.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING):
+                    # Put away since the stage began with it, it comes to its end all the same: with nothing to be made.
+                    named.setdefault(left.folder, left.title)
+            for number, (folder, title) in enumerate(named.items(), start=1):
                 with suppress(anyio.BrokenResourceError):  # no stage comes after the export
-                    await albums_ready.send(AlbumReady(row.folder, row.album.path, number, len(rows)))
+                    await albums_ready.send(AlbumReady(folder, title, number, len(named)))
             if "export" in run.stages:
                 await outbox.send(ExportEnded(run, Ending.COMPLETE))
 

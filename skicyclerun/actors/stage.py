@@ -157,7 +157,7 @@ class _StageWorking:
         """
         try:
             plan = await plan_album(self._parts.store, self._stage, row.folder)
-        except (PhotoError, OutsideFolder):
+        except (PhotoError, OutsideFolder, OSError):
             return False
         if not any(each.input_is_news for each in plan.plans):
             return False
@@ -171,6 +171,8 @@ class _StageWorking:
             plan = await plan_album(store, self._stage, key.folder)
         except (PhotoError, OutsideFolder) as error:
             problem = str(error)
+        except OSError as error:
+            problem = f"{error.filename or key.folder} cannot be read: {error.strerror or error}"
         if plan.to_do:
             await self._open()
         row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
@@ -333,6 +335,8 @@ class StageWork:
         self._on_outcome = on_outcome
         self._on_commit = on_commit
         self._album_problem: PhotoError | None = None
+        self._made_anew: frozenset[int] = frozenset()
+        """Rows of an album that is done in one step, whose result of the same bytes is damaged or gone."""
         # A command outlives a run that was killed, and may still write to the name that it was given then.
         self._token = secrets.token_hex(4)
 
@@ -341,11 +345,15 @@ class StageWork:
         outputs = self._staging / f"album-{self._token}" if self._staging is not None else None
         if outputs is None or not self._recipe.by_album:
             return
-        pictures = [item.picture for item in self.to_do if item.plan.donor is None]
-        if not pictures:
-            return
 
         def make() -> None:
+            # Looked at before: afterwards it is too late to ask the recipe for what cannot be taken over.
+            donors = {item.row_id: item.plan.donor for item in self.to_do if item.plan.donor is not None}
+            self._made_anew = frozenset(row_id for row_id, donor in donors.items() if not self._is_sound(donor))
+            taken_over = donors.keys() - self._made_anew
+            pictures = [item.picture for item in self.to_do if item.row_id not in taken_over]
+            if not pictures:
+                return
             shutil.rmtree(outputs, ignore_errors=True)
             outputs.mkdir()
             self._recipe.make_album(pictures, self._stage.input_folder / self._album, outputs)
@@ -429,16 +437,36 @@ class StageWork:
     def _taken_over(self, item: _ToDo, staged: Path | None) -> Made | None:
         """The result that another row has of the same bytes under the same settings; None where it cannot be had."""
         donor = item.plan.donor
-        if donor is None or donor.status is not PictureStatus.DONE:
+        if donor is None or donor.status is not PictureStatus.DONE or item.row_id in self._made_anew:
             return None
         if staged is not None and not self._copied(donor, staged):
+            if self._recipe.by_album:  # which was not asked for it, and may have made another album's file of its name
+                raise PhotoError(f"its result in {donor.folder!r}, which was to be taken over, has just changed")
             return None
         return Made(donor.facts, donor.width, donor.height, donor.note)
 
-    def _copied(self, donor: StagePictureRow, staged: Path) -> bool:
+    def _source_of(self, donor: StagePictureRow) -> Path | None:
+        """The file of that row; None where something else lies there. Raises OSError."""
         assert self._stage.output_folder is not None
         source = self._stage.output_folder / donor.folder / donor.file_name
+        # The copy of a link would be one, and what is done to it be done to another file.
+        return source if stat.S_ISREG(source.lstat().st_mode) else None
+
+    def _is_sound(self, donor: StagePictureRow) -> bool:
         try:
+            source = self._source_of(donor)
+            if source is None:
+                return False
+            with source.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256
+        except OSError:
+            return False
+
+    def _copied(self, donor: StagePictureRow, staged: Path) -> bool:
+        try:
+            source = self._source_of(donor)
+            if source is None:
+                return False
             shutil.copyfile(source, staged, follow_symlinks=False)
             with staged.open("rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest() == donor.sha256:
@@ -449,7 +477,7 @@ class StageWork:
         return False
 
     def failed(self, item: _ToDo, error: Exception, reason: str, attempts: int) -> _Outcome:
-        return PictureFailed(item.row_id, reason, attempts)
+        return PictureFailed(item.row_id, reason, attempts, item.plan.earlier_size)
 
     def raise_if_ours(self, error: OSError) -> None:
         if self._folder is not None and self._staging is not None:

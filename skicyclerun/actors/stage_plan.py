@@ -50,6 +50,8 @@ class StageRun:
     """The stage it reads, the one that reads, and so on up to the export."""
     facts_from: tuple[str, ...] = ()
     """The stages before it whose facts it sees, in order."""
+    sharing: tuple[str, ...] = ()
+    """The other stages whose files lie in the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,16 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     if run.facts_from and run.recipe.needs_facts:
         found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
     rows = await stage_pictures.of_folder(store, run.stage.name, folder)
+    held: list[str] = []
+    if run.output_folder is not None:
+        held = await stage_pictures.names_held(store, (run.stage.name, *run.sharing), folder)
     facts = {taken.photo: known for taken, known in exported}
 
     def facts_of(photo: str) -> Mapping[str, Any]:
         return _merged(run, photo, facts, found) if run.recipe.needs_facts else {}
 
     def compare() -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
-        return _compared(run, folder, inputs, rows, facts_of, owed)
+        return _compared(run, folder, inputs, rows, held, facts_of, owed)
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
@@ -141,13 +146,14 @@ def _compared(
     folder: str,
     inputs: Sequence[StageInput],
     rows: Sequence[StagePictureRow],
+    held: Sequence[str],
     facts_of: Callable[[str], Mapping[str, Any]],
     owed: Collection[str],
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
     """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
 
-    `owed`: photos that are there and have not come, because a stage before this one failed: what was made of an earlier
-    version stays until there is a new one.
+    `held`: names that rows have, of this stage or another that writes there. `owed`: photos that are there and have not
+    come, because a stage before this one failed: what was made of an earlier version stays until there is a new one.
     """
     stage, recipe = run.stage, run.recipe
     by_key = {(row.input, row.variant): row for row in rows}
@@ -155,7 +161,7 @@ def _compared(
     there = {name: size for name, (size, _) in found.items()}
     come = {(each.file_name, each.variant) for each in inputs}
     departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
-    names = TakenNames((*there, *(row.file_name for row in rows if row.file_name)))
+    names = TakenNames((*there, *held))
     album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
@@ -168,8 +174,9 @@ def _compared(
         else:
             depends, left_out = digest_of(stage.version, recipe.depends_on(picture)), ""
         extension = extension_of(recipe, each.file_name)
+        nameless = row is not None and row.status is PictureStatus.LEFT_OUT and not row.file_name
         renamed = row is not None and extension is not None and not row.file_name.lower().endswith(extension)
-        if row is not None and renamed:
+        if row is not None and renamed and not nameless:
             departed.append(row.id)
             row = None
         why = _why(row, each, depends, there, makes_file=extension is not None)
@@ -185,9 +192,11 @@ def _compared(
             name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
         elif row is None and left_out:
             name = ""
-        claimed = row is None or not row.present or row.size is None or _is_as_made(row, found.get(name))
+        claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
         row_id, position = (row.id, row.position) if row is not None else (None, 0)
-        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed))
+        earlier = row.size if row is not None and row.present and claimed and name in found else None
+        unchanged = bool(left_out) and row is not None and _is_left_out_as_before(row, each, depends, left_out)
+        plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed, earlier, unchanged))
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
@@ -207,6 +216,11 @@ def _why(
     if makes_file and (not row.present or there.get(row.file_name) != row.size):
         return Why.OUTPUT_GONE
     return Why.UP_TO_DATE
+
+
+def _is_left_out_as_before(row: StagePictureRow, taken: StageInput, depends: str, reason: str) -> bool:
+    said = (row.status, row.reason, row.input_sha256, row.depends)
+    return said == (PictureStatus.LEFT_OUT, reason, taken.sha256, depends)
 
 
 def _with_donor(plan: PicturePlan, donors: Mapping[tuple[str, str, str], StagePictureRow]) -> PicturePlan:

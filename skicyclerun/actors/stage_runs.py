@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
-from skicyclerun.errors import StageError
+from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
 from skicyclerun.settings.models import Settings
@@ -26,6 +27,7 @@ from skicyclerun.stages.command import CommandRecipe
 from skicyclerun.stages.stage import Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_pictures import Why
 from skicyclerun.state.store import Store
 
@@ -89,6 +91,7 @@ def stage_runs(
                 output_folder=output_folder(settings, stage),
                 upstream=upstream_of(known, stage),
                 facts_from=tuple(facts_from),
+                sharing=_sharing(settings, known, stage),
             )
             planned.append(PlannedStage(run, section.timeouts.run))
         if not stage.output:
@@ -109,6 +112,15 @@ def keeps_other_settings(settings: Settings, names: Sequence[str], options: Mapp
 def options_for_retry(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """A retry goes by the configuration as it is now, since what failed may have failed for it."""
     return options_for_row(settings, names, options.get(SAID_OPTION, {}))
+
+
+def options_after_retry(settings: Settings, run: RunRow, retried: Sequence[str] | None) -> dict[str, Any]:
+    """The options of a run from its retry on, which a stop may cut; new ones for the stages `retried` (None: all)."""
+    names = [name for name in run.stages if retried is None or name in retried]
+    new = options_for_retry(settings, names, run.options).get(SECTIONS_OPTION, {})
+    if not new:
+        return dict(run.options)
+    return {**run.options, SECTIONS_OPTION: {**run.options.get(SECTIONS_OPTION, {}), **new}}
 
 
 def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection:
@@ -159,6 +171,17 @@ def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) 
             next_step=f"Leave {stage.name} out of --stages and of `pipeline.stages`.",
         )
     return folder
+
+
+def _sharing(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tuple[str, ...]:
+    """The other stages whose files lie in the folder of this one."""
+    folder = output_folder(settings, stage)
+    sharing = []
+    for name, other in known.items():
+        with suppress(EnvironmentUnset):
+            if name != stage.name and folder is not None and output_folder(settings, other) == folder:
+                sharing.append(name)
+    return tuple(sharing)
 
 
 async def stages_ahead(

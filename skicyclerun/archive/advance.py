@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from skicyclerun.errors import ArchiveStopped
 
@@ -12,19 +13,19 @@ Stop = Callable[[], bool]
 """Asked between blocks; True ends the work with ArchiveStopped."""
 
 
+@dataclass(slots=True)
 class Advance:
     """Call it with the bytes just done. Raises ArchiveStopped, saying `stopped`."""
 
-    def __init__(self, total: int, progress: Progress | None, stop: Stop | None, stopped: str) -> None:
-        self.done = 0
-        self._total = total
-        self._progress = progress
-        self._stop = stop
-        self._stopped = stopped
+    total: int
+    progress: Progress | None
+    stop: Stop | None
+    stopped: str
+    done: int = 0
 
     def __call__(self, count: int) -> None:
         self.done += count
-        if self._progress is not None:
-            self._progress(min(self.done, self._total), self._total)
-        if self._stop is not None and self._stop():
-            raise ArchiveStopped(self._stopped)
+        if self.progress is not None:
+            self.progress(min(self.done, self.total), self.total)
+        if self.stop is not None and self.stop():
+            raise ArchiveStopped(self.stopped)

@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import Manifest, Member
 from skicyclerun.archive.plan import FINDER_FILE, WORK_PREFIX, ArchivedFolder
 from skicyclerun.errors import ArchiveError
 from skicyclerun.files.atomic_files import make_directories, rename_to_new_name, sync_directory
+from skicyclerun.files.beneath import Beneath
 from skicyclerun.files.fault_points import fault_point
 
 _ASIDE: Final = f"{WORK_PREFIX}cleaning-"
@@ -50,7 +50,6 @@ class CleanReport:
 
     removed_files: int = 0
     """Files and links."""
-    removed_bytes: int = 0
     kept: list[Path] = field(default_factory=list)
     """Added or changed since the archive was written: back in their folder."""
     stuck: list[Path] = field(default_factory=list)
@@ -142,11 +141,6 @@ def put_back(folders: Sequence[ArchivedFolder]) -> list[Path]:
     return report.stuck
 
 
-def leftovers(folders: Sequence[ArchivedFolder]) -> list[Path]:
-    """Folders that were moved aside and are still there."""
-    return [aside for folder in folders for aside in _asides(folder)]
-
-
 # ── moving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -234,29 +228,21 @@ def _empty(
     sync_directory(moved.aside.parent)
 
 
+@dataclass(slots=True)
 class _Removal:
     """Empties one folder that was moved aside, deepest sub-folders first."""
 
-    def __init__(
-        self,
-        aside: Beneath,
-        home: Beneath,
-        folder: ArchivedFolder,
-        archived: Mapping[tuple[str, ...], Member],
-        report: CleanReport,
-        keep_all: bool,
-    ) -> None:
-        self._aside = aside
-        self._home = home
-        self._folder = folder
-        self._archived = archived
-        self._report = report
-        self._keep_all = keep_all
-        self._made: set[tuple[str, ...]] = set()
+    aside: Beneath
+    home: Beneath
+    folder: ArchivedFolder
+    archived: Mapping[tuple[str, ...], Member]
+    report: CleanReport
+    keep_all: bool
+    made: set[tuple[str, ...]] = field(default_factory=set)
 
     def run(self) -> None:
         for parts in self._folders_deepest_first():
-            descriptor = self._aside.folder(parts)
+            descriptor = self.aside.folder(parts)
             self._make_writable(descriptor)
             with os.scandir(descriptor) as entries:
                 names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
@@ -265,13 +251,13 @@ class _Removal:
                     self._remove_folder((*parts, name))
                 else:
                     self._remove_or_keep((*parts, name))
-        for parts in sorted(self._made):
-            sync_directory(self._home.path.joinpath(*parts))
+        for parts in sorted(self.made):
+            sync_directory(self.home.path.joinpath(*parts))
 
     def _folders_deepest_first(self) -> list[tuple[str, ...]]:
         found: list[tuple[str, ...]] = [()]
         for parts in found:  # grows while it is walked
-            with os.scandir(self._aside.folder(parts)) as entries:
+            with os.scandir(self.aside.folder(parts)) as entries:
                 found.extend((*parts, entry.name) for entry in entries if entry.is_dir(follow_symlinks=False))
         return sorted(found, key=len, reverse=True)
 
@@ -284,17 +270,16 @@ class _Removal:
 
     def _remove_folder(self, parts: tuple[str, ...]) -> None:
         with suppress(OSError):
-            if self._keep_all:
-                self._home.folder(parts, create=True)
-            os.rmdir(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
+            if self.keep_all:
+                self.home.folder(parts, create=True)
+            os.rmdir(parts[-1], dir_fd=self.aside.folder(parts[:-1]))
 
     def _remove_or_keep(self, parts: tuple[str, ...]) -> None:
-        member = self._archived.get((self._folder.name_in_zip, *parts))
+        member = self.archived.get((self.folder.name_in_zip, *parts))
         try:
             if self._is_disposable(parts) or (member is not None and self._is_archived(parts, member)):
-                os.unlink(parts[-1], dir_fd=self._aside.folder(parts[:-1]))
-                self._report.removed_files += 1
-                self._report.removed_bytes += member.size if member is not None else 0
+                os.unlink(parts[-1], dir_fd=self.aside.folder(parts[:-1]))
+                self.report.removed_files += 1
                 return
         except OSError:
             pass  # kept, like everything that cannot be removed
@@ -302,26 +287,26 @@ class _Removal:
 
     def _is_disposable(self, parts: tuple[str, ...]) -> bool:
         """Our own unfinished work, and what Finder writes into every folder it shows."""
-        return not self._keep_all and (parts[-1] == FINDER_FILE or any(part.startswith(WORK_PREFIX) for part in parts))
+        return not self.keep_all and (parts[-1] == FINDER_FILE or any(part.startswith(WORK_PREFIX) for part in parts))
 
     def _is_archived(self, parts: tuple[str, ...], member: Member) -> bool:
-        status = self._aside.stat(parts)
+        status = self.aside.stat(parts)
         known = (member.size, member.mtime_ns, member.inode, member.ctime_ns)
         there = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
-        return (member.inode != 0 and there == known) or self._aside.holds(parts, member)
+        return (member.inode != 0 and there == known) or member.lies_at(self.aside, parts)
 
     def _keep(self, parts: tuple[str, ...]) -> None:
         """Move it back to where it was, beside what may have taken its name meanwhile."""
         try:
-            source = self._aside.folder(parts[:-1])
-            target = self._home.folder(parts[:-1], create=True)
+            source = self.aside.folder(parts[:-1])
+            target = self.home.folder(parts[:-1], create=True)
             name = _free_name(parts[-1], target)
             os.rename(parts[-1], name, src_dir_fd=source, dst_dir_fd=target)
         except OSError:
-            self._report.stuck.append(self._aside.path.joinpath(*parts))
+            self.report.stuck.append(self.aside.path.joinpath(*parts))
             return
-        self._made.add(parts[:-1])
-        self._report.kept.append(self._home.path.joinpath(*parts[:-1], name))
+        self.made.add(parts[:-1])
+        self.report.kept.append(self.home.path.joinpath(*parts[:-1], name))
 
 
 def _free_name(name: str, directory: int) -> str:

@@ -21,7 +21,6 @@ from typing import BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from skicyclerun.archive.advance import Advance, Progress, Stop
-from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.manifest import (
     Manifest,
     Member,
@@ -35,6 +34,7 @@ from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, PlannedMember,
 from skicyclerun.archive.seal import Seal, Skeleton, write_seal
 from skicyclerun.errors import ArchiveError, DiskFull, StorageError
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
+from skicyclerun.files.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.files.fault_points import fault_point
 
 PARTIAL_SUFFIX: Final = ".partial"

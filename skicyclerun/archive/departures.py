@@ -11,11 +11,11 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.clean import CleanReport
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, PlannedMember
 from skicyclerun.files.atomic_files import sync_open_directory
+from skicyclerun.files.beneath import NOT_A_FOLDER, Beneath
 
 #: A file below a folder, as its components: (album folder, file name).
 Parts = tuple[str, ...]
@@ -87,7 +87,7 @@ def _remove(
             if _status(beneath, parts) is None:
                 left.add(parts[:-1])  # a stop came behind it, and perhaps before its folder was removed
                 continue
-            if member is None or not beneath.holds(parts, member):
+            if member is None or not member.lies_at(beneath, parts):
                 report.kept.append(folder.path.joinpath(*parts))
                 continue
             os.unlink(parts[-1], dir_fd=beneath.folder(parts[:-1]))
@@ -95,7 +95,6 @@ def _remove(
             report.stuck.append(folder.path.joinpath(*parts))
             continue
         report.removed_files += 1
-        report.removed_bytes += member.size
         touched.add(parts[:-1])
     for parent in sorted(touched):
         sync_open_directory(beneath.folder(parent))

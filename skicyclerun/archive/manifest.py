@@ -15,9 +15,11 @@ cannot be a portable UTF-8 name in a ZIP: bytes that are no UTF-8, control chara
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
@@ -26,6 +28,7 @@ import orjson
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from skicyclerun.errors import ArchiveError, RestoreRefused
+from skicyclerun.files.beneath import Beneath
 
 FORMAT: Final = "skicyclerun-archive"
 VERSION: Final = 1
@@ -78,6 +81,17 @@ class Member:
     def parts(self) -> tuple[str, ...]:
         """Components of the name on disk, the archived folder's name first."""
         return tuple(self.disk_path.split("/"))
+
+    def lies_at(self, folder: Beneath, parts: Sequence[str]) -> bool:
+        """Whether a file or link lies there that is, byte for byte, this member. Raises OSError."""
+        status = folder.stat(parts)
+        if stat.S_ISLNK(status.st_mode):
+            target = folder.read_link(parts)
+            return self.kind is MemberKind.LINK and hashlib.sha256(target).hexdigest() == self.sha256
+        if self.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != self.size:
+            return False
+        with open(folder.open_file(parts), "rb", buffering=0) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
 
 
 @dataclass(frozen=True, slots=True)

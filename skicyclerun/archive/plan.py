@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.archive.beneath import Beneath
 from skicyclerun.archive.manifest import MANIFEST_NAME, MemberKind, portable_path
 from skicyclerun.errors import ArchiveError, DiskFull
+from skicyclerun.files.beneath import Beneath
 from skicyclerun.wording import bytes_in_words
 
 #: What skicyclerun names its own work in progress; never archived, never restored.
@@ -30,6 +30,7 @@ _ROOM_FOR_ARCHIVE: Final = (
     "disk. Then type the command again, or `skicyclerun run --resume` where the run had begun."
 )
 _BYTES_PER_MEMBER: Final = 700
+_KINDS: Final = {stat.S_IFDIR: MemberKind.FOLDER, stat.S_IFREG: MemberKind.FILE, stat.S_IFLNK: MemberKind.LINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +124,16 @@ def _walk(beneath: Beneath, folder: int, members: list[PlannedMember]) -> None:
                     continue
                 status = entry.stat(follow_symlinks=False)
                 path = (*parts, entry.name)
-                if stat.S_ISDIR(status.st_mode):
-                    subfolders.append(path)
-                    members.append(PlannedMember(folder, path, MemberKind.FOLDER, 0))
-                elif stat.S_ISREG(status.st_mode):
-                    members.append(PlannedMember(folder, path, MemberKind.FILE, status.st_size))
-                elif stat.S_ISLNK(status.st_mode):
-                    members.append(PlannedMember(folder, path, MemberKind.LINK, status.st_size))
-                else:
+                kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+                if kind is None:
                     raise ArchiveError(
                         f"{beneath.path.joinpath(*path)} is a pipe, a socket or a device; it cannot be archived. "
                         "Nothing was archived.",
                         next_step="Move it elsewhere.",
                     )
+                is_folder = kind is MemberKind.FOLDER
+                members.append(PlannedMember(folder, path, kind, 0 if is_folder else status.st_size))
+                subfolders += [path] if is_folder else []
         waiting.extend(reversed(subfolders))
 
 

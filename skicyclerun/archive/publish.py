@@ -5,8 +5,10 @@ Only a proved archive bears a name of the form `pipeline_YYYYMMDD_HHMMSS[-N].zip
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,24 +34,16 @@ def publish_archive(proved: ProvedArchive) -> Path:
     try:
         if seal_of(partial).proved is None:
             raise ArchiveNotProved(f"{partial} has not been proved. Nothing was deleted.")
-        target = _take_name(partial, proved.manifest.root)
+        for number in itertools.count(1):
+            target = partial.with_name(f"{proved.manifest.root}{f'-{number}' if number > 1 else ''}.zip")
+            with suppress(FileExistsError):
+                rename_to_new_name(partial, target)
+                break
         fault_point("archive.renamed")
         sync_directory(target.parent)
     except OSError as error:
         raise storage_error(error, partial) from error
     return target
-
-
-def _take_name(partial: Path, root: str) -> Path:
-    number = 1
-    while True:
-        target = partial.with_name(f"{root}{f'-{number}' if number > 1 else ''}.zip")
-        try:
-            rename_to_new_name(partial, target)
-        except FileExistsError:
-            number += 1
-        else:
-            return target
 
 
 def find_archive(archive_directory: Path, archive_id: str) -> Path | None:
@@ -95,24 +89,22 @@ def archive_paths(archive_directory: Path) -> list[Path]:
 
 def has_partials(archive_directory: Path) -> bool:
     """Whether interrupted archiving left something behind."""
-    try:
-        return any(_PARTIAL_NAME.fullmatch(name) for name in os.listdir(archive_directory))
-    except FileNotFoundError:
-        return False
+    return bool(_partials(archive_directory))
 
 
 def remove_partials(archive_directory: Path) -> list[Path]:
     """Remove what interrupted archiving left behind; returns what was removed. Raises OSError."""
-    removed: list[Path] = []
+    partials = _partials(archive_directory)
+    for path in partials:
+        path.unlink(missing_ok=True)
+    if partials:
+        sync_directory(archive_directory)
+    return partials
+
+
+def _partials(archive_directory: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(archive_directory))
     except FileNotFoundError:
         return []
-    for name in names:
-        if _PARTIAL_NAME.fullmatch(name):
-            path = archive_directory / name
-            path.unlink(missing_ok=True)
-            removed.append(path)
-    if removed:
-        sync_directory(archive_directory)
-    return removed
+    return [archive_directory / name for name in names if _PARTIAL_NAME.fullmatch(name)]

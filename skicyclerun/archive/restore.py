@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 from zipfile import ZipInfo
 
 from skicyclerun.archive.advance import Advance, Progress, Stop
 from skicyclerun.archive.archive_file import ArchiveFile
-from skicyclerun.archive.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import WORK_PREFIX, nearest_folder, require_space
 from skicyclerun.errors import (
@@ -35,6 +34,7 @@ from skicyclerun.errors import (
     StorageError,
 )
 from skicyclerun.files.atomic_files import sync_directory
+from skicyclerun.files.beneath import NOT_A_FOLDER, Beneath
 from skicyclerun.wording import bytes_in_words, counted
 
 _SHOWN: Final = 5
@@ -215,7 +215,7 @@ def _to_be_written(
             continue
         if found is None:
             wanted.append(item)
-        elif item.beneath.holds(item.parts, item.member):
+        elif item.member.lies_at(item.beneath, item.parts):
             report.identical.append(item.path)
         elif overwrite and not stat.S_ISDIR(found.st_mode):
             item.replaces = True
@@ -243,12 +243,7 @@ def _stays_inside(archive: ArchiveFile, item: _Wanted) -> bool:
         return True  # damaged; said when it is to be written
     if not target or target.startswith("/") or "\0" in target:
         return False
-    depth = len(item.parts) - 1
-    for part in PurePosixPath(target).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return False
-    return True
+    return os.path.normpath(os.path.join(*item.parts[:-1], target)).split("/")[0] != ".."
 
 
 def _check_room(wanted: Sequence[_Wanted]) -> int:
@@ -275,13 +270,13 @@ def _storage_error(error: OSError, archive_path: Path) -> StorageError:
 # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(slots=True)
 class _Restoring:
-    def __init__(self, archive: ArchiveFile, report: RestoreReport, advance: Advance) -> None:
-        self._archive = archive
-        self._report = report
-        self._advance = advance
-        self._written: set[tuple[int, int]] = set()
-        self._changed: dict[Path, None] = {}
+    archive: ArchiveFile
+    report: RestoreReport
+    advance: Advance
+    written: set[tuple[int, int]] = field(default_factory=set)
+    changed: dict[Path, None] = field(default_factory=dict)
 
     def run(self, folders: Sequence[_Wanted], wanted: Sequence[_Wanted]) -> None:
         made: list[_Wanted] = []
@@ -296,13 +291,13 @@ class _Restoring:
             except ArchiveStopped:
                 raise
             except ArchiveError as error:
-                self._report.damaged.append((item.path, str(error)))
+                self.report.damaged.append((item.path, str(error)))
                 continue
-            self._report.restored.append(item.path)
-            self._report.content_bytes += item.member.size
+            self.report.restored.append(item.path)
+            self.report.content_bytes += item.member.size
             if item.replaces:
-                self._report.overwritten.append(item.path)
-        for directory in self._changed:
+                self.report.overwritten.append(item.path)
+        for directory in self.changed:
             sync_directory(directory)
         for item in reversed(made):
             descriptor = self._folder(item.beneath, item.parts)
@@ -315,7 +310,7 @@ class _Restoring:
         except FileNotFoundError:
             descriptor = beneath.folder(parts, create=True)
             for depth in range(len(parts)):
-                self._changed[beneath.path.joinpath(*parts[:depth])] = None
+                self.changed[beneath.path.joinpath(*parts[:depth])] = None
         except OSError as error:
             if error.errno in NOT_A_FOLDER:
                 raise OutsideFolder(beneath.path.joinpath(*parts), beneath.path) from error
@@ -327,7 +322,7 @@ class _Restoring:
         temporary = f"{WORK_PREFIX}restore-{secrets.token_hex(6)}"
         try:
             if item.member.kind is MemberKind.LINK:
-                target = b"".join(self._archive.content(item.member, item.info))
+                target = b"".join(self.archive.content(item.member, item.info))
                 os.symlink(target, temporary.encode(), dir_fd=directory)
             else:
                 self._write_file(item, temporary, directory)
@@ -336,22 +331,22 @@ class _Restoring:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
             raise
-        self._changed[item.path.parent] = None
+        self.changed[item.path.parent] = None
 
     def _write_file(self, item: _Wanted, temporary: str, directory: int) -> None:
         member = item.member
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as stream:
-            for block in self._archive.content(member, item.info):
+            for block in self.archive.content(member, item.info):
                 stream.write(block)
-                self._advance(len(block))
+                self.advance(len(block))
             stream.flush()
             # Permissions as archived, but never set-uid and the like out of a file that may come from anywhere.
             os.fchmod(stream.fileno(), stat.S_IMODE(member.mode) & 0o777)
             os.utime(stream.fileno(), ns=(member.mtime_ns, member.mtime_ns))
             os.fsync(stream.fileno())
             status = os.fstat(stream.fileno())
-        self._written.add((status.st_dev, status.st_ino))
+        self.written.add((status.st_dev, status.st_ino))
 
     def _give_name(self, item: _Wanted, temporary: str, directory: int) -> None:
         name = item.parts[-1]
@@ -362,6 +357,6 @@ class _Restoring:
         if there is not None:
             if not item.replaces or stat.S_ISDIR(there.st_mode):
                 raise RestoreRefused(f"{item.path} appeared while restoring; it was left as it is.")
-            if (there.st_dev, there.st_ino) in self._written:
+            if (there.st_dev, there.st_ino) in self.written:
                 raise ArchiveError("this disk takes its name for that of another restored file")
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)

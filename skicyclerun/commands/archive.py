@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import click
 
 from skicyclerun.archive.listing import ListedArchive, archive_named, list_archives
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import Cancelled, UsageError
 from skicyclerun.run.lock import RunLock
@@ -86,7 +87,7 @@ def verify_command(
     paths = [one.path for one in list_archives(directory)] if every else [archive_named(directory, n) for n in names]
     results = []
     for path in paths:
-        with _progress(f"Verifying {path.name}") as advance:
+        with growing_line(partial(_bytes_read, f"Verifying {path.name}")) as advance:
             results.append(verify_archive(path, quick=quick, progress=advance))
     if json_wanted:
         rows = [
@@ -135,7 +136,8 @@ def restore_command(
 
     settings = settings_of(config_file, lib_root)
     path = archive_named(settings.paths.archive, name)
-    with _alone(settings, wanted=to is None and not dry_run), _progress(f"Restoring {path.name}") as advance:
+    line = growing_line(partial(_bytes_read, f"Restoring {path.name}"))
+    with _alone(settings, wanted=to is None and not dry_run), line as advance:
         report = restore_archive(
             path,
             folder_homes(settings) if to is None else Path(os.path.abspath(to)),
@@ -247,28 +249,8 @@ def _alone(settings: Settings, *, wanted: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Any]:
-    """A line on stderr that grows, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    last = [0.0]
-
-    def advance(done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - last[0] >= 0.1:
-            last[0] = now
-            share = 100 * done // total if total else 100
-            sys.stderr.write(f"\r{title}: {share:3d} % of {bytes_in_words(total)} ")
-            sys.stderr.flush()
-
-    try:
-        yield advance
-    finally:
-        if last[0]:
-            sys.stderr.write("\r" + " " * (len(title) + 30) + "\r")
-            sys.stderr.flush()
+def _bytes_read(doing: str, done: int, total: int) -> str:
+    return f"{doing}: {100 * done // total if total else 100:3d} % of {bytes_in_words(total)} "
 
 
 def _local(moment: str) -> str:

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, source_options
+from skicyclerun.commands.options import given_source, place_options, source_options
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
@@ -32,11 +32,7 @@ def doctor(
 
     Exits with 1 where something failed. With the source apple_photos it launches Photos.
     """
-    given: dict[str, object] = {}
-    if source is not None:
-        given["export.source"] = source
-    if library is not None:
-        given["export.library"] = str(library)
+    given = given_source(source, library)
     found: list[Finding] = []
     try:
         settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Final
 
 from skicyclerun.errors import ArchiveUnknown, Cancelled, LockHeld, NoState, SkicyclerunError, UsageError
@@ -13,7 +15,6 @@ WITH_FAILURES: Final = 3
 NO_STATE: Final = 10
 LOCKED: Final = 11
 INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 
 HELP: Final = """\b
 Exit codes:
@@ -39,3 +40,12 @@ _BY_ERROR: Final[tuple[tuple[type[SkicyclerunError], int], ...]] = (
 def code_of(error: SkicyclerunError) -> int:
     """The exit code an error ends with."""
     return next(code for kind, code in _BY_ERROR if isinstance(error, kind))
+
+
+def stdout_to_nowhere() -> None:
+    """When the reader of our output has left (`status | head`), which is no error of a command.
+
+    Send standard output, and what is still buffered for it, to nowhere: flushing it at the exit would fail again.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.__stdout__.fileno() if sys.__stdout__ else 1)

@@ -59,6 +59,12 @@ def source_options(command: _F) -> _F:
     )(command)
 
 
+def given_source(source: str | None, library: Path | None) -> dict[str, object]:
+    """What `source_options` say, over the configuration."""
+    given = {"export.source": source, "export.library": None if library is None else str(library)}
+    return {key: value for key, value in given.items() if value is not None}
+
+
 def settings_of(
     config_file: Path | None,
     lib_root: Path | None,
@@ -72,11 +78,7 @@ def settings_of(
 
     `needs_lib_root` as for `load_settings`.
     """
-    given: dict[str, object] = dict(overrides or {})
-    if source is not None:
-        given["export.source"] = source
-    if library is not None:
-        given["export.library"] = str(library)
+    given = dict(overrides or {}) | given_source(source, library)
     settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root)
     for warning in settings.warnings:
         click.echo(f"Warning: {warning}", err=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import anyio
 import click
 
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.growing_line import files_read, growing_line
 from skicyclerun.commands.options import place_options, settings_of, source_options
-from skicyclerun.commands.verify import growing_line
 from skicyclerun.rebuild.session import RebuildReport
 from skicyclerun.rebuild.session import rebuild_catalog as make_catalog
 from skicyclerun.rebuild.session import rebuild_state as make_state
@@ -42,12 +44,12 @@ def rebuild_state(
     kept under another name. --library says where the photos came from, where the old database no longer can.
     """
     settings = settings_of(config_file, lib_root, source, library)
-    with growing_line("Reading") as advance:
+    with growing_line(partial(files_read, "Reading"), stays=True) as advance:
         report = anyio.run(
             lambda: make_state(settings, force=force, library_given=library is not None, advance=advance)
         )
     if json_wanted:
-        click.echo(json.dumps(_as_json(report), indent=2))
+        click.echo(json.dumps(_as_json(report), indent=2, default=str))
     else:
         for line in _lines(report, name_all):
             click.echo(line)
@@ -115,19 +117,7 @@ def _lines(report: RebuildReport, name_all: bool) -> Iterator[str]:
 
 
 def _as_json(report: RebuildReport) -> dict[str, object]:
-    return {
-        "ok": report.whole,
-        "state_db": str(report.state_db),
-        "kept_as": str(report.kept_as) if report.kept_as else None,
-        "runs": list(report.runs),
-        "albums": report.albums,
-        "claimed": report.claimed,
-        "bytes": report.bytes,
-        "stages": list(report.stages),
-        "stage_files": report.stage_files,
-        "gone": list(report.gone),
-        "differing": [{"path": path, "detail": why} for path, why in report.differing],
-        "unclaimed": [{"path": path, "detail": why} for path, why in report.unclaimed],
-        "unknown": list(report.unknown),
-        "seconds": round(report.seconds, 3),
-    }
+    told: dict[str, object] = {"ok": report.whole, **asdict(report), "seconds": round(report.seconds, 3)}
+    for key, found in (("differing", report.differing), ("unclaimed", report.unclaimed)):
+        told[key] = [{"path": path, "detail": why} for path, why in found]
+    return told

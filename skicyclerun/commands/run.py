@@ -6,8 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import click
@@ -16,7 +15,7 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.actors.stage_plan import StageAhead
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
-from skicyclerun.commands.lost_reader import stdout_to_nowhere
+from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
 from skicyclerun.commands.options import place_options, settings_of, source_options
 from skicyclerun.errors import UsageError
@@ -257,7 +256,7 @@ def carry_out(
     return _conclude(outcome, as_json_lines=as_json_lines)
 
 
-class _LateRenderer:
+class _LateRenderer(Renderer):
     """Appears with the first event: a live display that is there earlier wipes the questions off the terminal."""
 
     def __init__(self, make: Callable[[], Renderer]) -> None:
@@ -272,14 +271,6 @@ class _LateRenderer:
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self.close()
 
 
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:

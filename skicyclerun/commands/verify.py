@@ -6,21 +6,19 @@ import json
 import re
 import secrets
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import click
 
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.growing_line import files_read, growing_line
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.verification.report import Depth, as_json, as_text
 from skicyclerun.verification.session import VerifyOutcome, verify_and_repair, verify_only
-from skicyclerun.verification.workers import Advance
 
 _SAMPLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(%?)\Z")
 
@@ -57,7 +55,7 @@ def verify(
         with choose_renderer(sys.stderr) as renderer:
             outcome: VerifyOutcome = anyio.run(lambda: verify_and_repair(settings, depth, renderer))
     else:
-        with growing_line("Verifying") as advance:
+        with growing_line(partial(files_read, "Verifying"), stays=True) as advance:
             outcome = anyio.run(lambda: verify_only(settings, depth, advance=advance))
     report = outcome.report
     if json_wanted:
@@ -91,23 +89,3 @@ def depth_of(*, full: bool, sample: str | None, seed: int | None) -> Depth:
             f"--sample {sample}: a number of files is whole and at least 1; for a share say `--sample 5%`."
         )
     return Depth("sample", count=int(number), seed=chosen)
-
-
-@contextmanager
-def growing_line(doing: str) -> Iterator[Advance | None]:
-    """A line on stderr that says how far it is, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    last = 0.0
-
-    def advance(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= 0.1 or done == total:
-            last = now
-            end = "\n" if done == total else ""
-            sys.stderr.write(f"\r{doing}: {done} of {total} files{end}")
-            sys.stderr.flush()
-
-    yield advance

@@ -18,28 +18,19 @@ from typing import Final
 # Errors by which a file system says that it has no fsync for directories (some network and FUSE mounts).
 _FSYNC_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
 
-if sys.platform == "darwin":
-    import fcntl
 
-    def _flush(descriptor: int) -> None:
-        os.fsync(descriptor)
+def _flush_drive_cache(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
 
-    def _flush_drive_cache(descriptor: int) -> None:
         try:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
         except OSError as error:
             # Network and some FUSE volumes have no F_FULLFSYNC; fsync is then all there is.
             if error.errno not in _FSYNC_UNSUPPORTED:
                 raise
-            os.fsync(descriptor)
-
-else:
-
-    def _flush(descriptor: int) -> None:
-        os.fsync(descriptor)
-
-    def _flush_drive_cache(descriptor: int) -> None:
-        os.fsync(descriptor)
+    os.fsync(descriptor)
 
 
 def sync_files(paths: Iterable[Path]) -> None:
@@ -51,7 +42,7 @@ def sync_files(paths: Iterable[Path]) -> None:
                 os.close(descriptor)
                 descriptor = -1
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            _flush(descriptor)
+            os.fsync(descriptor)
         if descriptor >= 0 and sys.platform == "darwin":
             _flush_drive_cache(descriptor)
     finally:

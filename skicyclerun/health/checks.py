@@ -14,11 +14,9 @@ import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -31,6 +29,7 @@ from skicyclerun.models import SourceKind
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
+from skicyclerun.sources.photos_database import model_version
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.state.store import Store
 
@@ -160,7 +159,8 @@ def check_library(kind: SourceKind, library: Path) -> Finding:
     try:
         with open(database, "rb") as stream:
             stream.read(1)
-        version = _model_version(database)
+        # `immutable`: nothing is written beside the database, not even what a reader of a WAL needs.
+        version = model_version(database, "mode=ro&immutable=1")
     except OSError as error:
         return failed("library", f"{database}: {error.strerror}", _library_step(error))
     except (sqlite3.Error, ValueError, KeyError, TypeError, plistlib.InvalidFileException) as error:
@@ -181,15 +181,6 @@ def _library_step(error: OSError) -> str:
     return "Name another with --library, or `export.library` in the configuration."
 
 
-def _model_version(database: Path) -> int:
-    """From Z_METADATA. `immutable`: nothing is written beside the database, not even what a reader of a WAL needs."""
-    with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro&immutable=1", uri=True)) as connection:
-        row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
-    if row is None:
-        raise ValueError("it has no version")
-    return int(plistlib.loads(row[0])["PLModelVersion"])
-
-
 def _photos_version(model: int) -> tuple[int | None, int]:
     """The version of Photos that writes this model version, None if unknown; and the newest model that is known."""
     constants = importlib.import_module("osxphotos._constants")
@@ -205,31 +196,14 @@ def _photos_version(model: int) -> tuple[int | None, int]:
 async def check_state(state_db: Path) -> Finding:
     """Whether SQLite can read the state and finds it whole. Opened for reading only, also while a run writes."""
     try:
-        async with await Store.open_to_read(state_db):
-            pass
-        problem = await anyio.to_thread.run_sync(_quick_check, state_db)
+        async with await Store.open_to_read(state_db) as store:
+            row = await store.one("quick_integrity")
+        problem = "" if row is not None and row[0] == "ok" else str(row[0] if row else "no answer").splitlines()[0]
     except NoState:
         return ok("state", f"{state_db}: none yet, the first run makes it")
     except SkicyclerunError as error:
         return failed("state", str(error), error.next_step)
-    except sqlite3.Error as error:
-        problem = str(error)
     if problem:
         step = "`skicyclerun rebuild-state` makes a new one from the exported files and master.json."
         return failed("state", f"{state_db}: {problem}", step)
     return ok("state", f"{state_db}: whole")
-
-
-def _quick_check(state_db: Path) -> str:
-    """What `PRAGMA quick_check` finds, empty for nothing. Raises sqlite3.Error."""
-    error: sqlite3.Error | None = None
-    for flags in ("mode=ro", "mode=ro&immutable=1"):  # a reader of a WAL needs a writable folder
-        try:
-            with closing(sqlite3.connect(f"file:{quote(str(state_db))}?{flags}", uri=True, timeout=5)) as connection:
-                found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        except sqlite3.OperationalError as problem:
-            error = problem
-        else:
-            return "" if found == "ok" else found.splitlines()[0]
-    assert error is not None
-    raise error

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from skicyclerun.archive.plan import nearest_folder
 from skicyclerun.files.atomic_files import sync_files
 from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.run.lock import current_holder
@@ -21,14 +22,6 @@ _LITTLE: Final = 5_000_000_000
 _TOO_LITTLE: Final = 200_000_000
 _LONGEST_NAME: Final = 255
 _COMPOSED: Final = "\N{LATIN SMALL LETTER E WITH ACUTE}"
-
-
-def nearest_folder(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
-    current = path
-    while not current.is_dir() and current.parent != current:
-        current = current.parent
-    return current
 
 
 def on_different_disks(places: Mapping[str, Path]) -> dict[str, Path]:
@@ -96,13 +89,11 @@ def _try_out(check: str, folder: Path, probe: Path) -> Finding:
 
 
 def _locks(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    with path.open("r+b") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
     return True
 
 

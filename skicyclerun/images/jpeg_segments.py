@@ -30,7 +30,6 @@ EXIF: Final = b"Exif\x00"
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 IPTC: Final = b"Photoshop 3.0\x00"
 MPF: Final = b"MPF\x00"
-ICC: Final = b"ICC_PROFILE\x00"
 
 _MAX_HEADER_BYTES: Final = 64 << 20
 _FIRST_READ: Final = 128 << 10
@@ -182,6 +181,7 @@ class ScanWalker:
     """
 
     def __init__(self, start: int) -> None:
+        self.start = start
         self.end: int | None = None
         """Where the picture ends, in bytes from the start of the file; None until it was seen."""
         self._base = start

@@ -67,8 +67,7 @@ def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) 
         _write_keywords(exiv2, tags, keywords)
     if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
         if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
-            tags.xmp["Xmp.iptcExt.PersonInImage"] = exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag)
-            tags.xmp_changed = True
+            tags.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag))
     if known.rating is not None:
         _write_rating(exiv2, tags, max(0, min(known.rating, 5)))
 
@@ -113,14 +112,12 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     # Copies of the date that other programs wrote must not contradict it.
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
         if key in tags.xmp and not text_of(tags.xmp, key).startswith(iso_date(date)[:19]):
-            tags.xmp[key] = iso_date(date)
-            tags.xmp_changed = True
+            tags.put(key, iso_date(date))
     if "Iptc.Application2.DateCreated" in tags.iptc:
         day = date.date().isoformat()
         if text_of(tags.iptc, "Iptc.Application2.DateCreated") != day:
-            tags.iptc["Iptc.Application2.DateCreated"] = exiv2.DateValue(date.year, date.month, date.day)
+            tags.put("Iptc.Application2.DateCreated", exiv2.DateValue(date.year, date.month, date.day))
             erase_where(tags.iptc, lambda tag: tag.key() == "Iptc.Application2.TimeCreated")
-            tags.iptc_changed = True
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:
@@ -139,10 +136,9 @@ def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> N
             del tags.exif[key]
             tags.exif_changed = True
         return
-    tags.exif[key] = exiv2.AsciiValue(text)
-    tags.exif_changed = True
+    tags.put(key, exiv2.AsciiValue(text))
     if "Exif.Photo.ExifVersion" not in tags.exif:
-        tags.exif["Exif.Photo.ExifVersion"] = "48 50 51 50"  # "0232"
+        tags.put("Exif.Photo.ExifVersion", "48 50 51 50")  # "0232"
 
 
 # ── position ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,9 +155,8 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         there = Location(location.latitude, location.longitude)
     altitude = location.altitude
     if altitude is not None and math.isfinite(altitude) and not _near(there.altitude, altitude, SAME_METRES):
-        tags.exif["Exif.GPSInfo.GPSAltitudeRef"] = "1" if altitude < 0 else "0"
-        tags.exif["Exif.GPSInfo.GPSAltitude"] = exiv2.URationalValue([to_fraction(altitude, 1000)])
-        tags.exif_changed = True
+        tags.put("Exif.GPSInfo.GPSAltitudeRef", "1" if altitude < 0 else "0")
+        tags.put("Exif.GPSInfo.GPSAltitude", exiv2.URationalValue([to_fraction(altitude, 1000)]))
     heading = location.heading
     if (
         heading is not None
@@ -169,9 +164,8 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         and heading >= 0
         and not _near(there.heading, heading, SAME_HEADING)
     ):
-        tags.exif["Exif.GPSInfo.GPSImgDirectionRef"] = exiv2.AsciiValue("T")
-        tags.exif["Exif.GPSInfo.GPSImgDirection"] = exiv2.URationalValue([to_fraction(heading % 360, 1000)])
-        tags.exif_changed = True
+        tags.put("Exif.GPSInfo.GPSImgDirectionRef", exiv2.AsciiValue("T"))
+        tags.put("Exif.GPSInfo.GPSImgDirection", exiv2.URationalValue([to_fraction(heading % 360, 1000)]))
 
 
 def _near(one: float | None, other: float, tolerance: float) -> bool:
@@ -180,10 +174,9 @@ def _near(one: float | None, other: float, tolerance: float) -> bool:
 
 def _put_position(exiv2: Any, tags: PhotoTags, axis: str, degrees: float, positive: str, negative: str) -> None:
     if "Exif.GPSInfo.GPSVersionID" not in tags.exif:
-        tags.exif["Exif.GPSInfo.GPSVersionID"] = "2 3 0 0"
-    tags.exif[f"Exif.GPSInfo.GPS{axis}Ref"] = exiv2.AsciiValue(negative if degrees < 0 else positive)
-    tags.exif[f"Exif.GPSInfo.GPS{axis}"] = exiv2.URationalValue(to_sexagesimal(degrees))
-    tags.exif_changed = True
+        tags.put("Exif.GPSInfo.GPSVersionID", "2 3 0 0")
+    tags.put(f"Exif.GPSInfo.GPS{axis}Ref", exiv2.AsciiValue(negative if degrees < 0 else positive))
+    tags.put(f"Exif.GPSInfo.GPS{axis}", exiv2.URationalValue(to_sexagesimal(degrees)))
 
 
 def _remove_location(tags: PhotoTags) -> None:
@@ -211,14 +204,12 @@ def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
     if text_of(tags.exif, "Exif.Image.ImageDescription") != short:
-        tags.exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(short)
-        tags.exif_changed = True
+        tags.put("Exif.Image.ImageDescription", exiv2.AsciiValue(short))
 
 
 def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> None:
     if list_of(tags.xmp, "Xmp.dc.subject") != keywords:
-        tags.xmp["Xmp.dc.subject"] = exiv2.XmpArrayValue(list(keywords), exiv2.TypeId.xmpBag)
-        tags.xmp_changed = True
+        tags.put("Xmp.dc.subject", exiv2.XmpArrayValue(list(keywords), exiv2.TypeId.xmpBag))
     _put_iptc(
         exiv2,
         tags,
@@ -229,8 +220,7 @@ def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> N
 
 def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
     if lang_alt_of(tags.xmp, key) != text:
-        tags.xmp[key] = exiv2.LangAltValue({"x-default": text})
-        tags.xmp_changed = True
+        tags.put(key, exiv2.LangAltValue({"x-default": text}))
 
 
 def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
@@ -256,7 +246,7 @@ def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
     for tag in tags.iptc:
         if tag.typeId() == exiv2.TypeId.string and not (text := tag.toString()).isascii():
             tag.setValue(exiv2.StringValue(from_tag(text)))
-    tags.iptc["Iptc.Envelope.CharacterSet"] = exiv2.StringValue(_UTF8_DECLARED)
+    tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(_UTF8_DECLARED))
 
 
 # ── rating ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,13 +257,10 @@ def _write_rating(exiv2: Any, tags: PhotoTags, rating: int) -> None:
     if rating == 0 and not in_xmp and not in_exif:
         return  # not rated, here as there
     if in_xmp != str(rating):
-        tags.xmp["Xmp.xmp.Rating"] = str(rating)
-        tags.xmp_changed = True
+        tags.put("Xmp.xmp.Rating", str(rating))
     if in_exif != str(rating):
-        tags.exif["Exif.Image.Rating"] = exiv2.UShortValue(rating)
-        tags.exif_changed = True
+        tags.put("Exif.Image.Rating", exiv2.UShortValue(rating))
     if "Exif.Image.RatingPercent" in tags.exif and text_of(tags.exif, "Exif.Image.RatingPercent") != str(
         _RATING_PERCENT[rating]
     ):
-        tags.exif["Exif.Image.RatingPercent"] = exiv2.UShortValue(_RATING_PERCENT[rating])
-        tags.exif_changed = True
+        tags.put("Exif.Image.RatingPercent", exiv2.UShortValue(_RATING_PERCENT[rating]))

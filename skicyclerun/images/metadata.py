@@ -67,6 +67,16 @@ class PhotoTags:
     def changed(self) -> bool:
         return self.exif_changed or self.iptc_changed or self.xmp_changed
 
+    def count_all_as_changed(self) -> None:
+        for kind in ("exif", "iptc", "xmp"):
+            setattr(self, f"{kind}_changed", not getattr(self, kind).empty())
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a tag; what its key begins with (`Exif.`, `Iptc.`, `Xmp.`) says where."""
+        kind = key.partition(".")[0].lower()
+        getattr(self, kind)[key] = value
+        setattr(self, f"{kind}_changed", True)
+
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,9 +168,7 @@ def no_tags(exiv2: Any) -> PhotoTags:
 def _all_new(tags: PhotoTags) -> PhotoTags:
     image = tags.image
     fresh = PhotoTags(image, image.exifData(), image.iptcData(), image.xmpData(), notes=tags.notes)
-    fresh.exif_changed = not fresh.exif.empty()
-    fresh.iptc_changed = not fresh.iptc.empty()
-    fresh.xmp_changed = not fresh.xmp.empty()
+    fresh.count_all_as_changed()
     return fresh
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from skicyclerun.images import jpeg_segments
@@ -52,7 +53,7 @@ def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> 
 
 
 def _first_that_fits(
-    exiv2: Any, tags: PhotoTags, kind: str, write: Callable[[], tuple[bytes, ...]], steps: list[Callable[[], None]]
+    exiv2: Any, tags: PhotoTags, kind: str, write: Callable[[], tuple[bytes, ...]], steps: list[Callable[[], object]]
 ) -> tuple[bytes, ...] | None:
     """Write; while exiv2 says it is too large, do the next step and write again. None: nothing helps, keep the old."""
     for step in (None, *steps):
@@ -77,18 +78,14 @@ def _encode_exif(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
             text = cut(text_of(exif, "Exif.Image.ImageDescription"), 2000)
             exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(text)
 
-    return _first_that_fits(
-        exiv2,
-        tags,
-        "EXIF",
-        lambda: _written(exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder()),
-        [
-            shorten_description,
-            lambda: void(erase_where(exif, lambda tag: tag.groupName() == "Thumbnail")),
-            lambda: void(erase_where(exif, lambda tag: tag.size() > 16_000)),
-            lambda: void(erase_where(exif, lambda tag: tag.size() > 256)),
-        ],
-    )
+    steps: list[Callable[[], object]] = [
+        shorten_description,
+        lambda: erase_where(exif, lambda tag: tag.groupName() == "Thumbnail"),
+        lambda: erase_where(exif, lambda tag: tag.size() > 16_000),
+        lambda: erase_where(exif, lambda tag: tag.size() > 256),
+    ]
+    write = partial(_written, exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder())
+    return _first_that_fits(exiv2, tags, "EXIF", write, steps)
 
 
 def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
@@ -99,25 +96,16 @@ def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
             text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
             xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": text})
 
-    return _first_that_fits(
-        exiv2,
-        tags,
-        "XMP",
-        lambda: _written(exiv2, lambda image: image.setXmpData(xmp)),
-        [
-            shorten_description,
-            lambda: void(erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails"))),
-            lambda: void(erase_where(xmp, lambda tag: tag.size() > 16_000)),
-            lambda: void(erase_where(xmp, lambda tag: tag.size() > 1_000)),
-        ],
-    )
+    steps: list[Callable[[], object]] = [
+        shorten_description,
+        lambda: erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails")),
+        lambda: erase_where(xmp, lambda tag: tag.size() > 16_000),
+        lambda: erase_where(xmp, lambda tag: tag.size() > 1_000),
+    ]
+    return _first_that_fits(exiv2, tags, "XMP", partial(_written, exiv2, lambda image: image.setXmpData(xmp)), steps)
 
 
 def _encode_iptc(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
     return _first_that_fits(
-        exiv2, tags, "IPTC", lambda: _written(exiv2, lambda image: image.setIptcData(tags.iptc)), []
+        exiv2, tags, "IPTC", partial(_written, exiv2, lambda image: image.setIptcData(tags.iptc)), []
     )
-
-
-def void(_: object) -> None:
-    """Takes a result nobody needs."""

@@ -5,6 +5,7 @@ Boxes: ISO/IEC 14496-12; QuickTime File Format.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,16 +28,7 @@ def check_movie(original: Original) -> datetime | None:
         return None
     taken: datetime | None = None
     playable = False
-    at = 0
-    for _ in range(_MOST_BOXES):
-        if at >= original.size:
-            break
-        head = original.read(at, 16)
-        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if size == 0 or (len(head) < 8 and not any(head)):
-            size = original.size - at  # the last one, or zeros as padding
-        elif size == 1:
-            size = int.from_bytes(head[8:16], "big")
+    for kind, at, size in boxes(original):
         if size < 8 or at + size > original.size:
             if playable and kind not in (b"mdat", b"moof"):
                 break  # something hangs behind a movie that is whole
@@ -44,10 +36,25 @@ def check_movie(original: Original) -> datetime | None:
         if kind in (b"moov", b"moof"):
             playable = True
             taken = taken or _creation_time(original.read(at + 8, min(size - 8, 4096)))
-        at += size
     if not playable:
         raise PhotoUnreadable("the movie has no index, so it cannot be played; it may be truncated")
     return taken
+
+
+def boxes(original: Original) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, place and size of the boxes at the top, one after the other; the last may claim to be larger than it is."""
+    at, size = 0, 8
+    for _ in range(_MOST_BOXES):
+        if at >= original.size or size < 8:
+            return
+        head = original.read(at, 16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 0 or (len(head) < 8 and not any(head)):
+            size = original.size - at  # the last one, or zeros as padding
+        elif size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        yield kind, at, size
+        at += size
 
 
 def _creation_time(moov: bytes) -> datetime | None:

@@ -8,52 +8,27 @@ from skicyclerun.images.metadata import GPS_POINTER, PhotoTags, erase_where, fit
 
 # EXIF in pixels of the old picture, or of the sensor.
 _STALE_EXIF: Final = frozenset(
-    f"Exif.Photo.{name}"
-    for name in (
-        "SubjectArea",
-        "SubjectLocation",
-        "FocalPlaneXResolution",
-        "FocalPlaneYResolution",
-        "FocalPlaneResolutionUnit",
-    )
+    "Exif.Photo.SubjectArea Exif.Photo.SubjectLocation Exif.Photo.FocalPlaneXResolution "
+    "Exif.Photo.FocalPlaneYResolution Exif.Photo.FocalPlaneResolutionUnit".split()
 )
 # Words of XMP names that speak of what hung behind the old picture and is not there any more: gain maps, a motion
 # photo's movie, depth maps, further XMP. By words, since files name these name spaces as they like.
-_STALE_XMP: Final = (
-    "hdrgm",
-    "HDRGainMap",
-    "Container.Directory",
-    "MotionPhoto",
-    "MicroVideo",
-    "GDepth.",
-    "GImage.",
-    "HasExtendedXMP",
-)
+_STALE_XMP: Final = "hdrgm HDRGainMap Container.Directory MotionPhoto MicroVideo GDepth. GImage. HasExtendedXMP".split()
 # Face regions, whose coordinates are those of the stored pixels (MWG 2.0, 5.7).
 _REGIONS: Final = ("Xmp.mwg-rs.", "Xmp.MP.", "Xmp.MPRI.")
 
 # IPTC-IIM 4.2: content location 2:26 and 2:27, place 2:90 to 2:101.
 _IPTC_PLACES: Final = frozenset(
     f"Iptc.Application2.{name}"
-    for name in ("LocationCode", "LocationName", "City", "SubLocation", "ProvinceState", "CountryCode", "CountryName")
+    for name in "LocationCode LocationName City SubLocation ProvinceState CountryCode CountryName".split()
 )
 # IPTC Photo Metadata 2023.1 and the name spaces programs write the same into.
 _XMP_PLACES: Final = tuple(
     f"Xmp.{name}"
     for name in (
-        "photoshop.City",
-        "photoshop.State",
-        "photoshop.Country",
-        "iptc.Location",
-        "iptc.CountryCode",
-        "iptcExt.LocationCreated",
-        "iptcExt.LocationShown",
-        "xmpDM.shotLocation",
-        "dwc.",
-        "acdsee.city",
-        "acdsee.country",
-        "acdsee.location",
-    )
+        "photoshop.City photoshop.State photoshop.Country iptc.Location iptc.CountryCode iptcExt.LocationCreated "
+        "iptcExt.LocationShown xmpDM.shotLocation dwc. acdsee.city acdsee.country acdsee.location"
+    ).split()
 )
 #: Parts of XMP names that speak of a position, in whatever name space: `exif:GPSLatitude`, `drone-dji:GpsLongtitude`.
 _POSITIONS: Final = ("gps", "latitude", "longitude", "longtitude", "altitude", "geotag")
@@ -67,9 +42,7 @@ def fit_to_new_pixels(
     `now_srgb`: the colours were converted. `with_orientation`: the format says by EXIF how it lies; else no word of it.
     """
     turned = orientation_of(tags.exif) != 1
-    tags.exif_changed = not tags.exif.empty()
-    tags.iptc_changed = not tags.iptc.empty()
-    tags.xmp_changed = not tags.xmp.empty()
+    tags.count_all_as_changed()
     fit_to_pixels(exiv2, tags, width, height)
     erase_where(tags.exif, lambda tag: tag.key() in _STALE_EXIF)
     erase_where(tags.xmp, lambda tag: any(word in tag.key() for word in _STALE_XMP))

@@ -91,7 +91,8 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
             picture = decode(original, content, options.max_pixels)
-            written = _write_picture(original, picture, fetched.metadata, staged, options.quality, content)
+            jpeg = _encoded(picture, options)
+            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
             facts = _with_library(facts, fetched.metadata)
@@ -193,18 +194,8 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 # ── everything else that becomes a JPEG ───────────────────────────────────────────────────────────────────────────
 
 
-def _write_picture(
-    original: Original,
-    picture: Picture,
-    known: LibraryMetadata | None,
-    staged: StagedFile,
-    quality: int,
-    content: Content,
-    notes: tuple[str, ...] = (),
-) -> _Written:
-    """Encode, and put the original's metadata with the library's on top into the header."""
-    jpeg = Original.of_bytes(encode_jpeg(picture, quality))
-    return _write_with_tags(original, jpeg, picture, known, staged, content, notes)
+def _encoded(picture: Picture, options: RenderOptions) -> Original:
+    return Original.of_bytes(encode_jpeg(picture, options.quality))
 
 
 def _write_with_tags(
@@ -214,7 +205,7 @@ def _write_with_tags(
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,
-    notes: tuple[str, ...],
+    notes: tuple[str, ...] = (),
 ) -> _Written:
     """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
     header = read_header(jpeg)
@@ -255,11 +246,12 @@ def _render_raw(
     if preview is not None:
         jpeg = Original.of_bytes(preview.data)
         return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
+    notes: tuple[str, ...] = ()
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
-        return _write_picture(original, picture, known, staged, options.quality, content)
-    picture = raw.develop(original.path, options.max_pixels)
-    return _write_picture(original, picture, known, staged, options.quality, Content.RAW, ("RAW developed",))
+    else:
+        picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
+    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, notes)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final
 
 from skicyclerun.errors import OriginalMissing, PhotoTransient, PhotoUnreadable
@@ -133,9 +132,7 @@ class StagedFile:
         """Of everything written so far, lower-case hexadecimal."""
         return self._hash.hexdigest()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, TextIO, assert_never
 
-from skicyclerun.progress.counts_in_words import album_in_counts, stage_in_counts
 from skicyclerun.progress.events import (
     EXPORT,
     AlbumFinished,
@@ -18,6 +18,7 @@ from skicyclerun.progress.events import (
     Renderer,
     RunFinished,
     RunStarted,
+    StageDone,
     StageFinished,
 )
 from skicyclerun.progress.terminal_text import LastingStream
@@ -29,16 +30,16 @@ NAMED_FAILURES: Final = 20
 _WORDS: Final = {"info": "NOTICE", "warning": "WARNING", "error": "ERROR"}
 
 
+@dataclass(slots=True)
 class _Pace:
     """Where a stage is, what it has named, and when its next line is due."""
 
-    def __init__(self, clock: Callable[[], float], interval: float) -> None:
-        self._clock = clock
-        self._interval = interval
-        self._next_line = clock()
-        self.album = 0
-        self.named = 0
-        self.unnamed = 0
+    clock: Callable[[], float]
+    interval: float
+    next_line: float = 0.0
+    album: int = 0
+    named: int = 0
+    unnamed: int = 0
 
     def enter_album(self, number: int) -> None:
         self.album = number
@@ -46,13 +47,13 @@ class _Pace:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        self._next_line = self._clock()
+        self.next_line = self.clock()
 
     def due(self) -> bool:
-        now = self._clock()
-        if now < self._next_line:
+        now = self.clock()
+        if now < self.next_line:
             return False
-        self._next_line = now + self._interval
+        self.next_line = now + self.interval
         return True
 
 
@@ -171,3 +172,28 @@ class PlainText(Renderer):
 
 def _stage_first(stage: str) -> str:
     return "" if stage == EXPORT else f"{printable(stage)} | "
+
+
+# ── in numbers: one form here and in the live display ─────────────────────────────────────────────────────────────
+
+
+def album_in_counts(event: AlbumFinished) -> str:
+    """`4 exported, 1 missing`; of a stage after the export `4 made, 2 failed, 1 waiting, 9 up to date`."""
+    if event.stage == EXPORT:
+        return _joined(f"{event.exported} exported", ((event.failed, "failed"), (event.missing, "missing")))
+    return _joined(
+        f"{event.exported - event.up_to_date} made",
+        ((event.failed, "failed"), (event.missing, "waiting"), (event.up_to_date, "up to date")),
+    )
+
+
+def stage_in_counts(stage: StageDone) -> str:
+    """`13 made, 0 failed`, and behind it what else there is: `2 waiting, 9 up to date, 1 left out`."""
+    return _joined(
+        f"{stage.made} made, {stage.failed} failed",
+        ((stage.waiting, "waiting"), (stage.up_to_date, "up to date"), (stage.left_out, "left out")),
+    )
+
+
+def _joined(first: str, others: Iterable[tuple[int, str]]) -> str:
+    return ", ".join([first, *(f"{count} {word}" for count, word in others if count)])

@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from skicyclerun.progress.counts_in_words import album_in_counts, stage_in_counts
 from skicyclerun.progress.events import (
     EXPORT,
     AlbumFinished,
@@ -26,7 +25,7 @@ from skicyclerun.progress.events import (
     RunStarted,
     StageFinished,
 )
-from skicyclerun.progress.plain_text import NAMED_FAILURES
+from skicyclerun.progress.plain_text import NAMED_FAILURES, album_in_counts, stage_in_counts
 from skicyclerun.progress.rate import Rate
 from skicyclerun.progress.stage_rows import StageRow, progress_bar, stage_table
 from skicyclerun.progress.terminal_text import LastingStream

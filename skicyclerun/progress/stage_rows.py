@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -25,21 +27,25 @@ _USUAL_FACTS: Final = 10
 _WORTH_SAYING: Final = 10.0
 
 
+@dataclass(slots=True)
 class StageRow:
     """One stage in this run: its album and how far that is, and the albums it is done with."""
 
-    def __init__(self, stage: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.stage = stage
-        self.album: AlbumStarted | None = None
-        self.done = 0
-        """Of the album's pictures."""
-        self.named = 0
-        """Of the album's pictures, those that were named as failed or missing."""
-        self.failed = 0
-        """Pictures of all albums."""
-        self.ended: StageFinished | None = None
-        self._albums: dict[str, int] = {}
-        self._at_work = False
+    stage: str
+    clock: InitVar[Callable[[], float]] = time.monotonic
+    album: AlbumStarted | None = None
+    done: int = 0
+    """Of the album's pictures."""
+    named: int = 0
+    """Of the album's pictures, those that were named as failed or missing."""
+    failed: int = 0
+    """Pictures of all albums."""
+    ended: StageFinished | None = None
+    _albums: Counter[str] = field(default_factory=Counter)
+    _at_work: bool = False
+    _rate: Rate = field(init=False)
+
+    def __post_init__(self, clock: Callable[[], float]) -> None:
         self._rate = Rate(clock=clock)
 
     def take(self, event: AlbumStarted | PhotoFinished | AlbumFinished | StageFinished) -> None:
@@ -70,7 +76,7 @@ class StageRow:
 
     def _take_end(self, event: AlbumFinished) -> None:
         self._at_work = False
-        self._albums[event.status] = self._albums.get(event.status, 0) + 1
+        self._albums[event.status] += 1
         # An album with nothing to do comes to its end without having begun.
         if self.stage != EXPORT and (self.album is None or self.album.number != event.number):
             there = event.exported + event.failed
@@ -80,7 +86,7 @@ class StageRow:
     @property
     def in_words(self) -> str:
         """At its end: `done: 4 albums`, `stopped: 3 albums, 1 failed`."""
-        done, failed = self._albums.get("done", 0), self._albums.get("failed", 0)
+        done, failed = self._albums["done"], self._albums["failed"]
         word = "done" if self.ended is None or self.ended.complete else "stopped"
         return f"{word}: {counted(done + failed, 'album')}" + (f", {failed} failed" if failed else "")
 

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, derived_from_entry, is_derived, record_from_entry
 from skicyclerun.catalog.records import CatalogPlaces
 from skicyclerun.files.album_folder import STAGING_NAME
 from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Album, SourceKind
+
+_Record = TypeVar("_Record", CatalogRecord, DerivedRecord)
 
 
 @dataclass(slots=True)
@@ -114,20 +116,9 @@ def derived_at(
     paths: Sequence[str], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]
 ) -> list[DerivedRecord]:
     """The records of these entries of one stage and album, without those that name a picture or a file again."""
-    pictures: set[tuple[str, str]] = set()
-    names: set[str] = set()
-    kept = []
-    for record in (derived_from_entry(path, entries[path]) for path in paths):
-        if record is None:
-            continue
-        picture, name = (os.path.basename(record.source_path), record.variant), collision_key(record.file_name)
-        if picture in pictures or name in names:
-            unclaimed.append((record.file_path, "another entry names the same picture or file"))
-            continue
-        pictures.add(picture)
-        names.add(name)
-        kept.append(record)
-    return kept
+    records = (derived_from_entry(path, entries[path]) for path in paths)
+    found = [((os.path.basename(each.source_path), each.variant), each) for each in records if each is not None]
+    return _first_of_each(found, "picture", unclaimed)
 
 
 def _is_plain(name: str) -> bool:
@@ -149,15 +140,21 @@ def records_at(paths: Sequence[str], entries: Mapping[str, Any]) -> list[Catalog
 
 def without_repetitions(records: Sequence[CatalogRecord], unclaimed: list[tuple[str, str]]) -> list[CatalogRecord]:
     """Without those that name a photo or a file for the second time."""
-    photos: set[tuple[str, str]] = set()
+    return _first_of_each([((each.photo_id, each.component.value), each) for each in records], "photo", unclaimed)
+
+
+def _first_of_each(
+    records: Sequence[tuple[tuple[str, str], _Record]], what: str, unclaimed: list[tuple[str, str]]
+) -> list[_Record]:
+    keys: set[tuple[str, str]] = set()
     names: set[str] = set()
     kept = []
-    for record in records:
-        photo, name = (record.photo_id, record.component.value), collision_key(record.file_name)
-        if photo in photos or name in names:
-            unclaimed.append((record.file_path, "another entry names the same photo or file"))
+    for key, record in records:
+        name = collision_key(record.file_name)
+        if key in keys or name in names:
+            unclaimed.append((record.file_path, f"another entry names the same {what} or file"))
             continue
-        photos.add(photo)
+        keys.add(key)
         names.add(name)
         kept.append(record)
     return kept

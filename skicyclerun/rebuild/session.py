@@ -7,12 +7,15 @@ whose bytes are not those that the catalog names is told of and not claimed.
 
 from __future__ import annotations
 
+import errno
 import glob
+import hashlib
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +40,6 @@ from skicyclerun.rebuild.entries import (
     sorted_entries,
     without_repetitions,
 )
-from skicyclerun.rebuild.files import FoundFile, ToldFile, look_at
 from skicyclerun.run.lock import RunLock
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
@@ -67,6 +69,25 @@ _GONE: Final = "its file was gone when the state was rebuilt"
 
 #: Hears how many files are looked at, and of how many.
 Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ToldFile:
+    """What the catalog tells of a file."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """What is there. `mtime_ns` None and `differs` empty: nothing is."""
+
+    mtime_ns: int | None
+    """Its modification time, where it is the file the catalog tells of."""
+    differs: str = ""
+    """Why it is not the file the catalog tells of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,96 +149,98 @@ async def rebuild_catalog(settings: Settings) -> CatalogWrite:
             return await write_whole_catalog(store, settings)
 
 
+@dataclass
 class _Rebuild:
-    def __init__(self, settings: Settings, force: bool, library_given: bool, advance: Advance | None) -> None:
-        self._settings = settings
-        self._force = force
-        self._library_given = library_given
-        self._advance = advance
-        self._state_db = settings.paths.state_db
-        self._export_folder = settings.paths.apple_photos_export
-        self._places = catalog_places(settings)
-        self._known = {self._export_folder: KnownFiles()}
+    settings: Settings
+    force: bool
+    library_given: bool
+    advance: Advance | None
+    there: dict[str, set[str]] = field(default_factory=dict)
+    """Exported files that were claimed, by album folder."""
+    gone: list[str] = field(default_factory=list)
+    differing: list[tuple[str, str]] = field(default_factory=list)
+    claimed: int = 0
+    bytes: int = 0
+    stage_files: int = 0
+    looked_at: int = 0
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self.state_db = self.settings.paths.state_db
+        self.export_folder = self.settings.paths.apple_photos_export
+        self.places = catalog_places(self.settings)
+        self.known = {self.export_folder: KnownFiles()}
         """By the folder of the album folders."""
-        self._there: dict[str, set[str]] = {}
-        """Exported files that were claimed, by album folder."""
-        self._gone: list[str] = []
-        self._differing: list[tuple[str, str]] = []
-        self._claimed = 0
-        self._bytes = 0
-        self._stage_files = 0
-        self._limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
-        self._looked_at = 0
-        self._total = 0
+        self.limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     async def carry_out(self) -> RebuildReport:
         began = time.monotonic()
         label = await self._label_of_old()
         catalog = await anyio.to_thread.run_sync(self._catalog)
-        salvaged = await anyio.to_thread.run_sync(_salvaged, self._state_db)
-        places = _places(self._settings, salvaged, self._library_given)
-        entries = await anyio.to_thread.run_sync(partial(sorted_entries, catalog.entries, self._export_folder, places))
+        salvaged = await anyio.to_thread.run_sync(_salvaged, self.state_db)
+        places = _places(self.settings, salvaged, self.library_given)
+        entries = await anyio.to_thread.run_sync(partial(sorted_entries, catalog.entries, self.export_folder, places))
         if not entries.albums:
-            raise _nothing_to_claim(self._settings, entries)
-        made, facts = await anyio.to_thread.run_sync(derived_entries, catalog.entries, self._places, entries)
-        self._total = sum(len(album.paths) for album in entries.albums)
-        self._total += sum(len(paths) for stages in made.values() for paths in stages.values())
+            raise _nothing_to_claim(self.settings, entries)
+        made, facts = await anyio.to_thread.run_sync(derived_entries, catalog.entries, self.places, entries)
+        self.total = sum(len(album.paths) for album in entries.albums)
+        self.total += sum(len(paths) for stages in made.values() for paths in stages.values())
         with_rows = {stage for stages in (*made.values(), *facts.values()) for stage in stages}
-        new = self._state_db.with_name(f".{self._state_db.name}.rebuilding")
+        new = self.state_db.with_name(f".{self.state_db.name}.rebuilding")
         await anyio.to_thread.run_sync(_fresh_place, new)
         try:
             rebuilt = await self._make(new, catalog.entries, entries, places, salvaged, made, facts)
-            kept_as = await anyio.to_thread.run_sync(_take_place, new, self._state_db, label)
+            kept_as = await anyio.to_thread.run_sync(_take_place, new, self.state_db, label)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_remove, new)
             raise
         unknown = await anyio.to_thread.run_sync(self._unknown)
         return RebuildReport(
-            state_db=self._state_db,
+            state_db=self.state_db,
             kept_as=kept_as,
             runs=tuple(rebuilt),
             albums=len(entries.albums),
-            claimed=self._claimed,
-            bytes=self._bytes,
-            gone=tuple(self._gone),
-            differing=tuple(self._differing),
+            claimed=self.claimed,
+            bytes=self.bytes,
+            gone=tuple(self.gone),
+            differing=tuple(self.differing),
             unclaimed=tuple(entries.unclaimed),
             unknown=tuple(unknown),
-            stages=tuple(stage for stage in self._places.order if stage in with_rows),
-            stage_files=self._stage_files,
+            stages=tuple(stage for stage in self.places.order if stage in with_rows),
+            stage_files=self.stage_files,
             seconds=time.monotonic() - began,
         )
 
     async def _label_of_old(self) -> str:
         """Under what name the old database is set aside, empty where there is none. Raises for one that is sound."""
         try:
-            async with await Store.open_to_read(self._state_db) as store:
+            async with await Store.open_to_read(self.state_db) as store:
                 row = await store.one("integrity")
                 if row is None or row[0] != "ok":
                     return "corrupt"
                 known = len(await runs.listing(store))
         except NoState:
-            there = await anyio.to_thread.run_sync(os.path.lexists, self._state_db)
+            there = await anyio.to_thread.run_sync(os.path.lexists, self.state_db)
             return "replaced" if there else ""
         except StateTooNew:
-            if self._force:
+            if self.force:
                 return "replaced"
             raise
         except StateDamaged as damaged:
-            if type(damaged) is StateDamaged or self._force:
+            if type(damaged) is StateDamaged or self.force:
                 return "corrupt"
             raise
-        if known and not self._force:
+        if known and not self.force:
             raise UsageError(
-                f"The state database {self._state_db} is sound; it knows {known} run{'s' if known != 1 else ''}. "
+                f"The state database {self.state_db} is sound; it knows {known} run{'s' if known != 1 else ''}. "
                 "Nothing was touched.",
                 next_step="`skicyclerun rebuild-state --force` keeps it under another name and makes a new one.",
             )
         return "replaced"
 
     def _catalog(self) -> CatalogReading:
-        path = self._settings.paths.master_catalog
+        path = self.settings.paths.master_catalog
         catalog = read_catalog(path)
         problem = catalog.problem or ("" if catalog.exists else "it is not there")
         if problem:
@@ -250,10 +273,10 @@ class _Rebuild:
                     store,
                     source_kind=kind,
                     source_location=places[kind],
-                    options=_options(self._settings, kind, salvaged),
+                    options=_options(self.settings, kind, salvaged),
                     found=[RebuiltAlbum(album.album, album.folder) for album in ours],
                     photos_of=self._photos_of(ours, entries, found.unclaimed),
-                    stages=[stage for stage in self._places.order if stage in stages],
+                    stages=[stage for stage in self.places.order if stage in stages],
                     made_by_stages=self._made_by_stages(ours, entries, made_by, facts, found.unclaimed),
                     reason=REASON,
                 )
@@ -267,7 +290,7 @@ class _Rebuild:
         for album in found:
             records = without_repetitions(records_at(album.paths, entries), unclaimed)
             told = [ToldFile(record.file_name, record.facts.size, record.facts.sha256) for record in records]
-            files = await self._looked_for(self._export_folder / album.folder, told)
+            files = await self._looked_for(self.export_folder / album.folder, told)
             yield [
                 photo
                 for record, file in zip(records, files, strict=True)
@@ -282,11 +305,11 @@ class _Rebuild:
         async def look(number: int) -> None:
             batch = batches[number]
             results[number] = await anyio.to_thread.run_sync(
-                look_at, folder, batch, limiter=self._limiter, abandon_on_cancel=True
+                look_at, folder, batch, limiter=self.limiter, abandon_on_cancel=True
             )
-            self._looked_at += len(batch)
-            if self._advance is not None:
-                self._advance(self._looked_at, self._total)
+            self.looked_at += len(batch)
+            if self.advance is not None:
+                self.advance(self.looked_at, self.total)
 
         async with anyio.create_task_group() as looking:
             for number in range(len(batches)):
@@ -296,23 +319,23 @@ class _Rebuild:
     def _is_claimed(self, path: str, file: FoundFile, size: int) -> bool | None:
         """True: it is there; False: it is gone; None: it is another file, which nobody claims."""
         if file.differs:
-            self._differing.append((path, file.differs))
+            self.differing.append((path, file.differs))
             return None
         if file.mtime_ns is None:
-            self._gone.append(path)
+            self.gone.append(path)
             return False
-        self._bytes += size
+        self.bytes += size
         return True
 
     def _rebuilt(self, album: AlbumEntries, record: CatalogRecord, file: FoundFile) -> RebuiltPhoto | None:
-        path = str(self._export_folder / album.folder / record.file_name)
-        self._known[self._export_folder].add(album.folder, record.file_name)
+        path = str(self.export_folder / album.folder / record.file_name)
+        self.known[self.export_folder].add(album.folder, record.file_name)
         claimed = self._is_claimed(path, file, record.facts.size)
         if claimed is None:
             return None
         if claimed:
-            self._claimed += 1
-            self._there.setdefault(album.folder, set()).add(record.file_name)
+            self.claimed += 1
+            self.there.setdefault(album.folder, set()).add(record.file_name)
         return RebuiltPhoto(
             photo=Photo(record.photo_id, record.original_filename, record.component, record.fingerprint),
             file_name=record.file_name,
@@ -333,9 +356,9 @@ class _Rebuild:
     ) -> AsyncIterator[RebuiltStageAlbum]:
         """What each stage made of each album, one at a time."""
         for number, album in enumerate(found, start=1):
-            for stage in self._places.order:
+            for stage in self.places.order:
                 pictures: list[RebuiltPicture] = []
-                if stage in self._places.stages:
+                if stage in self.places.stages:
                     told = derived_at(made_by[album.folder].get(stage, ()), entries, unclaimed)
                     pictures = await self._pictures(stage, album.folder, told)
                 elif stage in facts.get(album.folder, ()):
@@ -344,8 +367,8 @@ class _Rebuild:
                     yield RebuiltStageAlbum(stage, album.folder, number, album.album.path, pictures)
 
     async def _pictures(self, stage: str, folder: str, records: Sequence[DerivedRecord]) -> list[RebuiltPicture]:
-        place = self._places.stages[stage]
-        known = self._known.setdefault(place.folder, KnownFiles())
+        place = self.places.stages[stage]
+        known = self.known.setdefault(place.folder, KnownFiles())
         told = [ToldFile(record.file_name, record.size, record.sha256) for record in records]
         pictures = []
         for record, file in zip(records, await self._looked_for(place.folder / folder, told), strict=True):
@@ -353,7 +376,7 @@ class _Rebuild:
             claimed = self._is_claimed(str(place.folder / folder / record.file_name), file, record.size)
             if claimed is None:
                 continue
-            self._stage_files += claimed
+            self.stage_files += claimed
             pictures.append(
                 RebuiltPicture(
                     input=StageInput(
@@ -380,7 +403,7 @@ class _Rebuild:
         return pictures
 
     def _facts(self, stage: str, album: AlbumEntries, entries: Mapping[str, Any]) -> list[RebuiltPicture]:
-        there = self._there.get(album.folder, set())
+        there = self.there.get(album.folder, set())
         pictures: dict[str, RebuiltPicture] = {}
         for record in records_at(album.paths, entries):
             said = next((each for each in record.stages if each.stage == stage), None)
@@ -391,10 +414,49 @@ class _Rebuild:
 
     def _unknown(self) -> list[str]:
         found = []
-        for folder, known in self._known.items():
-            above = "" if folder == self._export_folder else str(folder)
+        for folder, known in self.known.items():
+            above = "" if folder == self.export_folder else str(folder)
             found += [os.path.join(above, each.folder, each.name) for each in known.strangers(folder)]
         return found
+
+
+# ── files as the catalog tells of them ────────────────────────────────────────────────────────────────────────────
+
+
+def look_at(folder: Path, told: Sequence[ToldFile]) -> list[FoundFile]:
+    """One answer for each file, in their order. Symbolic links are not followed; nothing is raised for a file."""
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            return [FoundFile(None, "its folder is no folder but a link or a file") for _ in told]
+    except FileNotFoundError:
+        return [FoundFile(None) for _ in told]
+    except OSError as error:
+        return [FoundFile(None, f"its folder cannot be looked at: {error.strerror or error}") for _ in told]
+    return [_look_at_one(folder / each.name, each) for each in told]
+
+
+def _look_at_one(path: Path, told: ToldFile) -> FoundFile:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return FoundFile(None)
+        if error.errno == errno.ELOOP:
+            return FoundFile(None, "a symbolic link stands in its place")
+        return FoundFile(None, f"it cannot be read: {error.strerror or error}")
+    with open(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return FoundFile(None, "something that is no file stands in its place")
+        if found.st_size != told.size:
+            return FoundFile(None, f"{found.st_size:,} bytes; the catalog says {told.size:,}")
+        try:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            return FoundFile(None, f"it cannot be read: {error.strerror or error}")
+    if digest != told.sha256:
+        return FoundFile(None, "its bytes are not those that the catalog names")
+    return FoundFile(found.st_mtime_ns)
 
 
 # ── where the photos came from ────────────────────────────────────────────────────────────────────────────────────

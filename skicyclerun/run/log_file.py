@@ -7,7 +7,6 @@ import os
 import re
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TextIO
 
 _OWN: Final = "skicyclerun"
@@ -59,9 +58,7 @@ class RunLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from skicyclerun.run.stage_report import StageReport, build_stage_reports, stage_details, stage_lines, stages_as_json
+from skicyclerun.run.stage_report import (
+    StageReport,
+    build_stage_reports,
+    known,
+    stage_details,
+    stage_lines,
+    stages_as_json,
+    summed,
+)
 from skicyclerun.state import albums, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow
 from skicyclerun.state.archives import ArchiveRow
@@ -85,15 +93,7 @@ class RunReport:
     @property
     def totals(self) -> Accounting:
         """Photos of all albums by status."""
-        every = [album.counts for album in self.albums]
-        return Accounting(
-            planned=sum(counts.planned for counts in every),
-            exported=sum(counts.exported for counts in every),
-            failed=sum(counts.failed for counts in every),
-            missing=sum(counts.missing for counts in every),
-            left_out=sum(counts.left_out for counts in every),
-            bytes=sum(counts.bytes for counts in every),
-        )
+        return summed(Accounting, [album.counts for album in self.albums])
 
 
 async def build_report(
@@ -169,15 +169,9 @@ def as_json(report: RunReport) -> dict[str, Any]:
 
 
 def _counts_json(counts: Accounting, expected: int) -> dict[str, int]:
-    return {
-        "expected": expected,
-        "exported": counts.exported,
-        "failed": counts.failed,
-        "missing": counts.missing,
-        "left_out": counts.left_out,
-        "pending": max(expected - counts.exported - counts.failed - counts.missing - counts.left_out, 0),
-        "bytes": counts.bytes,
-    }
+    told = known(counts, "exported", "failed", "missing", "left_out", "bytes")
+    settled = counts.exported + counts.failed + counts.missing + counts.left_out
+    return {"expected": expected, **told, "pending": max(expected - settled, 0)}
 
 
 def _album_json(report: RunReport, album: AlbumReport) -> dict[str, Any]:
@@ -199,31 +193,14 @@ def _album_json(report: RunReport, album: AlbumReport) -> dict[str, Any]:
 
 
 def _photo_json(photo: PhotoRow) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "id": photo.photo.id,
-        "component": photo.photo.component.value,
-        "original_filename": photo.photo.original_filename,
-        "file_name": photo.file_name,
-        "status": photo.status.value,
-        "attempts": photo.attempts,
-        "reason": photo.reason,
-        "size": photo.size,
-        "sha256": photo.sha256,
-    }
-    return {key: value for key, value in known.items() if value is not None}
+    told = known(photo, "file_name", "status", "attempts", "reason", "size", "sha256")
+    return known(photo.photo, "id", "component", "original_filename") | told
 
 
 def _archive_json(archive: ArchiveRow | None) -> dict[str, Any] | None:
     if archive is None:
         return None
-    return {
-        "status": archive.status.value,
-        "file": archive.file,
-        "size": archive.size,
-        "files": archive.files,
-        "proved_at": archive.proved_at,
-        "reason": archive.reason,
-    }
+    return {each: getattr(archive, each) for each in ("status", "file", "size", "files", "proved_at", "reason")}
 
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from skicyclerun.stages.registry import STAGE_BY_NAME
 from skicyclerun.state import albums, stage_albums, stage_pictures
-from skicyclerun.state.albums import AlbumRow
+from skicyclerun.state.albums import Accounting, AlbumRow
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_albums import StageAlbumRow, StageCounts
@@ -21,6 +21,20 @@ from skicyclerun.wording import aligned, bytes_in_words, column_widths, counted,
 NAMED_PER_ALBUM: Final = 20
 
 _STATUS_WORDS: Final = {AlbumStatus.EXPORTING: "at work"}
+
+
+_Counts = TypeVar("_Counts", Accounting, StageCounts)
+
+
+def summed(kind: type[_Counts], every: Sequence[_Counts]) -> _Counts:
+    """The counts of several albums together."""
+    return kind(**{each.name: sum(getattr(counts, each.name) for counts in every) for each in fields(kind)})
+
+
+def known(row: object, *names: str) -> dict[str, Any]:
+    """The attributes of a row by name, those that are None left out."""
+    values = {name: getattr(row, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +65,7 @@ class StageReport:
 
     @property
     def totals(self) -> StageCounts:
-        every = [album.counts for album in self.albums]
-        return StageCounts(
-            planned=sum(counts.planned for counts in every),
-            done=sum(counts.done for counts in every),
-            failed=sum(counts.failed for counts in every),
-            left_out=sum(counts.left_out for counts in every),
-            waiting=sum(counts.waiting for counts in every),
-            bytes=sum(counts.bytes for counts in every),
-        )
+        return summed(StageCounts, [album.counts for album in self.albums])
 
     @property
     def made(self) -> int:
@@ -148,15 +154,8 @@ def stages_as_json(reports: Sequence[StageReport], *, with_photos: bool) -> list
 
 
 def _counts_json(counts: StageCounts) -> dict[str, int]:
-    return {
-        "expected": counts.expected,
-        "done": counts.done,
-        "failed": counts.failed,
-        "left_out": counts.left_out,
-        "waiting": counts.waiting,
-        "pending": counts.planned,
-        "bytes": counts.bytes,
-    }
+    told = known(counts, "expected", "done", "failed", "left_out", "waiting", "bytes")
+    return told | {"pending": counts.planned}
 
 
 def _album_json(album: StageAlbumReport, *, with_photos: bool) -> dict[str, Any]:
@@ -182,20 +181,9 @@ def _album_json(album: StageAlbumReport, *, with_photos: bool) -> dict[str, Any]
 
 
 def _picture_json(picture: StagePictureRow) -> dict[str, Any]:
-    known: dict[str, Any] = {
-        "photo": picture.photo,
-        "input": picture.input,
-        "variant": picture.variant or None,
-        "file_name": picture.file_name or None,
-        "status": picture.status.value,
-        "attempts": picture.attempts,
-        "reason": picture.reason or None,
-        "note": picture.note or None,
-        "size": picture.size,
-        "sha256": picture.sha256,
-        "seconds": picture.seconds,
-    }
-    return {key: value for key, value in known.items() if value is not None}
+    told = known(picture, "photo", "input", "status", "attempts", "size", "sha256", "seconds")
+    texts = known(picture, "variant", "file_name", "reason", "note")
+    return told | {name: text for name, text in texts.items() if text}
 
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from skicyclerun.settings.errors import model_in
+from skicyclerun.settings.errors import Problems, model_in, very_near
 from skicyclerun.settings.file import join
-from skicyclerun.settings.problems import Problems, very_near
 from skicyclerun.stages.registry import STAGE_BY_NAME
 
 #: Keys of other programs that are looked at; what is beyond any use is not worth its time.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -14,10 +17,65 @@ from pydantic.types import StringConstraints
 
 from skicyclerun.errors import ConfigError, ConfigErrors, PlaceholderCycle
 from skicyclerun.settings.file import join, show
+from skicyclerun.settings.section import Section
 from skicyclerun.wording import nearest
+
+_S = TypeVar("_S", bound=Section)
 
 #: Problems told at once; the rest shows when these are mended.
 MAX_PROBLEMS = 30
+
+
+@dataclass(slots=True)
+class Problems:
+    """The problems and warnings of one reading of `file`; keys in `from_command_line` are not blamed on it."""
+
+    file: Path
+    from_command_line: Collection[str] = ()
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, key: str, text: str, next_step: str = "") -> None:
+        """A problem of the value of `key`."""
+        given = any(key == name or key.startswith(f"{name}[") for name in self.from_command_line)
+        text, file = (f"{text} (given on the command line)", None) if given else (text, self.file)
+        self.errors.append(ConfigError(text, key=key, file=file, next_step=next_step))
+
+    def add_invalid(self, error: ValidationError, model: type[BaseModel], section: str) -> None:
+        """One problem for each of pydantic's, in the order of the file."""
+        for detail in error.errors(include_url=False)[:MAX_PROBLEMS]:
+            location = _without_tags(model, detail["loc"])
+            key = section
+            for part in location:
+                key = f"{key}[{part}]" if isinstance(part, int) else join(key, part)
+            self.add(key, _problem(detail["type"], detail["input"], detail["msg"], model, location))
+
+    def as_object(self, key: str, value: object) -> dict[str, object]:
+        """`value`, which must be an object; an empty one stands in where it is not."""
+        if isinstance(value, dict):
+            return value
+        self.add(key, f"must be an object {{ … }}, not {show(value)}")
+        return {}
+
+    def warn_if_near(self, key: str, name: str, absent: Iterable[str]) -> None:
+        """Warn of a `name` of somebody else's that is very near to one of ours that the file does not have."""
+        if close := very_near(name, absent):
+            self.warnings.append(
+                f"{self.file}: {key} is carried along and means nothing to skicyclerun. Did you mean {close!r}?"
+            )
+
+    def validated(self, model: type[_S], name: str, section: dict[str, object]) -> _S:
+        """The section as a model; with problems, the model's defaults stand in so that the others are told as well."""
+        try:
+            return model.model_validate(section)
+        except ValidationError as error:
+            self.add_invalid(error, model, name)
+            return model()
+
+
+def very_near(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` is most likely a slip of, empty where none is so near."""
+    return next(iter(difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.8)), "")
 
 
 def raise_all(problems: Sequence[ConfigError], warnings: Sequence[str] = ()) -> None:
@@ -43,32 +101,6 @@ def raise_all(problems: Sequence[ConfigError], warnings: Sequence[str] = ()) -> 
         )
     raised.warnings = tuple(warnings)
     raise raised
-
-
-def validation_problems(
-    error: ValidationError, model: type[BaseModel], section: str, file: Path, from_command_line: Iterable[str] = ()
-) -> list[ConfigError]:
-    """One ConfigError for each of pydantic's, in the order of the file.
-
-    Keys in `from_command_line` are said to come from there rather than from `file`.
-    """
-    given = frozenset(from_command_line)
-    problems = []
-    for detail in error.errors(include_url=False)[:MAX_PROBLEMS]:
-        location = _without_tags(model, detail["loc"])
-        key = section
-        for part in location:
-            key = f"{key}[{part}]" if isinstance(part, int) else join(key, part)
-        option = next((name for name in given if key == name or key.startswith(f"{name}[")), None)
-        problems.append(
-            ConfigError(
-                _problem(detail["type"], detail["input"], detail["msg"], model, location)
-                + (" (given on the command line)" if option else ""),
-                key=key,
-                file=None if option else file,
-            )
-        )
-    return problems
 
 
 def _problem(kind: str, value: object, message: str, model: type[BaseModel], location: Sequence[int | str]) -> str:

@@ -202,12 +202,9 @@ class Settings:
 
     def as_json(self) -> dict[str, Any]:
         """The whole configuration with every placeholder of ours resolved, as `config show` prints it."""
+        paths = {key: str(path) for key, path in {"lib_root": self.lib_root, **self.paths.resolved()}.items()}
         ours: dict[str, Any] = {
-            "pipeline": self.pipeline.model_dump(mode="json"),
-            "paths": {"lib_root": str(self.lib_root)} | {key: str(path) for key, path in self.paths.resolved().items()},
-            "export": self.export.model_dump(mode="json"),
-            "cleanup": self.cleanup.model_dump(mode="json"),
-            "logging": self.logging.model_dump(mode="json"),
+            name: paths if name == "paths" else getattr(self, name).model_dump(mode="json") for name in SECTIONS
         }
         ours |= {name: section.model_dump(mode="json") for name, section in self.stages.items()}
         if self.command_stages:

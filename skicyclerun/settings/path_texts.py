@@ -9,10 +9,10 @@ from typing import Any, Final
 from skicyclerun.errors import ConfigError, EnvironmentUnset, PlaceholderCycle
 from skicyclerun.settings.absolute_paths import absolute
 from skicyclerun.settings.carried import MAX_FOREIGN
+from skicyclerun.settings.errors import Problems
 from skicyclerun.settings.file import join, show
 from skicyclerun.settings.models import Paths, PathTexts
 from skicyclerun.settings.placeholders import Resolver
-from skicyclerun.settings.problems import Problems
 from skicyclerun.settings.sections import Scope, plain
 
 _NO_ROOT: Final = Path("/no lib_root is named")

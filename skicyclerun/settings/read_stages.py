@@ -22,10 +22,9 @@ from skicyclerun.settings.command_stages import (
     CommandStageSettings,
     wrong_name,
 )
-from skicyclerun.settings.errors import validation_problems
+from skicyclerun.settings.errors import Problems
 from skicyclerun.settings.file import join, show
 from skicyclerun.settings.models import Paths
-from skicyclerun.settings.problems import Problems
 from skicyclerun.settings.section import StageSection
 from skicyclerun.settings.sections import Scope, plain, read_section, resolved_object
 from skicyclerun.stages.registry import STAGE_BY_NAME, section_models
@@ -111,9 +110,7 @@ def _command_stage(
     try:
         settings = CommandStageSettings.model_validate(values)
     except ValidationError as error:
-        problems.errors += validation_problems(
-            error, CommandStageSettings, key, problems.file, problems.from_command_line
-        )
+        problems.add_invalid(error, CommandStageSettings, key)
         return None
     limited = "photo" if settings.per == "picture" else "album"
     if limited in settings.timeouts.model_fields_set:

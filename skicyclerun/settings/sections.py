@@ -9,10 +9,9 @@ from typing import Final, TypeVar
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.absolute_paths import absolute
-from skicyclerun.settings.errors import MAX_PROBLEMS
+from skicyclerun.settings.errors import MAX_PROBLEMS, Problems
 from skicyclerun.settings.file import join, show
 from skicyclerun.settings.placeholders import Resolved, Resolver, escape
-from skicyclerun.settings.problems import Problems
 from skicyclerun.settings.safety import lies_in
 from skicyclerun.settings.section import Section, StageSection
 

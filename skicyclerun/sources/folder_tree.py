@@ -13,6 +13,7 @@ so that it is valid text and leads back to exactly the same file.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -27,7 +28,10 @@ from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
 
-from skicyclerun.errors import LibraryError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.errors import LibraryError, PhotoError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.files.beneath import Beneath
+from skicyclerun.images.movies import boxes
+from skicyclerun.images.staging import open_original
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
 
 log = logging.getLogger(__name__)
@@ -150,26 +154,22 @@ class FolderTree:
         if names is None:
             raise SourceError(f"{album_id!r} is no album of {self._root}.")
         folder = self._root.joinpath(*names)
+        photos: list[Photo] = []
         try:
-            descriptor = self._open_inside(names, os.O_DIRECTORY)
+            with Beneath(self._root) as tree:
+                descriptor = tree.folder(names)
+                for name, component in self._scan(names).photos:
+                    try:
+                        status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # removed since it was listed
+                    fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
+                    photos.append(Photo(_encode((*names, name)), _text(name), component, fingerprint))
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             raise SourceError(f"The folder {folder} is no longer there.") from None
         except OSError as error:
             raise self._unreadable(folder, error) from error
-        try:
-            photos: list[Photo] = []
-            for name, component in self._scan(names).photos:
-                try:
-                    status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # removed since it was listed
-                fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
-                photos.append(Photo(_encode((*names, name)), _text(name), component, fingerprint))
-        except OSError as error:
-            raise self._unreadable(folder, error) from error
-        finally:
-            os.close(descriptor)
         return photos
 
     def _scan(self, names: Sequence[str]) -> _Contents:
@@ -201,7 +201,8 @@ class FolderTree:
             raise PhotoGone(f"{photo.original_filename} is not in {self._root}")
         path = self._root.joinpath(*names)
         try:
-            descriptor = self._open_inside(names, os.O_NONBLOCK)
+            with Beneath(self._root) as tree:
+                descriptor = tree.open_file(names)
         except (FileNotFoundError, NotADirectoryError):
             if not self._root.is_dir():
                 raise SourceStopped(f"The folder {self._root} is no longer there.") from None
@@ -215,29 +216,6 @@ class FolderTree:
         finally:
             os.close(descriptor)
         return Fetched(path)
-
-    def _open_inside(self, names: Sequence[str], flags: int) -> int:
-        """Open a file or folder below the root for reading, following no link on the way. Raises OSError.
-
-        ELOOP means that one of the names is a symbolic link, on every system.
-        """
-        current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for at, name in enumerate(names):
-                wanted = flags if at == len(names) - 1 else os.O_DIRECTORY
-                try:
-                    inner = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | wanted, dir_fd=current)
-                except NotADirectoryError:
-                    # Linux says so for a link opened with O_DIRECTORY | O_NOFOLLOW, macOS says ELOOP.
-                    if stat.S_ISLNK(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
-                    raise
-                os.close(current)
-                current = inner
-        except BaseException:
-            os.close(current)
-            raise
-        return current
 
     def _unreadable(self, folder: Path, error: OSError) -> LibraryError:
         if error.errno == errno.ELOOP:
@@ -289,20 +267,11 @@ def is_live_movie(path: Path) -> bool:
     Only the `moov` atom is read: the file may be large, and a movie that merely shares a still's name is a video.
     """
     try:
-        with open(path, "rb") as stream:
-            for _ in range(64):
-                header = stream.read(8)
-                if len(header) < 8:
-                    return False
-                size, kind, taken = int.from_bytes(header[:4], "big"), header[4:], 8
-                if size == 1:
-                    size, taken = int.from_bytes(stream.read(8), "big"), 16
+        with open_original(path) as original:
+            for kind, at, size in itertools.islice(boxes(original), 64):
                 if kind == b"moov":
-                    return _LIVE_PHOTO_KEY in stream.read(min(max(size - taken, 0), 4 << 20))
-                if size < taken:
-                    return False
-                stream.seek(size - taken, os.SEEK_CUR)
-    except (OSError, OverflowError, ValueError):
+                    return _LIVE_PHOTO_KEY in original.read(at, min(size, 4 << 20))
+    except PhotoError:
         pass
     return False
 

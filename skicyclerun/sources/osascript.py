@@ -114,22 +114,16 @@ class Outcome:
         return self.error_text or f"osascript ended with exit code {self.returncode} and no message"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Osascript:
     """Calls one script. `log` gets every line of stderr as it arrives; it is called in the event loop."""
 
-    def __init__(
-        self,
-        *,
-        program: str = "osascript",
-        script: Path,
-        log: Callable[[str], None],
-        grace: float = 3.0,
-    ) -> None:
-        """`program` is a name on PATH or a path; `grace` the seconds between SIGTERM and SIGKILL."""
-        self._program = program
-        self._script = script
-        self._log = log
-        self._grace = grace
+    program: str = "osascript"
+    """A name on PATH, or a path."""
+    script: Path
+    log: Callable[[str], None]
+    grace: float = 3.0
+    """Seconds between SIGTERM and SIGKILL."""
 
     async def run(self, *words: str, seconds: float | None) -> Outcome:
         """Run the script with these words; at most `seconds`, None for as long as it takes (a dialog).
@@ -139,7 +133,7 @@ class Osascript:
         Raises SourceStopped where osascript cannot be started, or pours out more than any library could hold.
         """
         process = await self._start(words)
-        collected = _Collected(self._log)
+        collected = _Collected(self.log)
         timed_out = True
         try:
             with anyio.move_on_after(seconds):
@@ -158,7 +152,7 @@ class Osascript:
         return _outcome(await process.wait(), collected, timed_out)
 
     async def _start(self, words: tuple[str, ...]) -> Process:
-        command = [self._program, os.fspath(self._script), *words]
+        command = [self.program, os.fspath(self.script), *words]
         process: Process | None = None
         try:
             # Shielded: a cancellation half-way through would leave a process that nobody knows of.
@@ -168,18 +162,18 @@ class Osascript:
                 )
         except FileNotFoundError as error:
             raise SourceStopped(
-                f"{self._program} was not found; Photos.app can only be read on macOS.",
+                f"{self.program} was not found; Photos.app can only be read on macOS.",
                 next_step="Elsewhere name a library: `skicyclerun run --library PATH.photoslibrary`.",
             ) from error
         except (OSError, ValueError) as error:
-            raise SourceStopped(f"{self._program} could not be started: {error}") from error
+            raise SourceStopped(f"{self.program} could not be started: {error}") from error
         assert process is not None
         return process
 
     async def _end(self, process: Process) -> None:
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
-            with anyio.move_on_after(self._grace):
+            with anyio.move_on_after(self.grace):
                 await process.wait()
             # Also when osascript itself is gone: what it started may have ignored the first signal.
             _signal_group(process.pid, signal.SIGKILL)
@@ -248,11 +242,9 @@ async def _drain(stream: ByteReceiveStream | None, take: Callable[[bytes], bool]
 
 
 def _outcome(returncode: int, collected: _Collected, timed_out: bool) -> Outcome:
-    if returncode == 0 or timed_out:
-        return Outcome(returncode, collected.output, timed_out)
     line = collected.last_line
-    if returncode < 0:
-        return Outcome(returncode, collected.output)
+    if returncode <= 0 or timed_out:
+        return Outcome(returncode, collected.output, timed_out)
     if (match := _ERROR_NUMBER.search(line)) is None:
         return Outcome(returncode, collected.output, error_text=line)
     text = _ERROR_PREFIX.sub("", line[: match.start()], count=1).strip()

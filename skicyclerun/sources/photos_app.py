@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePath
 from typing import Final, NoReturn
@@ -27,6 +28,7 @@ from skicyclerun.errors import (
     SourceError,
     SourceStopped,
 )
+from skicyclerun.images.sniff import Content
 from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind
 from skicyclerun.sources import photos_process
 from skicyclerun.sources.osascript import Osascript, Outcome, Trouble
@@ -40,7 +42,7 @@ from skicyclerun.sources.photos_answers import (
     items_of,
     records_of,
 )
-from skicyclerun.sources.photos_exports import Form, date_taken, exported_file
+from skicyclerun.sources.photos_exports import date_taken, exported_file
 
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
@@ -60,48 +62,37 @@ _WIDEST_ZONES: Final = timedelta(hours=26)
 """From UTC-12 to UTC+14."""
 
 
+@dataclass(kw_only=True)
 class PhotosApp:
     """The library that Photos.app has open.
 
     A failed fetch leaves the next one untouched. Retrying with back-off, counting failures in a row and giving up are
-    the caller's; it may call `restart` where the person allowed that.
+    the caller's; it may call `restart` where the person allowed that. Times are seconds.
     """
 
     kind = SourceKind.APPLE_PHOTOS
     parallel = False
 
-    def __init__(
-        self,
-        *,
-        osascript: str = "osascript",
-        script: Path,
-        photo_timeout: float,
-        list_timeout: float,
-        restart_photos: bool = False,
-        log: Callable[[str], None],
-        settle_interval: float = 0.1,
-        settle_patience: float = 3.0,
-        retry_pause: float = 5.0,
-        grace: float = 3.0,
-        process_name: str = "Photos",
-    ) -> None:
-        """Times are seconds.
+    osascript: str = "osascript"
+    script: Path
+    photo_timeout: float
+    """Bounds one `fetch`; osascript gets nine tenths of it, so that a caller with the same bound hears of a time-out
+    before it strikes itself."""
+    list_timeout: float
+    """Bounds every other call; the first one launches Photos and may wait for macOS to ask for permission."""
+    restart_photos: bool = False
+    log: Callable[[str], None]
+    """Gets what the script says while it works."""
+    settle_interval: float = 0.1
+    """A file counts once it stood still for so long."""
+    settle_patience: float = 3.0
+    """How long to wait for it after Photos has answered."""
+    retry_pause: float = 5.0
+    grace: float = 3.0
+    process_name: str = "Photos"
 
-        `photo_timeout` bounds one `fetch` (osascript gets nine tenths of it, so that a caller with the same bound hears
-        of a time-out before it strikes itself), `list_timeout` every other call (the first one launches Photos and may
-        wait for macOS to ask for permission). `log` gets what the script says while it works. A file counts once it
-        stood still for `settle_interval`; `settle_patience` is how long to wait for it after Photos has answered.
-        """
-        self._osascript = Osascript(program=osascript, script=script, log=log, grace=grace)
-        self._log = log
-        self._photo_timeout = photo_timeout
-        self._list_timeout = list_timeout
-        self._restart_photos = restart_photos
-        self._settle_interval = settle_interval
-        self._settle_patience = settle_patience
-        self._retry_pause = retry_pause
-        self._grace = grace
-        self._process_name = process_name
+    def __post_init__(self) -> None:
+        self._osascript = Osascript(program=self.osascript, script=self.script, log=self.log, grace=self.grace)
 
     @property
     def location(self) -> str:
@@ -111,7 +102,7 @@ class PhotosApp:
         """Ask Photos for its version and the number of its albums. Raises SourceStopped."""
         records = await self._ask("preflight")
         if records and len(records[0]) == 3:
-            self._log(f"Photos {records[0][0]} answers.")
+            self.log(f"Photos {records[0][0]} answers.")
 
     async def albums(self) -> list[Album]:
         """The person's albums, those in folders after those at the top; smart albums are not offered by Photos."""
@@ -145,8 +136,8 @@ class PhotosApp:
         if photo.component is Component.LIVE_MOVIE:
             raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
         directory = await anyio.to_thread.run_sync(_made, attempt_directory)
-        end = anyio.current_time() + self._photo_timeout
-        limit = 0.9 * self._photo_timeout
+        end = anyio.current_time() + self.photo_timeout
+        limit = 0.9 * self.photo_timeout
         outcome = await self._osascript.run(
             "export-item", *_event_limit(limit), photo.id, str(directory), seconds=limit
         )
@@ -154,7 +145,7 @@ class PhotosApp:
         patience = end - anyio.current_time()
         if outcome.ok:
             facts = self._facts(photo, outcome, "export-item")
-            patience = min(patience, self._settle_patience)
+            patience = min(patience, self.settle_patience)
         elif outcome.trouble is Trouble.NO_REPLY and not outcome.timed_out:
             # The reply did not come, but the export goes on: what is left of the time may be enough for it. The last
             # bit of it is for asking what Photos knows.
@@ -162,7 +153,7 @@ class PhotosApp:
         else:
             _give_up_photo(photo, outcome)
         try:
-            file = await exported_file(photo, directory, interval=self._settle_interval, patience=patience)
+            file = await exported_file(photo, directory, interval=self.settle_interval, patience=patience)
         except OSError as error:
             raise PhotoTransient(
                 f"{photo.original_filename}: its directory cannot be read ({error.strerror})."
@@ -173,7 +164,7 @@ class PhotosApp:
             raise PhotoTransient(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
         if facts is None:
             facts = await self._facts_alone(photo, end - anyio.current_time())
-        in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.form is Form.JPEG else None
+        in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.content is Content.JPEG else None
         edited = file.path.stem.startswith("FullSizeRender")
         return Fetched(
             path=file.path,
@@ -187,10 +178,10 @@ class PhotosApp:
         Only processes of this user whose executable is exactly that of Photos are ended. Raises SourceStopped where
         Photos does not come back.
         """
-        if not self._restart_photos:
+        if not self.restart_photos:
             return False
-        self._log("Restarting Photos, because export.restart_photos is true.")
-        await photos_process.end_photos(self._process_name, grace=self._grace)
+        self.log("Restarting Photos, because export.restart_photos is true.")
+        await photos_process.end_photos(self.process_name, grace=self.grace)
         await self.open()
         return True
 
@@ -203,7 +194,7 @@ class PhotosApp:
         """The records of a listing. A connection that failed is tried once more; then SourceError or SourceStopped."""
         for last in (False, True):
             outcome = await self._osascript.run(
-                verb, *_event_limit(self._list_timeout), *words, seconds=self._list_timeout
+                verb, *_event_limit(self.list_timeout), *words, seconds=self.list_timeout
             )
             if outcome.ok:
                 try:
@@ -215,8 +206,8 @@ class PhotosApp:
                         raise SourceStopped(f"Photos' answer to {verb} broke off.") from None
             elif last or outcome.trouble not in (Trouble.NOT_RUNNING, Trouble.UNSETTLED):
                 self._give_up_listing(verb, outcome)
-            self._log(f"Photos did not answer {verb} ({outcome.explanation}); asking once more.")
-            await anyio.sleep(self._retry_pause)
+            self.log(f"Photos did not answer {verb} ({outcome.explanation}); asking once more.")
+            await anyio.sleep(self.retry_pause)
         raise AssertionError("the second attempt returns or raises")
 
     def _facts(self, photo: Photo, outcome: Outcome, verb: str) -> ItemFacts:

@@ -33,7 +33,6 @@ _COPY_PREFIX: Final = "skicyclerun-photos-"
 _COPY_LOCK: Final = "in-use"
 _COPY_ATTEMPTS: Final = 6
 _BLOCK: Final = 8 << 20
-_NO_COPY_FILE_RANGE: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 _WAL_HEADER: Final = 32
 
 
@@ -191,16 +190,7 @@ def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
 
 
 def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
-    """Copy a file block by block, inside the kernel where it can (shared blocks on Btrfs, XFS and NFS)."""
     with open(source, "rb", buffering=0) as reader, open(target, "wb") as writer:
-        if sys.platform == "linux":
-            try:
-                while os.copy_file_range(reader.fileno(), writer.fileno(), _BLOCK):
-                    check()
-            except OSError as error:
-                if error.errno not in _NO_COPY_FILE_RANGE:
-                    raise
-        # From where the kernel stopped: at the start if it could not, at the end if it could.
         while block := reader.read(_BLOCK):
             check()
             writer.write(block)

@@ -12,7 +12,8 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
@@ -27,15 +28,9 @@ T = TypeVar("T")
 #: several times faster and smaller. Methods of PhotosDB in osxphotos 0.75 to 0.77; one that is renamed is merely read.
 #: Without the entity of collection shares, the shared albums of Photos 11 are not read either.
 _NOT_NEEDED: Final = (
-    "_get_collection_share_entity",
-    "_process_comments",
-    "_process_exifinfo",
-    "_process_faceinfo",
-    "_process_moments",
-    "_process_scoreinfo",
-    "_process_searchinfo",
-    "_process_shared_library_info",
-)
+    "_get_collection_share_entity _process_comments _process_exifinfo _process_faceinfo _process_moments "
+    "_process_scoreinfo _process_searchinfo _process_shared_library_info"
+).split()
 
 #: Indexes of PhotosDB over all photos that nothing here looks into.
 _LARGE: Final = ("_db_signatures", "_dbalbums_album", "_dbalbums_uuid", "_dbfaces_pk", "_dbkeywords_keyword")
@@ -177,18 +172,18 @@ def altitude_and_heading(
     return known_altitude, course if 0 < course < 360 else None
 
 
+@dataclass(slots=True)
 class LibraryLoader(Generic[T]):
     """Loads one library in a worker thread, and cleans up after itself when nobody waits any more.
 
     `first_look` is called with the loaded database in the same thread; its exceptions count as those of loading.
     """
 
-    def __init__(self, library: Path, first_look: Callable[[PhotosDatabase], T]) -> None:
-        self._library = library
-        self._first_look = first_look
-        self._lock = threading.Lock()
-        self._abandoned = False
-        self._loaded: PhotosDatabase | None = None
+    library: Path
+    first_look: Callable[[PhotosDatabase], T]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _abandoned: bool = False
+    _loaded: PhotosDatabase | None = None
 
     def run(self) -> T:
         """Copy, load, translate errors. Blocking. Raises LibraryError, or Abandoned if `abandon` was called."""
@@ -196,14 +191,14 @@ class LibraryLoader(Generic[T]):
             folder = CopyFolder()
         except OSError as error:
             raise LibraryError(
-                self._library,
+                self.library,
                 f"there is no temporary folder for a copy of its database ({error.strerror or error})",
                 next_step="Set TMPDIR to a folder that can be written.",
             ) from error
         database: PhotosDatabase | None = None
         try:
-            database = _load(self._library, folder, self._check)
-            seen = self._first_look(database)
+            database = _load(self.library, folder, self._check)
+            seen = self.first_look(database)
             with self._lock:
                 self._check()
                 self._loaded = database
@@ -249,10 +244,13 @@ def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> Phot
             ) from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise _damaged(library, error) from error
+        version = "unknown"
+        with suppress(Exception):  # whatever is wrong with it, the version is only told, never needed
+            version = str(model_version(copied))
         # Whatever osxphotos trips over (it has no common base for what it raises) is a schema it does not know.
         raise LibraryError(
             library,
-            f"its database cannot be understood ({_model_version(copied)}; {type(error).__name__}: {error})",
+            f"its database cannot be understood (model version {version}; {type(error).__name__}: {error})",
             next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
         ) from error
     return database
@@ -334,10 +332,10 @@ def _damaged(library: Path, error: sqlite3.Error) -> LibraryError:
     )
 
 
-def _model_version(copied: Path) -> str:
-    try:
-        with closing(_open_copy(copied)) as connection:
-            row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
-        return f"model version {plistlib.loads(row[0])['PLModelVersion']}"
-    except Exception:  # whatever is wrong with it, the version is only told, never needed
-        return "model version unknown"
+def model_version(database: Path, flags: str = "mode=ro") -> int:
+    """Of the library; Photos raises it with its schema. Raises ValueError and its like, KeyError, sqlite3.Error."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?{flags}", uri=True)) as connection:
+        row = connection.execute("SELECT Z_PLIST FROM Z_METADATA").fetchone()
+    if row is None:
+        raise ValueError("it has no version")
+    return int(plistlib.loads(row[0])["PLModelVersion"])

@@ -9,37 +9,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
 
 from skicyclerun.errors import PhotoError, PhotoTransient, PhotoUnreadable
+from skicyclerun.images.jpeg_segments import ScanWalker, read_header
+from skicyclerun.images.movies import check_movie
+from skicyclerun.images.sniff import Content, sniff
+from skicyclerun.images.staging import Original
+from skicyclerun.images.tag_dates import parse_date
 from skicyclerun.models import Component, Photo
-
-_BLOCK: Final = 1 << 20
-_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif"})
-_PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*")
-_MOVIE_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
-
-_START_OF_SCAN: Final = 0xDA
-_APP1: Final = 0xE1
-_EXIF_IFD: Final = 0x8769
-_DATE_TIME_ORIGINAL: Final = 0x9003
-
-
-class Form(Enum):
-    """What a file is by its first bytes."""
-
-    JPEG = auto()
-    PICTURE = auto()
-    MOVIE = auto()
-    UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +34,8 @@ class ExportedFile:
     path: Path
     size: int
     mtime_ns: int
-    form: Form
+    content: Content | None
+    """By its first bytes; None for what is neither a picture nor a movie."""
 
 
 async def exported_file(photo: Photo, directory: Path, *, interval: float, patience: float) -> ExportedFile:
@@ -82,55 +68,43 @@ def look_into(directory: Path) -> list[ExportedFile]:
             with _opened(path) as stream:
                 status = os.fstat(stream.fileno())
                 if stat.S_ISREG(status.st_mode):
-                    files.append(ExportedFile(path, status.st_size, status.st_mtime_ns, form_of(stream.read(16))))
+                    files.append(ExportedFile(path, status.st_size, status.st_mtime_ns, sniff(stream)))
         except OSError:
             continue  # a link, or gone again: Photos renames while it writes
     return files
 
 
-def form_of(head: bytes) -> Form:
-    """The form of a file from its first 16 bytes."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return Form.JPEG
-    if head.startswith(_PICTURE_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return Form.PICTURE
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        return Form.PICTURE
-    return Form.MOVIE if head[4:8] in _MOVIE_BOXES else Form.UNKNOWN
-
-
 def is_whole(file: ExportedFile) -> bool:
-    """Whether the end of a JPEG, or the last box of a movie, is there. Other forms are left to who decodes them."""
+    """Whether the end of a JPEG, or the last box of a movie, is there. Other pictures are left to who decodes them."""
     try:
         with _opened(file.path) as stream:
-            if file.form is Form.JPEG:
-                return _has_end_of_image(stream)
-            if file.form is Form.MOVIE:
-                return _boxes_fill(stream, file.size)
-    except OSError:
+            original = Original(file.path, stream, file.size, file.mtime_ns)
+            if file.content is Content.JPEG:
+                walker = ScanWalker(read_header(original).size)
+                for block in original.blocks(walker.start):
+                    walker.feed(block)
+                return walker.end is not None
+            if file.content is Content.MOVIE:
+                check_movie(original)
+    except (OSError, PhotoError):
         return False
-    return file.form is Form.PICTURE and file.size > 0
+    return file.content is not None
 
 
 def date_taken(path: Path) -> datetime | None:
     """EXIF DateTimeOriginal of a JPEG, naive as it stands there; None where there is none, or none that is a date."""
-    from PIL import Image  # the image stack is only wanted once something was exported
+    from PIL.ExifTags import IFD, Base  # the image stack is only wanted once something was exported
 
+    from skicyclerun.images.convert import open_with_pillow, quiet_pillow
+
+    quiet_pillow()
     with _opened(path) as stream:
-        if stream.read(2) != b"\xff\xd8":
+        try:
+            with open_with_pillow(stream, Content.JPEG) as image:
+                return parse_date(str(image.getexif().get_ifd(IFD.Exif)[Base.DateTimeOriginal]))
+        except Exception:
+            # Pillow has no common base for what a damaged block makes it raise (SyntaxError, struct.error, …).
             return None
-        for marker, length in _segments(stream):
-            if marker == _APP1 and (data := stream.read(length)).startswith(b"Exif\x00\x00"):
-                exif = Image.Exif()
-                try:
-                    exif.load(data)
-                    return datetime.strptime(
-                        str(exif.get_ifd(_EXIF_IFD)[_DATE_TIME_ORIGINAL])[:19], "%Y:%m:%d %H:%M:%S"
-                    )
-                except Exception:
-                    # Pillow has no common base for what a damaged block makes it raise (SyntaxError, struct.error, …).
-                    return None
-    return None
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -139,9 +113,9 @@ def _opened(path: Path) -> BinaryIO:
 
 def _choice(photo: Photo, files: Sequence[ExportedFile]) -> ExportedFile | None:
     """The best file of the wanted kind: a JPEG before other pictures, the larger before the smaller."""
-    wanted = (Form.MOVIE,) if photo.component is Component.VIDEO else (Form.JPEG, Form.PICTURE)
-    usable = [file for file in files if file.form in wanted]
-    return min(usable, key=lambda file: (wanted.index(file.form), -file.size, file.path.name), default=None)
+    movie = photo.component is Component.VIDEO
+    usable = [file for file in files if file.content is not None and (file.content is Content.MOVIE) is movie]
+    return min(usable, key=lambda file: (file.content is not Content.JPEG, -file.size, file.path.name), default=None)
 
 
 def _what_is_wrong(photo: Photo, files: Sequence[ExportedFile], *, changing: bool) -> PhotoError:
@@ -153,72 +127,9 @@ def _what_is_wrong(photo: Photo, files: Sequence[ExportedFile], *, changing: boo
     if not any(file.size for file in files):
         return PhotoTransient(f"{name}: Photos exported an empty file.")
     if _choice(photo, files) is None:
-        others = [file for file in files if file.form is not Form.UNKNOWN]
+        others = [file for file in files if file.content is not None]
         if others and all(map(is_whole, others)):
             wanted = "no movie but a picture" if photo.component is Component.VIDEO else "no picture but a movie"
             return PhotoUnreadable(f"{name}: Photos exported {wanted}")
         return PhotoTransient(f"{name}: what Photos exported is neither a picture nor a movie.")
     return PhotoTransient(f"{name}: what Photos exported is cut short.")
-
-
-def _segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
-    """(marker, length of its data) of a JPEG's segments up to its first scan, with the stream at the data.
-
-    Begins behind the SOI marker. Ends early where the file is no JPEG any more (ITU T.81, annex B).
-    """
-    position = stream.tell()
-    while True:
-        stream.seek(position)
-        marker = stream.read(2)
-        if len(marker) < 2 or marker[0] != 0xFF:
-            return
-        if marker[1] == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker[1] == 0x01 or 0xD0 <= marker[1] <= 0xD8:  # stand alone
-            position += 2
-            continue
-        length = int.from_bytes(stream.read(2), "big")
-        if marker[1] == 0xD9 or length < 2:
-            return
-        yield marker[1], length - 2
-        if marker[1] == _START_OF_SCAN:
-            return
-        position += 2 + length
-
-
-def _has_end_of_image(stream: BinaryIO) -> bool:
-    """Whether an EOI marker follows the scan; the one of a thumbnail stands before it.
-
-    In entropy-coded data every FF is followed by 00 or a restart marker, so FF D9 cannot occur there by chance.
-    """
-    if stream.read(2) != b"\xff\xd8":
-        return False
-    if not any(marker == _START_OF_SCAN for marker, _ in _segments(stream)):
-        return False
-    last = b""
-    while block := stream.read(_BLOCK):
-        if b"\xff\xd9" in last + block:
-            return True
-        last = block[-1:]
-    return False
-
-
-def _boxes_fill(stream: BinaryIO, size: int) -> bool:
-    """Whether the top-level boxes (ISO 14496-12, QuickTime) end where the file ends, and `moov` is one of them."""
-    position, has_moov = 0, False
-    while position < size:
-        stream.seek(position)
-        header = stream.read(16)
-        if len(header) < 8:
-            return False
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        elif length == 0:  # to the end of the file
-            length = size - position
-        if length < 8:
-            return has_moov and kind == b"\x00\x00\x00\x00"  # QuickTime may end in four zero bytes
-        has_moov = has_moov or kind == b"moov"
-        position += length
-    return has_moov and position == size

@@ -27,12 +27,15 @@ import anyio.to_thread
 from skicyclerun.errors import (
     LibraryError,
     OriginalMissing,
+    PhotoError,
     PhotoGone,
     PhotoUnreadable,
     SkicyclerunError,
     SourceError,
     SourceStopped,
 )
+from skicyclerun.images.jpeg_segments import read_header
+from skicyclerun.images.staging import open_original
 from skicyclerun.models import (
     Album,
     Component,
@@ -300,24 +303,13 @@ def _largest_rendering(asset: Asset, component: Component) -> tuple[str | None, 
 
 
 def jpeg_size(path: str) -> tuple[int, int]:
-    """Width and height in pixels as stored, from a JPEG's frame header; (0, 0) if it has none. Raises OSError."""
-    with open(path, "rb") as stream:
-        if stream.read(2) != b"\xff\xd8":
-            return 0, 0
-        while True:
-            marker = stream.read(2)
-            while marker[1:] == b"\xff":
-                marker = b"\xff" + stream.read(1)
-            if len(marker) < 2 or marker[0] != 0xFF:
-                return 0, 0
-            length = int.from_bytes(stream.read(2), "big")
-            # SOF0 to SOF15 but for DHT, JPG and DAC (ITU T.81, table B.1)
-            if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
-                frame = stream.read(5)
-                return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big")
-            if length < 2:
-                return 0, 0
-            stream.seek(length - 2, os.SEEK_CUR)
+    """Width and height in pixels as stored, from a JPEG's frame header; (0, 0) if it has none."""
+    try:
+        with open_original(Path(path)) as original:
+            frame = read_header(original).frame
+    except PhotoError:
+        return 0, 0
+    return frame.width, frame.height
 
 
 def metadata_of(asset: Asset, database: PhotosDatabase) -> LibraryMetadata:

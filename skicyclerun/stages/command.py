@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import PhotoError, PhotoTimedOut, StageError
+from skicyclerun.files.naming import collision_key
 from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.placeholders import fill_in
+from skicyclerun.stages.preprocessing import MOVIES
 from skicyclerun.stages.stage import Made, Picture, Recipe, Surroundings
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class CommandRecipe(Recipe):
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._album_outputs: Path | None = None
+        self._one_stem: Mapping[str, Sequence[str]] = {}
+        """Pictures of the album that its results cannot tell apart, by their stem."""
         self._closed = False
 
     def check(self) -> None:
@@ -73,11 +77,22 @@ class CommandRecipe(Recipe):
 
     def make_album(self, pictures: Sequence[Picture], inputs: Path, outputs: Path) -> None:
         self._album_outputs = outputs
+        stems: dict[str, list[str]] = {}
+        for name in sorted(os.listdir(inputs)):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() not in MOVIES:  # as every stage leaves them out
+                stems.setdefault(collision_key(stem), []).append(name)
+        self._one_stem = {stem: names for stem, names in stems.items() if len(names) > 1}
         self._run({"album_input": str(inputs), "album_output": str(outputs)}, outputs, self._settings.timeouts.album)
 
     def _take(self, picture: Picture, staged: Path) -> None:
         """The result of one picture out of what the command made of its album: the file with its stem."""
         assert self._album_outputs is not None
+        if names := self._one_stem.get(collision_key(picture.path.stem)):
+            raise PhotoError(
+                f"{', '.join(names)} differ in their extension only, so that nobody can say whose result a command for "
+                "albums has made; one for each picture can"
+            )
         wanted = picture.path.stem + self._settings.extension
         made = self._album_outputs / wanted
         if made.is_symlink() or not made.is_file():

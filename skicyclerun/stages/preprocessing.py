@@ -14,7 +14,8 @@ from skicyclerun.stages.stage import Made, Picture, Recipe, Stage, Surroundings
 
 _EXTENSIONS: Final = {"webp": ".webp", "jpeg": ".jpg", "avif": ".avif"}
 _PICTURES: Final = frozenset((".jpg", ".jpeg", ".heic", ".heif", ".png", ".tif", ".tiff", ".webp", ".avif", ".gif"))
-_MOVIES: Final = frozenset((".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".mkv", ".webm"))
+#: Extensions of what no stage takes for a picture.
+MOVIES: Final = frozenset((".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".mkv", ".webm"))
 _A_MOVIE: Final = "it is a movie, and only pictures are scaled"
 
 
@@ -68,7 +69,7 @@ class Preprocessing(Recipe):
         suffix = picture.path.suffix.lower()
         if suffix in _PICTURES:
             return ""
-        return _A_MOVIE if suffix in _MOVIES or _holds_movie(picture.path) else ""
+        return _A_MOVIE if suffix in MOVIES or _holds_movie(picture.path) else ""
 
     def make(self, picture: Picture, staged: Path | None) -> Made:
         """Raises PhotoUnreadable, OriginalMissing, OSError."""

@@ -26,6 +26,9 @@ SELECT * FROM runs ORDER BY id
 UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
 WHERE id = :id AND status = :from_status
 
+-- name: set_run_options
+UPDATE runs SET options = :options WHERE id = :id AND status = 'active'
+
 -- name: mark_run_planned
 UPDATE runs SET planned = 1 WHERE id = :id AND planned = 0
 
@@ -536,7 +539,8 @@ UPDATE stage_pictures SET status = 'done', attempts = attempts + :attempts, reas
 WHERE id = :id AND status = 'planned'
 
 -- name: stage_picture_failed
-UPDATE stage_pictures SET status = 'failed', attempts = attempts + :attempts, reason = :reason
+UPDATE stage_pictures SET status = 'failed', attempts = attempts + :attempts, reason = :reason,
+                          size = COALESCE(size, :earlier_size)
 WHERE id = :id AND status = 'planned'
 
 -- name: stage_picture_to_be_made_again
@@ -546,6 +550,12 @@ UPDATE stage_pictures SET present = 0, size = NULL, mtime_ns = NULL WHERE id = :
 -- A planned one without a size may have been made by a run that was stopped between the rename and the commit.
 SELECT file_name, size, mtime_ns FROM stage_pictures
 WHERE stage = :stage AND folder = :folder AND file_name <> '' AND (present = 1 OR status = 'planned')
+
+-- name: stage_names_held
+-- Names in an album's folder that rows of these stages have, or have until their files are put away.
+SELECT file_name FROM stage_pictures
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND file_name <> ''
+  AND (departed = 0 OR present = 1)
 
 -- name: stage_pictures_without_photos
 -- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was.
@@ -579,10 +589,10 @@ WHERE present = 1 AND file_name <> ''
   AND (folder, file_name) IN (SELECT folder, file_name FROM stage_pictures WHERE present = 0 AND file_name <> '')
 
 -- name: stage_files_gone
-SELECT DISTINCT stage, folder, file_name FROM stage_pictures AS mine
-WHERE present = 0 AND file_name <> ''
-  AND NOT EXISTS (SELECT 1 FROM stage_pictures AS other WHERE other.present = 1 AND other.stage = mine.stage
-                  AND other.folder = mine.folder AND other.file_name = mine.file_name)
+-- As a difference of two sets: for each name to be looked for among the rows of its folder would take hours where a
+-- large album has got other names.
+SELECT stage, folder, file_name FROM stage_pictures WHERE present = 0 AND file_name <> ''
+EXCEPT SELECT stage, folder, file_name FROM stage_pictures WHERE present = 1
 
 -- name: mean_stage_sizes
 SELECT stage, AVG(size) AS size FROM stage_pictures WHERE status = 'done' AND file_name <> '' GROUP BY stage

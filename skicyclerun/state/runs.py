@@ -137,6 +137,15 @@ async def step(store: Store, run: RunRow, trigger: RunTrigger, reason: str = "")
     return await get(store, run.id)
 
 
+async def keep_options(store: Store, run: RunRow, options: Mapping[str, Any]) -> RunRow:
+    """Commit what the run goes by from now on, so that it does after a stop as well."""
+    async with store.transaction() as transaction:
+        row = {"id": run.id, "options": json.dumps(options, sort_keys=True)}
+        if await transaction.execute("set_run_options", row) != 1:
+            raise IllegalTransition(f"Run {run.id} is no longer active.")
+    return await get(store, run.id)
+
+
 async def remaining_albums(store: Store, run: RunRow) -> int:
     """How many albums of the run, of the export and of its stages, are still pending or exporting."""
     rows = await store.all("count_albums_by_status", {"run_id": run.id})

@@ -131,6 +131,10 @@ class PicturePlan:
     """Of its row in the album so far; 0 where it has none."""
     claimed: bool = True
     """The file that is there now, if any, may be replaced. False: somebody changed it since we made it."""
+    earlier_size: int | None = None
+    """Of its file as we made it, where it is there: a claim gives that up, and a failure is to know it again."""
+    unchanged: bool = False
+    """Left out as its row says already, so that nothing is to be entered."""
     donor: StagePictureRow | None = None
     """A result of the same bytes under the same settings that is taken over: the photo was moved or renamed."""
 
@@ -177,6 +181,8 @@ class PictureFailed:
     row_id: int
     reason: str
     attempts: int
+    earlier_size: int | None = None
+    """Of the earlier result, which is there still: it is ours as long as it has this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +279,15 @@ async def files_in(store: Store, stage: str, folder: str) -> dict[str, tuple[int
     }
 
 
+async def names_held(store: Store, stages: Sequence[str], folder: str) -> list[str]:
+    """File names in an album's folder that rows of these stages speak for, with those that are to be put away.
+
+    Whether the files are there or not: a name that is given twice is one row's file under the other's name.
+    """
+    where = {"stages": orjson.dumps(stages).decode(), "folder": folder}
+    return [row["file_name"] for row in await store.all("stage_names_held", where)]
+
+
 async def enter_plans(
     transaction: Transaction,
     album_id: int,
@@ -284,7 +299,7 @@ async def enter_plans(
     """Enter what was planned, in the transaction that starts the album."""
     await transaction.execute_many("depart_stage_picture", [{"id": row_id} for row_id in departed])
     numbered = list(enumerate(plans, start=1))
-    kept = [(position, plan) for position, plan in numbered if plan.why is Why.UP_TO_DATE]
+    kept = [(position, plan) for position, plan in numbered if plan.why is Why.UP_TO_DATE or plan.unchanged]
     ids = orjson.dumps([plan.row_id for _, plan in kept]).decode()
     await transaction.execute("keep_stage_pictures", {"album": album_id, "ids": ids})
     await transaction.execute_many(
@@ -307,7 +322,7 @@ async def enter_plans(
             },
         )
         for position, plan in numbered
-        if plan.why is not Why.UP_TO_DATE
+        if plan.why is not Why.UP_TO_DATE and not plan.unchanged
     ]
     await transaction.execute_many(
         "plan_stage_picture", [{**row, "id": plan.row_id} for plan, row in rows if plan.row_id is not None]
@@ -357,7 +372,10 @@ async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFai
         )
         changed += await transaction.execute_many(
             "stage_picture_failed",
-            [{"id": each.row_id, "reason": each.reason, "attempts": each.attempts} for each in failed],
+            [
+                {"id": each.row_id, "reason": each.reason, "attempts": each.attempts, "earlier_size": each.earlier_size}
+                for each in failed
+            ],
         )
         if changed != len(outcomes):
             raise IllegalTransition(f"{len(outcomes) - changed} of {len(outcomes)} pictures were no longer planned.")

@@ -14,9 +14,11 @@ import errno
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -131,6 +133,8 @@ class Store:
         self._writing = anyio.Lock()
         self._unwritten: _FileState | None = None
         """Opened as a file that nobody writes: what it looked like then."""
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        """Holds what is read in the place of a database of an earlier version."""
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -162,7 +166,8 @@ class Store:
     async def open_to_read(cls, path: Path) -> Self:
         """Open for reading only, also while a run writes; nothing is made or changed on the disk unless one does.
 
-        Raises NoState, StateTooNew, StateDamaged, NotWritable.
+        One of an earlier version is read as it was at that moment, through a copy that is brought up to this one: only
+        a run may change the file. Raises NoState, StateTooNew, StateDamaged, NotWritable, DiskFull.
         """
         if not await anyio.Path(path).is_file():
             raise NoState(path)
@@ -179,9 +184,13 @@ class Store:
                 continue
             store = cls(path, connection)
             try:
-                if await store._check_version() == 0:
+                version = await store._check_version()
+                if version == 0:
                     raise NoState(path)  # A stop came between making the file and its tables.
-                store._unwritten = unwritten if flags == _IMMUTABLE else None
+                if version < _migrations()[-1][0]:
+                    await store._read_through_copy(flags)
+                else:
+                    store._unwritten = unwritten if flags == _IMMUTABLE else None
                 return store
             except sqlite3.OperationalError as failed:
                 await store.close()
@@ -205,6 +214,10 @@ class Store:
                 raise StateDamaged(self.path, problem)
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON"):
             await connection.execute_fetchall(f"PRAGMA {pragma}")
+        await self._migrate(version)
+
+    async def _migrate(self, version: int) -> None:
+        connection = self._connection
         for number, script in _migrations():
             if number <= version:
                 continue
@@ -218,6 +231,21 @@ class Store:
                 except BaseException:
                     await connection.execute("ROLLBACK")
                     raise
+
+    async def _read_through_copy(self, flags: str) -> None:
+        """Go on with a migrated copy, which is gone when the store is closed."""
+        self._copy = await anyio.to_thread.run_sync(partial(_copied, self.path, flags))
+        fresh = await _connect(f"file:{_quoted(self._file)}")
+        await self._connection.close()
+        self._connection = fresh
+        await fresh.execute_fetchall("PRAGMA synchronous = OFF")
+        await self._migrate(await self._check_version())
+        await fresh.execute_fetchall("PRAGMA query_only = ON")
+
+    @property
+    def _file(self) -> Path:
+        """Of the connections: the database, or its copy."""
+        return self.path if self._copy is None else Path(self._copy.name, self.path.name)
 
     async def _check_version(self) -> int:
         known = _migrations()[-1][0]
@@ -236,7 +264,7 @@ class Store:
         """For one worker thread; blocks. Raises StateDamaged, NotWritable."""
         flags = _IMMUTABLE if self._unwritten is not None else _READ_ONLY
         try:
-            connection = sqlite3.connect(f"file:{_quoted(self.path)}?{flags}", uri=True, timeout=_BUSY_SECONDS)
+            connection = sqlite3.connect(f"file:{_quoted(self._file)}?{flags}", uri=True, timeout=_BUSY_SECONDS)
         except sqlite3.Error as error:
             raise _translated(error, self.path) from error
         connection.row_factory = sqlite3.Row
@@ -252,6 +280,8 @@ class Store:
 
     async def close(self) -> None:
         await self._connection.close()
+        if self._copy is not None:
+            await anyio.to_thread.run_sync(self._copy.cleanup)
 
     async def __aenter__(self) -> Self:
         return self
@@ -306,6 +336,21 @@ def _sync_names_above(path: Path) -> None:
     for folder in list(path.parents)[:3]:
         with suppress(PermissionError):  # somebody else's folder, which was there before
             sync_directory(folder)
+
+
+def _copied(path: Path, flags: str) -> tempfile.TemporaryDirectory[str]:
+    """The database, with what its log holds, under its name in a folder of its own."""
+    folder = tempfile.TemporaryDirectory(prefix="skicyclerun-")
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{_quoted(path)}?{flags}", uri=True, timeout=_BUSY_SECONDS)) as there,
+            closing(sqlite3.connect(Path(folder.name, path.name))) as here,
+        ):
+            there.backup(here)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return folder
 
 
 def _probe(database: str) -> None:

@@ -40,7 +40,7 @@ from skicyclerun.verification.report import (
     StageVerification,
     VerificationReport,
 )
-from skicyclerun.verification.workers import Advance, FilesInFull, FileWork, Progress
+from skicyclerun.verification.workers import Advance, FileWork, Progress
 
 #: In the options of a run: the run whose files it put right. Its albums hold only what was fetched again.
 REPAIR_OPTION: Final = "repairs_run"
@@ -85,7 +85,7 @@ async def verify(
         "present_photos_page",
         {},
         known[paths.apple_photos_export],
-        FilesInFull(full, picked[""], also_in_full_after),
+        partial(_is_read_in_full, full, picked[""], also_in_full_after),
         progress,
     )
     await work.carry_out()
@@ -100,7 +100,7 @@ async def verify(
             "stage_names_page",
             {"stage": stage},
             known.setdefault(place.folder, KnownFiles()),
-            FilesInFull(full, {*picked[stage], *also_in_full}),
+            partial(_is_read_in_full, full, {*picked[stage], *also_in_full}, None),
             progress,
         )
         await stage_works[stage].carry_out()
@@ -126,14 +126,18 @@ async def verify(
         albums=tuple(await _albums(store, base, work)),
         stages=tuple(await _stages(store, everything[-1], stages, places, stage_works, strangers, counts)),
         other=tuple(other),
-        files=work.checked_files,
-        in_full=sum(work.in_full.values()),
-        bytes_read=work.bytes_read + sum(each.bytes_read for each in stage_works.values()),
+        files=work.found.files.total(),
+        in_full=work.found.in_full.total(),
+        bytes_read=sum(each.found.bytes_read for each in (work, *stage_works.values())),
         entries=of_export,
         stage_entries=of_stages,
         seconds=anyio.current_time() - began,
         can_be_retried=await _has_failed(store, everything[-1]),
     )
+
+
+def _is_read_in_full(everything: bool, picked: Collection[int], after: int | None, row_id: int) -> bool:
+    return everything or row_id in picked or (after is not None and row_id > after)
 
 
 def base_run(everything: Sequence[RunRow]) -> RunRow:
@@ -209,42 +213,32 @@ async def _albums(store: Store, base: RunRow, work: FileWork) -> list[AlbumVerif
         if now.status is not AlbumStatus.DONE and not problems:
             reason = now.reason or f"the album is {now.status}"
             problems = [Problem(Finding.ALBUM_UNFINISHED, album.folder, "", reason)]
-        verified.append(
-            AlbumVerification(
-                folder=album.folder,
-                path=album.album.path,
-                status=now.status.value,
-                expected=album.album.photo_count if album.expected is None else album.expected,
-                exported=accounted.exported + recovered.get(album.id, 0),
-                left_out=accounted.left_out,
-                files=work.files.get(album.folder, 0),
-                in_full=work.in_full.get(album.folder, 0),
-                problems=(*problems, *_in_order(work.problems.get(album.folder, []))),
-            )
-        )
+        expected = album.album.photo_count if album.expected is None else album.expected
+        exported = accounted.exported + recovered.get(album.id, 0)
+        verified.append(_verified(album, work, now.status, expected, exported, accounted.left_out, problems))
     seen = {album.folder for album in verified}
     for row in await store.all("folders_present"):
         if row["folder"] not in seen:
             seen.add(row["folder"])
-            verified.append(_earlier(row, work))
+            album = AlbumRow.of(row)  # of an earlier run, and its files are still there
+            files = work.found.files[album.folder]
+            verified.append(_verified(album, work, album.status, files, files, 0, ()))
     return verified
 
 
-def _earlier(row: Row, work: FileWork) -> AlbumVerification:
-    """An album folder whose files were exported by earlier runs and are still there."""
-    album = AlbumRow.of(row)
-    files = work.files.get(album.folder, 0)
-    return AlbumVerification(
-        folder=album.folder,
-        path=album.album.path,
-        status=album.status.value,
-        expected=files,
-        exported=files,
-        left_out=0,
-        files=files,
-        in_full=work.in_full.get(album.folder, 0),
-        problems=_in_order(work.problems.get(album.folder, [])),
-    )
+def _verified(
+    album: AlbumRow,
+    work: FileWork,
+    status: AlbumStatus,
+    expected: int,
+    exported: int,
+    left_out: int,
+    problems: Sequence[Problem],
+) -> AlbumVerification:
+    found, folder = work.found, album.folder
+    told = (*problems, *_in_order(found.problems[folder]))
+    counts = (expected, exported, left_out, found.files[folder], found.in_full[folder])
+    return AlbumVerification(folder, album.album.path, status.value, *counts, told)
 
 
 def _not_exported(row: Row) -> Problem:
@@ -284,15 +278,15 @@ async def _stages(
         facts = await store.one("count_stage_facts", {"stage": stage})
         problems = list(unfinished.get(stage, [])) if known else []
         if place is not None and work is not None:
-            problems += _in_order([each for found in work.problems.values() for each in found])
+            problems += _in_order([each for found in work.found.problems.values() for each in found])
             problems += [replace(each, stage=stage) for each in strangers.pop(place.folder, [])]
         verified.append(
             StageVerification(
                 stage=stage,
                 folder=place.folder if place is not None else None,
                 configured=known and (place is not None or not counts[stage]),
-                files=counts[stage] if work is None else work.checked_files,
-                in_full=sum(work.in_full.values()) if work is not None else 0,
+                files=counts[stage] if work is None else work.found.files.total(),
+                in_full=work.found.in_full.total() if work is not None else 0,
                 facts=int(facts["pictures"]) if facts is not None else 0,
                 problems=tuple(problems),
             )

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,17 +36,7 @@ _SAME_TIME: Final = timedelta(seconds=1)
 
 #: What operating systems leave in every folder they show.
 _SYSTEM_FILES: Final = frozenset(
-    name.casefold()
-    for name in (
-        ".DS_Store",
-        ".localized",
-        "Thumbs.db",
-        "desktop.ini",
-        "Icon\r",
-        ".directory",
-        "@eaDir",
-        ".AppleDouble",
-    )
+    (".ds_store", ".localized", "thumbs.db", "desktop.ini", "icon\r", ".directory", "@eadir", ".appledouble")
 )
 _OUR_WORK: Final = ".skicyclerun-"
 assert STAGING_NAME.startswith(_OUR_WORK)
@@ -55,27 +46,34 @@ assert STAGING_NAME.startswith(_OUR_WORK)
 class Checked:
     """The outcome of a batch."""
 
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
+    problems: defaultdict[str, list[Problem]] = field(default_factory=lambda: defaultdict(list))
     """By album folder."""
-    files: dict[str, int] = field(default_factory=dict)
-    in_full: dict[str, int] = field(default_factory=dict)
+    files: Counter[str] = field(default_factory=Counter)
+    in_full: Counter[str] = field(default_factory=Counter)
     bytes_read: int = 0
 
+    def add(self, other: Checked) -> None:
+        """Take in the outcome of a further batch."""
+        for folder, problems in other.problems.items():
+            self.problems[folder] += problems
+        self.files += other.files
+        self.in_full += other.in_full
+        self.bytes_read += other.bytes_read
 
+
+@dataclass(slots=True)
 class FileChecks:
     """Checks rows of the query `present_photos_page`, or `stage_names_page`, against the files in a folder."""
 
-    def __init__(self, outputs: Path, entries: Mapping[str, Any] | None, max_pixels: int, stage: str = "") -> None:
-        """`outputs`: the folder of the album folders. `stage`: that made the files; empty for exported ones.
-
-        `entries`: the catalog by absolute path, None where there is no usable one. `max_pixels`: to be decoded.
-        """
-        self._outputs = outputs
-        self._entries = entries
-        self._max_pixels = max_pixels
-        self._stage = stage
-        self._was = "made" if stage else "exported"
-        self._folders: dict[str, str] = {}
+    outputs: Path
+    """The folder of the album folders."""
+    entries: Mapping[str, Any] | None
+    """The catalog by absolute path, None where there is no usable one."""
+    max_pixels: int
+    """To be decoded."""
+    stage: str = ""
+    """That made the files; empty for exported ones."""
+    _folders: dict[str, str] = field(default_factory=dict)
 
     def check(self, batch: Sequence[tuple[Row, bool]]) -> Checked:
         """Check the rows; the bool says whether in full."""
@@ -83,7 +81,7 @@ class FileChecks:
         for row, in_full in batch:
             folder = row["folder"]
             problems = self._entry_problems(row)
-            outcome.files[folder] = outcome.files.get(folder, 0) + 1
+            outcome.files[folder] += 1
             try:
                 problems += self._file_problems(row, in_full, outcome)
             except OSError as error:
@@ -95,33 +93,34 @@ class FileChecks:
                 else:
                     problems.append(self._problem(row, Finding.UNREADABLE, f"it cannot be read: {reason}"))
             if problems:
-                outcome.problems.setdefault(folder, []).extend(problems)
+                outcome.problems[folder] += problems
         return outcome
 
     # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _file_problems(self, row: Row, in_full: bool, outcome: Checked) -> list[Problem]:
         folder: str = row["folder"]
-        path = self._outputs / folder / row["file_name"]
+        path = self.outputs / folder / row["file_name"]
+        was = "made" if self.stage else "exported"
         if said := self._folder_problem(folder):
             return [self._problem(row, Finding.NOT_A_FILE, said)]
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
             return [self._problem(row, Finding.NOT_A_FILE, f"{_kind(found.st_mode)} stands in its place")]
         if found.st_size != row["size"]:
-            detail = f"{found.st_size:,} bytes; it was {self._was} with {row['size']:,}"
+            detail = f"{found.st_size:,} bytes; it was {was} with {row['size']:,}"
             return [self._problem(row, Finding.SIZE_DIFFERS, detail)]
         moved = row["mtime_ns"] is not None and abs(found.st_mtime_ns - row["mtime_ns"]) > _TIME_STEP_NS
         if not in_full and not moved:
             return []
         outcome.bytes_read += found.st_size
-        outcome.in_full[folder] = outcome.in_full.get(folder, 0) + 1
+        outcome.in_full[folder] += 1
         if (digest := _sha256(path)) != row["sha256"]:
-            detail = f"its bytes are not those that were {self._was} (SHA-256 {digest[:12]}…, {row['sha256'][:12]}…)"
+            detail = f"its bytes are not those that were {was} (SHA-256 {digest[:12]}…, {row['sha256'][:12]}…)"
             return [self._problem(row, Finding.CONTENT_DIFFERS, detail)]
         problems = []
         if moved:
-            detail = f"its modification time is not the photo's date any more; its bytes are as {self._was}"
+            detail = f"its modification time is not the photo's date any more; its bytes are as {was}"
             problems.append(self._problem(row, Finding.TIME_DIFFERS, detail))
         if in_full:
             problems += self._picture_problems(row, path)
@@ -133,11 +132,11 @@ class FileChecks:
         from skicyclerun.images.exiv2_session import TagsUnreadable
         from skicyclerun.images.render import read_facts
 
-        if self._stage:
+        if self.stage:
             return self._decoding_problems(row, path)
         options = _options(row["options"])
         try:
-            decode_fully(path, max_pixels=max(self._max_pixels, options.max_pixels))
+            decode_fully(path, max_pixels=max(self.max_pixels, options.max_pixels))
             # Files that are passed on unchanged keep what the library knows in the catalog alone.
             if row["component"] != Component.STILL or options.format != "jpeg":
                 return []
@@ -153,7 +152,7 @@ class FileChecks:
         if row["width"] is None or row["height"] is None:
             return []
         try:
-            decode_fully(path, max_pixels=max(self._max_pixels, row["width"] * row["height"]))
+            decode_fully(path, max_pixels=max(self.max_pixels, row["width"] * row["height"]))
         except PhotoError as error:
             return [self._problem(row, Finding.DAMAGED, f"its bytes are as made, and cannot be used: {error}")]
         return []
@@ -162,7 +161,7 @@ class FileChecks:
         """Why the files of an album folder are not looked at: a link in its place would lead elsewhere."""
         if folder not in self._folders:
             try:
-                mode = (self._outputs / folder).lstat().st_mode
+                mode = (self.outputs / folder).lstat().st_mode
             except FileNotFoundError:
                 mode = stat.S_IFDIR  # The files are then missing, each by itself.
             directory = stat.S_ISDIR(mode)
@@ -172,12 +171,12 @@ class FileChecks:
     # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _entry_problems(self, row: Row) -> list[Problem]:
-        if self._entries is None or (self._stage and row["status"] != "done"):
+        if self.entries is None or (self.stage and row["status"] != "done"):
             return []
-        path = str(self._outputs / row["folder"] / row["file_name"])
-        if path not in self._entries:
+        path = str(self.outputs / row["folder"] / row["file_name"])
+        if path not in self.entries:
             return [self._problem(row, Finding.NO_ENTRY, "the catalog has no entry of it")]
-        entry = self._entries[path]
+        entry = self.entries[path]
         if not isinstance(entry, dict):
             return [self._problem(row, Finding.ENTRY_DIFFERS, "its catalog entry is not a JSON object")]
         # Other programs strip keys they do not know; the next write restores them. Only what contradicts is wrong.
@@ -189,7 +188,7 @@ class FileChecks:
         return []
 
     def _problem(self, row: Row, finding: Finding, detail: str) -> Problem:
-        return Problem(finding, row["folder"], row["file_name"], detail, row["id"], self._stage)
+        return Problem(finding, row["folder"], row["file_name"], detail, row["id"], self.stage)
 
 
 @lru_cache(maxsize=64)

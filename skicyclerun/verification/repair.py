@@ -204,11 +204,7 @@ def set_times(rows: Sequence[tuple[Path, int]]) -> tuple[int, list[str]]:
     done, notes = 0, []
     for path, mtime_ns in rows:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-            finally:
-                os.close(descriptor)
+            os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
         except OSError as error:
             notes.append(f"{path} could not be given its date ({error.strerror or error}).")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -51,22 +51,12 @@ class Finding(StrEnum):
     CATALOG_DAMAGED = "catalog_damaged"
 
 
-#: What a repair exports again.
-EXPORTED_AGAIN: Final = frozenset(
-    {
-        Finding.MISSING,
-        Finding.NOT_A_FILE,
-        Finding.UNREADABLE,
-        Finding.SIZE_DIFFERS,
-        Finding.CONTENT_DIFFERS,
-        Finding.DAMAGED,
-        Finding.POSITION_LOST,
-        Finding.DATE_LOST,
-        Finding.NOT_EXPORTED,
-    }
-)
 #: What a repair has stages make again.
-MADE_AGAIN: Final = EXPORTED_AGAIN - {Finding.NOT_EXPORTED, Finding.POSITION_LOST, Finding.DATE_LOST}
+MADE_AGAIN: Final = frozenset({Finding.MISSING, Finding.NOT_A_FILE, Finding.UNREADABLE, Finding.SIZE_DIFFERS}) | {
+    Finding.CONTENT_DIFFERS, Finding.DAMAGED,
+}  # fmt: skip
+#: What a repair exports again.
+EXPORTED_AGAIN: Final = MADE_AGAIN | {Finding.POSITION_LOST, Finding.DATE_LOST, Finding.NOT_EXPORTED}
 #: What a repair puts right by writing the catalog.
 CATALOGED_AGAIN: Final = frozenset(
     {
@@ -248,7 +238,6 @@ class VerificationReport:
 
 def as_json(report: VerificationReport) -> dict[str, Any]:
     """The report for other programs, with every name. Keys are stable; seconds, bytes."""
-    repair = report.repair
     return {
         "ok": report.sound,
         "mode": report.depth.kind,
@@ -274,57 +263,27 @@ def as_json(report: VerificationReport) -> dict[str, Any]:
             "stage_catalog_entries": report.stage_entries,
             "problems": {finding.value: count for finding, count in sorted(report.counts.items())},
         },
-        "albums": [
-            {
-                "folder": album.folder,
-                "path": album.path,
-                "status": album.status,
-                "expected": album.expected,
-                "exported": album.exported,
-                "left_out": album.left_out,
-                "files": album.files,
-                "in_full": album.in_full,
-                "problems": [_problem_json(problem) for problem in album.problems],
-            }
-            for album in report.albums
-        ],
-        "stages": [
-            {
-                "stage": stage.stage,
-                "output_folder": str(stage.folder) if stage.folder else None,
-                "configured": stage.configured,
-                "files": stage.files,
-                "in_full": stage.in_full,
-                "facts": stage.facts,
-                "problems": [_problem_json(problem) for problem in stage.problems],
-            }
-            for stage in report.stages
-        ],
-        "other": [_problem_json(problem) for problem in report.other],
-        "repair": {
-            "runs": list(repair.runs),
-            "fetched_again": repair.fetched_again,
-            "repaired": repair.repaired,
-            "made_again": repair.made_again,
-            "stages": list(repair.stages),
-            "times_set": repair.times_set,
-            "kept_in": str(repair.kept_in) if repair.kept_in else None,
-            "catalog_written": repair.catalog_written,
-            "notes": list(repair.notes),
-        }
-        if repair
-        else None,
+        "albums": [_as_json(album) for album in report.albums],
+        "stages": [_stage_json(stage) for stage in report.stages],
+        "other": [_as_json(problem) for problem in report.other],
+        "repair": _as_json(report.repair) if report.repair else None,
         "seconds": round(report.seconds, 3),
     }
 
 
-def _problem_json(problem: Problem) -> dict[str, str]:
-    return {
-        "finding": problem.finding.value,
-        "folder": problem.folder,
-        "name": problem.name,
-        "detail": problem.detail,
-    }
+def _as_json(part: AlbumVerification | StageVerification | Problem | RepairSummary) -> dict[str, Any]:
+    """The fields under their own names; of problems those that mean something outside of this database."""
+    known = {each.name: getattr(part, each.name) for each in fields(part) if each.name != "row_id"}
+    if isinstance(part, Problem):
+        del known["stage"]
+    elif not isinstance(part, RepairSummary):
+        known["problems"] = [_as_json(problem) for problem in part.problems]
+    return {key: str(value) if isinstance(value, Path) else value for key, value in known.items()}
+
+
+def _stage_json(stage: StageVerification) -> dict[str, Any]:
+    known = _as_json(stage)
+    return {"stage": known.pop("stage"), "output_folder": known.pop("folder"), **known}
 
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────

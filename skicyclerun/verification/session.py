@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -139,118 +139,111 @@ async def write_whole_catalog(
     return await bring_up_to_date(store, places, path, also_gone=also_gone)
 
 
+@dataclass
 class _Repair:
     """One repair, under the run lock: the exported files by a run for each source, which the stages that depend on them
     follow; then, by a run of stages alone, what is left of what they made."""
 
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        depth: Depth,
-        renderer: Renderer,
-        advance: Advance | None,
-        make: MakeSource,
-    ) -> None:
-        self._store = store
-        self._settings = settings
-        self._depth = depth
-        self._renderer = renderer
-        self._advance = advance
-        self._make = make
-        self._shutdown = Shutdown()
-        self._places = catalog_places(settings)
-        stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
-        self._kept = KeptFiles(settings.paths.archive / f"repair_{stamp}")
-        self._notes: list[str] = []
-        self._runs: list[int] = []
-        self._made_again: list[int] = []
-        """The stages' rows that a run has taken on."""
-        self._unfinished = False
-        """A run of the repair came to no end; no other can begin."""
+    store: Store
+    settings: Settings
+    depth: Depth
+    renderer: Renderer
+    advance: Advance | None
+    make: MakeSource
+    shutdown: Shutdown = field(default_factory=Shutdown)
+    notes: list[str] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    made_again: list[int] = field(default_factory=list)
+    """The stages' rows that a run has taken on."""
+    unfinished: bool = False
+    """A run of the repair came to no end; no other can begin."""
+
+    def __post_init__(self) -> None:
+        self.places = catalog_places(self.settings)
+        self.kept = KeptFiles(self.settings.paths.archive / f"repair_{datetime.now(UTC):%Y%m%d_%H%M%S}")
 
     async def carry_out(self) -> VerifyOutcome:
-        store = self._store
+        store = self.store
         latest = await runs.latest(store)
         if latest is not None and latest.unfinished:
             raise UsageError(
                 f"Run {latest.id} is unfinished; what it has not exported yet is not broken. Nothing was touched.",
                 next_step="`skicyclerun run --resume` carries on with it; then `skicyclerun verify --repair`.",
             )
-        first = await verify(store, self._settings, self._depth, advance=self._advance)
+        first = await verify(store, self.settings, self.depth, advance=self.advance)
         last = await store.one("last_photo_id")
         assert last is not None
         # Where there is no folder its disk may just not be mounted, and no entry is dropped.
-        there = [folder for folder in self._places.output_folders if await anyio.Path(folder).is_dir()]
+        there = [folder for folder in self.places.output_folders if await anyio.Path(folder).is_dir()]
         times = await self._set_times(first)
         async with anyio.create_task_group() as watching:
-            await watching.start(partial(listen, self._shutdown, watching.cancel_scope.cancel, self._say))
+            await watching.start(partial(listen, self.shutdown, watching.cancel_scope.cancel, self._say))
             await self._make_right(first)
             watching.cancel_scope.cancel()
         written = await self._write_catalog(first, there)
         summary = await self._summary(times, written)
-        if self._shutdown.exit_code is not None:
+        if self.shutdown.exit_code is not None:
             said = "Stopped; what follows was found before the repair. `skicyclerun run --resume` carries on with it."
             stopped = replace(summary, notes=(*summary.notes, said))
-            return VerifyOutcome(replace(first, repair=stopped), self._shutdown.exit_code)
+            return VerifyOutcome(replace(first, repair=stopped), self.shutdown.exit_code)
         second = await verify(
             store,
-            self._settings,
+            self.settings,
             Depth(),
             also_in_full_after=last["id"],
-            also_in_full=self._made_again,
-            advance=self._advance,
+            also_in_full=self.made_again,
+            advance=self.advance,
         )
         left = await self._with_what_was_seen(first, second)
         seconds = first.seconds + second.seconds
         in_full, read = first.in_full + second.in_full, first.bytes_read + second.bytes_read
         return VerifyOutcome(
-            replace(left, depth=self._depth, seconds=seconds, in_full=in_full, bytes_read=read, repair=summary)
+            replace(left, depth=self.depth, seconds=seconds, in_full=in_full, bytes_read=read, repair=summary)
         )
 
     async def _set_times(self, first: VerificationReport) -> int:
         """Files whose bytes are right get their time back. Returns how many."""
         wrong = [p for p in first.problems if p.finding is Finding.TIME_DIFFERS and p.row_id is not None]
-        exported = await rows_of(self._store, {p.row_id for p in wrong if p.row_id and not p.stage})
-        staged = await stage_rows_of(self._store, {p.row_id for p in wrong if p.row_id and p.stage})
+        exported = await rows_of(self.store, {p.row_id for p in wrong if p.row_id and not p.stage})
+        staged = await stage_rows_of(self.store, {p.row_id for p in wrong if p.row_id and p.stage})
         placed = [
             *((first.export_folder, row) for row in exported),
-            *((self._places.stages[row["stage"]].folder, row) for row in staged),
+            *((self.places.stages[row["stage"]].folder, row) for row in staged),
         ]
         files = [(folder / row["folder"] / row["file_name"], row["mtime_ns"]) for folder, row in placed]
         times, notes = await anyio.to_thread.run_sync(set_times, files)
-        self._notes += notes
+        self.notes += notes
         return times
 
     async def _summary(self, times: int, written: bool) -> RepairSummary:
         counts = [
-            each for run_id in self._runs for each in (await albums.accounting_of_run(self._store, run_id)).values()
+            each for run_id in self.runs for each in (await albums.accounting_of_run(self.store, run_id)).values()
         ]
         made: Counter[str] = Counter()
-        for run_id in self._runs:
-            for row in await stage_albums.of_run(self._store, run_id):
+        for run_id in self.runs:
+            for row in await stage_albums.of_run(self.store, run_id):
                 made[row.stage] += row.made
         return RepairSummary(
-            runs=tuple(self._runs),
+            runs=tuple(self.runs),
             fetched_again=sum(each.expected for each in counts),
             repaired=sum(each.exported for each in counts),
             times_set=times,
-            kept_in=self._kept.folder if self._kept.count else None,
+            kept_in=self.kept.folder if self.kept.count else None,
             catalog_written=written,
-            notes=tuple(dict.fromkeys((*self._notes, *self._kept.notes))),
+            notes=tuple(dict.fromkeys((*self.notes, *self.kept.notes))),
             made_again=made.total(),
-            stages=tuple(stage for stage in self._places.order if made[stage]),
+            stages=tuple(stage for stage in self.places.order if made[stage]),
         )
 
     # ── the runs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _make_right(self, first: VerificationReport) -> None:
-        of_stages = await plan_stage_repair(self._store, first, self._places)
-        for stage in sorted(of_stages.stages & self._places.stages.keys()):
+        of_stages = await plan_stage_repair(self.store, first, self.places)
+        for stage in sorted(of_stages.stages & self.places.stages.keys()):
             names = [(row["id"], row["folder"], row["file_name"]) for row in of_stages.rows if row["stage"] == stage]
-            refused = await self._kept.keep(names, self._places.stages[stage].folder, stage)
+            refused = await self.kept.keep(names, self.places.stages[stage].folder, stage)
             of_stages.leave_alone(refused)
-        for repair in await plan_repair(self._store, first):
+        for repair in await plan_repair(self.store, first):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
         if of_stages.folders and not self._stopped:
@@ -258,34 +251,34 @@ class _Repair:
 
     @property
     def _stopped(self) -> bool:
-        return self._shutdown.draining or self._unfinished
+        return self.shutdown.draining or self.unfinished
 
     async def _fetch_again(self, repair: SourceRepair, base: int, of_stages: StageRepair) -> None:
         """One run over what is broken of one source, and over what stages made of it.
 
         Where the source cannot be had, a note, and nothing is touched.
         """
-        settings = self._settings
+        settings = self.settings
         stored: dict[str, Any] = orjson.loads(repair.options)
         options = ExportOptions.from_row(stored)
         library = None if repair.kind is SourceKind.APPLE_PHOTOS else Path(repair.location)
         async with AsyncExitStack() as stack:
             try:
-                source = self._make(repair.kind.value, library, settings, options)
+                source = self.make(repair.kind.value, library, settings, options)
                 if library is not None:
                     check_source_and_outputs(settings, library)
                 stack.push_async_callback(source.close)
                 await source.open()
             except (SourceError, UsageError) as error:
-                self._notes.append(f"Nothing could be exported again from {repair.location}: {error}")
+                self.notes.append(f"Nothing could be exported again from {repair.location}: {error}")
                 return
-            refused = await self._kept.keep(repair.names, settings.paths.apple_photos_export)
+            refused = await self.kept.keep(repair.names, settings.paths.apple_photos_export)
             found = await albums_to_repair(repair, source, refused)
             if not found:
                 return
             stages, kept, planned = await self._stages_of(of_stages.stages | {"export"})
             run = await create_repair_run(
-                self._store,
+                self.store,
                 source_kind=source.kind,
                 source_location=repair.location,
                 options=options.to_row() | kept | {REPAIR_OPTION: base},
@@ -297,18 +290,18 @@ class _Repair:
     async def _make_again(self, base: int, of_stages: StageRepair) -> None:
         """One run of the stages whose files are broken, over the albums that hold them."""
         stages, kept, planned = await self._stages_of(of_stages.stages)
-        selection = await albums_in(self._store, of_stages.folders)
-        latest = await runs.latest(self._store)
+        selection = await albums_in(self.store, of_stages.folders)
+        latest = await runs.latest(self.store)
         if not stages or not selection or latest is None:
             return
         run = await runs.create(
-            self._store,
+            self.store,
             mode="update",
             stages=stages,
             source_kind=latest.source_kind,
             source_location=latest.source_location,
             selection=selection,
-            options=options_of(self._settings).to_row() | kept | {REPAIR_OPTION: base},
+            options=options_of(self.settings).to_row() | kept | {REPAIR_OPTION: base},
         )
         await self._carry_out(run, None, planned, of_stages, of_stages.folders)
 
@@ -320,12 +313,12 @@ class _Repair:
         of_stages: StageRepair,
         folders: Collection[str],
     ) -> None:
-        self._runs.append(run.id)
-        self._made_again += await of_stages.take_on(self._store, run.stages, folders)
-        command = ConfigureRun(Intent.RESUME, self._settings, run.stages, run.selection)
-        parts = PipelineParts(self._store, source, render, self._renderer, self._shutdown, planned)
+        self.runs.append(run.id)
+        self.made_again += await of_stages.take_on(self.store, run.stages, folders)
+        command = ConfigureRun(Intent.RESUME, self.settings, run.stages, run.selection)
+        parts = PipelineParts(self.store, source, render, self.renderer, self.shutdown, planned)
         result = await run_pipeline(command, parts)
-        self._unfinished = result.run is not None and result.run.unfinished
+        self.unfinished = result.run is not None and result.run.unfinished
 
     async def _stages_of(
         self, broken: Collection[str]
@@ -334,19 +327,19 @@ class _Repair:
 
         None of them, and a note, where one lacks what it needs.
         """
-        settings = self._settings
-        names = await stages_to_run(self._store, settings, broken)
+        settings = self.settings
+        names = await stages_to_run(self.store, settings, broken)
         if not names:
             return (), {}, ()
         try:
             check_stage_needs(settings, parse_stages(names, settings.own_stages()))
-            await check_inputs(self._store, settings, names)
-            kept = await options_of_stages(self._store, settings, names)
-            planned = stage_runs(settings, names, kept, said_from_any_thread(self._renderer))
+            await check_inputs(self.store, settings, names)
+            kept = await options_of_stages(self.store, settings, names)
+            planned = stage_runs(settings, names, kept, said_from_any_thread(self.renderer))
             for each in planned:
                 await anyio.to_thread.run_sync(each.run.recipe.check)
         except (ConfigError, StageError) as error:
-            self._notes.append(f"Nothing could be made again by {', '.join(names)}: {error}")
+            self.notes.append(f"Nothing could be made again by {', '.join(names)}: {error}")
             return (), {}, ()
         return names, kept, planned
 
@@ -356,20 +349,20 @@ class _Repair:
         """Write it where it was wrong; what was made again is in it already. Raises StorageError."""
         wrong = [problem for problem in first.problems if problem.finding in CATALOGED_AGAIN]
         if not wrong:
-            return bool(self._runs)
+            return bool(self.runs)
         left_over = [problem.name for problem in wrong if problem.finding is Finding.ENTRY_WITHOUT_FILE]
         gone = await anyio.to_thread.run_sync(_truly_gone, left_over, there)
-        written = await write_whole_catalog(self._store, self._settings, also_gone=gone)
+        written = await write_whole_catalog(self.store, self.settings, also_gone=gone)
         if written.problem:
-            self._notes.append(written.problem)
-        return written.written or bool(self._runs)
+            self.notes.append(written.problem)
+        return written.written or bool(self.runs)
 
     async def _with_what_was_seen(self, first: VerificationReport, second: VerificationReport) -> VerificationReport:
         """The second report, with what only the first look could see of files that are still the same."""
         deep = [p for p in first.problems if p.finding in _SEEN_ONLY_IN_FULL and p.row_id is not None]
         ids = orjson.dumps([problem.row_id for problem in deep if not problem.stage]).decode()
-        still = {("", row["id"]) for row in await self._store.all("still_present", {"ids": ids})}
-        still |= {(p.stage, p.row_id) for p in deep if p.stage and p.row_id not in self._made_again}
+        still = {("", row["id"]) for row in await self.store.all("still_present", {"ids": ids})}
+        still |= {(p.stage, p.row_id) for p in deep if p.stage and p.row_id not in self.made_again}
         named = {(problem.stage, problem.row_id) for problem in second.problems}
         left: dict[tuple[str, str], list[Problem]] = {}
         for problem in deep:
@@ -387,7 +380,7 @@ class _Repair:
         )
 
     def _say(self, text: str) -> None:
-        self._renderer.handle(Notice(text, "warning"))
+        self.renderer.handle(Notice(text, "warning"))
 
 
 def _truly_gone(paths: Sequence[str], folders: Collection[Path]) -> list[str]:

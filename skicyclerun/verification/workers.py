@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.state.store import Row, Store
 from skicyclerun.verification.files import Checked, FileChecks, KnownFiles
-from skicyclerun.verification.report import Problem
 
 _PAGE: Final = 2000
 _QUICK_BATCH: Final = 200
@@ -38,19 +37,6 @@ class Progress:
             self.advance(self.done, self.total)
 
 
-@dataclass(frozen=True, slots=True)
-class FilesInFull:
-    """Which rows' files are read to the end."""
-
-    everything: bool
-    picked: Collection[int] = ()
-    after: int | None = None
-    """And those with a higher id."""
-
-    def holds(self, row_id: int) -> bool:
-        return self.everything or row_id in self.picked or (self.after is not None and row_id > self.after)
-
-
 @dataclass(slots=True)
 class FileWork:
     """The files of the export or of a stage: a feeder, workers, and what they found."""
@@ -62,13 +48,10 @@ class FileWork:
     parameters: Mapping[str, object]
     known: KnownFiles
     """Learns the name of every row."""
-    depth: FilesInFull
+    in_full: Callable[[int], bool]
+    """Whether the file of the row with this id is read to the end."""
     progress: Progress
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
-    in_full: dict[str, int] = field(default_factory=dict)
-    bytes_read: int = 0
-    checked_files: int = 0
+    found: Checked = field(default_factory=Checked)
 
     async def carry_out(self) -> None:
         outbox, inbox = anyio.create_memory_object_stream[_Batch](0)
@@ -93,7 +76,7 @@ class FileWork:
         quick: _Batch = []
         full: _Batch = []
         for row in rows:
-            batch, limit = (full, _FULL_BATCH) if self.depth.holds(row["id"]) else (quick, _QUICK_BATCH)
+            batch, limit = (full, _FULL_BATCH) if self.in_full(row["id"]) else (quick, _QUICK_BATCH)
             batch.append((row, batch is full))
             if len(batch) >= limit:
                 yield list(batch)
@@ -104,14 +87,5 @@ class FileWork:
         async for batch in inbox:
             # One that is given up only reads on to the end of its batch.
             checked = await anyio.to_thread.run_sync(self.checks.check, batch, limiter=limiter, abandon_on_cancel=True)
-            self._enter(checked)
-            self.checked_files += len(batch)
+            self.found.add(checked)
             self.progress.add(len(batch))
-
-    def _enter(self, checked: Checked) -> None:
-        for folder, problems in checked.problems.items():
-            self.problems.setdefault(folder, []).extend(problems)
-        for into, counts in ((self.files, checked.files), (self.in_full, checked.in_full)):
-            for folder, count in counts.items():
-                into[folder] = into.get(folder, 0) + count
-        self.bytes_read += checked.bytes_read

@@ -8,22 +8,18 @@ links: it is what the person configured.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-from skicyclerun.archive.manifest import Member, MemberKind
 from skicyclerun.files.atomic_files import make_directories
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: What openat says of a component that is a link, or no directory.
 NOT_A_FOLDER: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
-
-Parts = tuple[str, ...]
 
 
 class Beneath:
@@ -36,7 +32,7 @@ class Beneath:
         """Raises OSError. A folder that may be missing is made by the first `folder(…, create=True)`."""
         self.path = folder
         self._root = -1
-        self._held: tuple[Parts, int] | None = None
+        self._held: tuple[tuple[str, ...], int] | None = None
         try:
             self._root = os.open(folder, _DIRECTORY)
         except FileNotFoundError:
@@ -46,16 +42,10 @@ class Beneath:
     def __enter__(self) -> Beneath:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self.forget()
         if self._root >= 0:
             os.close(self._root)
-            self._root = -1
 
     def forget(self) -> None:
         """Close the sub-folder kept open; needed before one that was opened is removed and made anew."""
@@ -63,10 +53,10 @@ class Beneath:
             os.close(self._held[1])
             self._held = None
 
-    def folder(self, parts: Sequence[str] = (), *, create: bool = False, mode: int = 0o777) -> int:
-        """The descriptor of a sub-folder. Raises OSError (an `errno` of NOT_A_FOLDER where a link is in the way).
+    def folder(self, parts: Sequence[str] = (), *, create: bool = False) -> int:
+        """The descriptor of a sub-folder. Raises OSError; its `errno` is ELOOP where a link is in the way.
 
-        `create` makes what is missing on the way, with `mode` less the umask.
+        `create` makes what is missing on the way.
         """
         wanted = tuple(parts)
         if self._root < 0:
@@ -82,11 +72,15 @@ class Beneath:
         try:
             for part in wanted:
                 if create:
-                    try:
-                        os.mkdir(part, mode, dir_fd=current)
-                    except FileExistsError:
-                        pass
-                deeper = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=current)
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=current)
+                try:
+                    deeper = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=current)
+                except NotADirectoryError:
+                    # Linux says so for a link opened with O_DIRECTORY | O_NOFOLLOW, macOS says ELOOP.
+                    if stat.S_ISLNK(os.stat(part, dir_fd=current, follow_symlinks=False).st_mode):
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), part) from None
+                    raise
                 if current != self._root:
                     os.close(current)
                 current = deeper
@@ -104,23 +98,9 @@ class Beneath:
 
     def open_file(self, parts: Sequence[str]) -> int:
         """Open for reading; the caller closes it. Raises OSError. Never waits for a pipe's other end."""
-        return os.open(
-            parts[-1],
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            dir_fd=self.folder(parts[:-1]),
-        )
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(parts[-1], flags, dir_fd=self.folder(parts[:-1]))
 
     def read_link(self, parts: Sequence[str]) -> bytes:
         """The target of a symbolic link, as bytes. Raises OSError."""
         return os.fsencode(os.readlink(parts[-1], dir_fd=self.folder(parts[:-1])))
-
-    def holds(self, parts: Sequence[str], member: Member) -> bool:
-        """Whether a file or link lies there that is, byte for byte, this member. Raises OSError."""
-        status = self.stat(parts)
-        if stat.S_ISLNK(status.st_mode):
-            target = self.read_link(parts)
-            return member.kind is MemberKind.LINK and hashlib.sha256(target).hexdigest() == member.sha256
-        if member.kind is not MemberKind.FILE or not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
-            return False
-        with open(self.open_file(parts), "rb", buffering=0) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == member.sha256
