@@ -594,6 +594,32 @@ def test_a_damaged_cache_is_set_aside_and_said(sample: Staged) -> None:
         assert len(server.asked) == 1
 
 
+def test_places_that_nobody_was_asked_for_are_asked_for_once_that_is_allowed(sample: Staged) -> None:
+    with geocoding_server() as server:
+        sample.configure(metadata_extraction=online(server.url, cache_only=True))
+        done = sample.export("metadata_extraction", *BOTH)
+        assert (done.code, server.asked) == (0, [])
+        assert "1 picture has a position and no place" in done.stderr
+        again = sample.run("--stages", "metadata_extraction", "--dry-run")
+        assert "metadata_extraction: nothing to do" in again.stderr
+        sample.configure(metadata_extraction=online(server.url))
+        assert sample.run("--stages", ",".join(("metadata_extraction", *BOTH))).code == 0
+        assert len(server.asked) == 1
+    marks = [entry.get("watermark", {}).get("text", "") for entry in sample.entries.values()]
+    assert any("Zermatt" in mark for mark in marks)
+    assert "nothing to do" in sample.run("--stages", "metadata_extraction", "--dry-run").stderr
+
+
+def test_leaving_a_picture_out_this_time_takes_no_earlier_result_away(sample: Staged) -> None:
+    sample.export("metadata_extraction", *BOTH)
+    before = {path: path.read_bytes() for path in sample.lib_root.rglob("watermarked_final/*/*")}
+    assert before
+    sample.configure(watermark={"dry_run": True, "position": "top_left"})
+    assert sample.run("--stages", "watermarking").code == 0
+    assert {path: path.read_bytes() for path in sample.lib_root.rglob("watermarked_final/*/*")} == before
+    assert not list(sample.lib_root.glob("archive/*"))
+
+
 def test_too_many_failures_in_a_row_pause_the_stage_and_a_resume_carries_on(sample: Staged) -> None:
     for number in range(4):
         sample.picture(f"Alps/far {number}.jpg", 100 + number, position=True)

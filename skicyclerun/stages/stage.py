@@ -48,6 +48,8 @@ class Made:
     height: int | None = None
     note: str = ""
     """Something the report should say; a sentence without its full stop."""
+    provisional: bool = False
+    """Somebody who knows more could not be asked: it is made again as soon as `Recipe.would_help` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,15 @@ class Recipe(ABC):
         noticed when it changes.
         """
 
+    def would_help(self, picture: Picture) -> bool:
+        """Whether a result that is provisional would come out better now."""
+        return True
+
     def left_out(self, picture: Picture) -> str:
-        """Why nothing is to be made of this picture, empty if it is. Counts as accounted for."""
+        """Why nothing is to be made of this picture, empty if it is. Counts as accounted for.
+
+        Asked only where the result is not up to date; an earlier result stays as it is.
+        """
         return ""
 
     @abstractmethod
