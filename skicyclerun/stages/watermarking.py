@@ -262,6 +262,8 @@ class Watermarking(Recipe):
         self._chain: tuple[Font, ...] = ()
         self._look: dict[str, object] = {}
         """What all pictures share of what a result depends on."""
+        self._of_first: set[str] = set()
+        """Characters that the first font is known to have."""
         self._drawable: set[str] = set()
         """Characters that the fonts are known to draw."""
 
@@ -348,7 +350,9 @@ class Watermarking(Recipe):
 
         chain = self._fonts()
         first = chain[0]
-        if all(first.has(character) for line in lines for character in line):
+        unknown = set().union(*lines) - self._of_first
+        if all(map(first.has, unknown)):
+            self._of_first |= unknown
             return (first,)
         used = {id(run.font) for line in lines if line for run in runs_of(line, chain)}
         return tuple(font for font in chain if font is chain[0] or id(font) in used)
