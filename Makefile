@@ -59,6 +59,8 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.heic_to_jpeg
 	$(BIN)/python -m bench.archive $(SCRATCH)
 	$(BIN)/python -m bench.places
+	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
+	$(BIN)/python -m bench.preprocessing --photos 200
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
