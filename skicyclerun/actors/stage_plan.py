@@ -21,7 +21,7 @@ from skicyclerun.catalog.entries import merged_facts
 from skicyclerun.errors import OutsideFolder
 from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
 from skicyclerun.files.naming import TakenNames
-from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
+from skicyclerun.stages.stage import INPUT_EXTENSION, ForNow, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.stage_pictures import (
     ExportedFactsText,
@@ -182,6 +182,9 @@ def _compared(
         why = _why(row, each, depends, there, makes_file=extension is not None)
         if why is not Why.UP_TO_DATE:
             left_out = left_out or recipe.left_out(picture)
+            made = row is not None and row.status is PictureStatus.DONE and row.present
+            if made and why is Why.SETTING_CHANGED and isinstance(left_out, ForNow):
+                why, left_out = Why.UP_TO_DATE, ""  # as far as this run is concerned
         if left_out:
             why = Why.LEFT_OUT
             if row is not None and row.present and row.file_name:

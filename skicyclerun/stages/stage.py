@@ -64,6 +64,10 @@ class Surroundings:
     """Tells the person something, as a line of its own; from any thread."""
 
 
+class ForNow(str):
+    """A reason of `left_out` that this run alone has: what was made of the same input before stays."""
+
+
 class Recipe(ABC):
     """How one picture is done. Made once for a run; `make` is called from worker threads, several at once.
 
