@@ -67,6 +67,8 @@ def test_image_data_stays_byte_identical_behind_a_new_header(tmp_path: Path, cod
 @needs_libraries
 def test_real_jpegs_keep_their_image_data_and_the_other_segments(tmp_path: Path) -> None:
     for source in sorted(LIBRARIES.glob("*/originals/*/*.jpeg")):
+        if not source.read_bytes().startswith(b"\xff\xd8"):
+            continue  # one of them is a PNG by its content
         render(source, tmp_path / "out.jpg", KNOWN)
         assert scans_of((tmp_path / "out.jpg").read_bytes()) == scans_of(source.read_bytes()), source.name
         with Image.open(source) as before, Image.open(tmp_path / "out.jpg") as after:

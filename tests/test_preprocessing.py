@@ -677,10 +677,10 @@ def test_an_encoder_that_is_missing_is_named_before_the_first_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "check", lambda name: name != "avif")
-    recipe(tmp_path, format="webp").open()
-    recipe(tmp_path, format="jpeg").open()
+    recipe(tmp_path, format="webp").check()
+    recipe(tmp_path, format="jpeg").check()
     with pytest.raises(StageError, match="cannot write AVIF") as caught:
-        recipe(tmp_path, format="avif").open()
+        recipe(tmp_path, format="avif").check()
     assert "pip install" in caught.value.next_step
 
 

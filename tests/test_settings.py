@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -614,8 +614,10 @@ def test_an_unset_variable_in_a_path_nobody_asks_for_is_told_when_it_is_read(roo
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        # A part of a section may be absent (`Part | None`); its keys are documented all the same.
+        parts = (field.annotation, *get_args(field.annotation))
+        annotation = next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+        if annotation is not None:
             yield from keys_of(annotation, f"{prefix}{name}.")
         else:
             yield prefix + name, field.default

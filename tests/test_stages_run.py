@@ -467,6 +467,21 @@ def test_a_run_begun_without_archiving_is_not_emptied_when_it_is_resumed_with_it
     assert archived(sample) == []
 
 
+def test_the_place_of_a_photo_that_has_lost_its_position_is_neither_written_on_it_nor_in_the_catalog(
+    sample: Staged,
+) -> None:
+    """Whoever takes the position out of a photo does not want to tell where it was taken."""
+    with geocoding_server() as server:
+        sample.configure(metadata_extraction=online(server.url))
+        sample.export("geocode_sweep", *BOTH)
+        assert "Zermatt" in str(sample.entries["watermarked_final/Alps/a.webp"])
+        sample.picture("Alps/a.jpg", 10, date="2024:06:01 10:00:00", size=(80, 80))
+        assert sample.update("geocode_sweep", *BOTH).code == 0
+    told = {name: entry for name, entry in sample.entries.items() if "Zermatt" in str(entry)}
+    assert told == {}
+    assert sample.pictures("geocode_sweep")["Alps/a.jpg"] == "left_out"
+
+
 @pytest.mark.parametrize("narrowed", [("--sweep-path-contains", "Coast"), ("--sweep-limit", "1")])
 def test_a_sweep_that_is_narrowed_down_forgets_no_place_that_it_has_found(
     sample: Staged, narrowed: tuple[str, str]
@@ -608,6 +623,32 @@ def test_a_damaged_cache_is_set_aside_and_said(sample: Staged) -> None:
         (sample.library / "Coast" / "near.jpg").write_bytes((sample.library / "Alps" / "a.jpg").read_bytes())
         sample.update("metadata_extraction")
         assert len(server.asked) == 1
+
+
+def test_places_that_nobody_was_asked_for_are_asked_for_once_that_is_allowed(sample: Staged) -> None:
+    with geocoding_server() as server:
+        sample.configure(metadata_extraction=online(server.url, cache_only=True))
+        done = sample.export("metadata_extraction", *BOTH)
+        assert (done.code, server.asked) == (0, [])
+        assert "1 picture has a position and no place" in done.stderr
+        again = sample.run("--stages", "metadata_extraction", "--dry-run")
+        assert "metadata_extraction: nothing to do" in again.stderr
+        sample.configure(metadata_extraction=online(server.url))
+        assert sample.run("--stages", ",".join(("metadata_extraction", *BOTH))).code == 0
+        assert len(server.asked) == 1
+    marks = [entry.get("watermark", {}).get("text", "") for entry in sample.entries.values()]
+    assert any("Zermatt" in mark for mark in marks)
+    assert "nothing to do" in sample.run("--stages", "metadata_extraction", "--dry-run").stderr
+
+
+def test_leaving_a_picture_out_this_time_takes_no_earlier_result_away(sample: Staged) -> None:
+    sample.export("metadata_extraction", *BOTH)
+    before = {path: path.read_bytes() for path in sample.lib_root.rglob("watermarked_final/*/*")}
+    assert before
+    sample.configure(watermark={"dry_run": True, "position": "top_left"})
+    assert sample.run("--stages", "watermarking").code == 0
+    assert {path: path.read_bytes() for path in sample.lib_root.rglob("watermarked_final/*/*")} == before
+    assert not list(sample.lib_root.glob("archive/*"))
 
 
 def test_too_many_failures_in_a_row_pause_the_stage_and_a_resume_carries_on(sample: Staged) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,11 +24,11 @@ from skicyclerun.archive.create import write_archive
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space
 from skicyclerun.archive.prove import ProvedArchive, prove_archive
 from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
-from skicyclerun.errors import ArchiveStopped, EnvironmentUnset, SkicyclerunError
+from skicyclerun.errors import ArchiveStopped, SkicyclerunError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
-from skicyclerun.settings.later_stages import later_stages, output_folder
+from skicyclerun.settings.later_stages import later_stages, output_folder, output_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.stage import Stage
 from skicyclerun.state import archives
@@ -56,11 +55,8 @@ def folder_homes(settings: Settings) -> dict[str, Path]:
     """Where each folder that an archive may hold belongs, by the name it has inside the archive."""
     known = settings.paths.resolved()
     homes = {name: known[key] for key, name in _NAMES.items() if key in known}
-    for stage in later_stages(settings).values():
-        with suppress(EnvironmentUnset):
-            if (folder := output_folder(settings, stage)) is not None:
-                homes[name_in_archive(stage)] = folder
-    return homes
+    stages = later_stages(settings)
+    return homes | {name_in_archive(stages[name]): folder for name, folder in output_folders(settings).items()}
 
 
 def name_in_archive(stage: Stage) -> str:
@@ -94,11 +90,7 @@ def emptied_stages(settings: Settings, folders: Sequence[ArchivedFolder]) -> lis
     """The stages whose files lay in these folders."""
     paths = {folder.path for folder in folders}
     emptied = ["export"] if settings.paths.apple_photos_export in paths else []
-    for name, stage in later_stages(settings).items():
-        with suppress(EnvironmentUnset):
-            if output_folder(settings, stage) in paths:
-                emptied.append(name)
-    return emptied
+    return emptied + [name for name, folder in output_folders(settings).items() if folder in paths]
 
 
 def archive_id(job: ArchiveRow) -> str:

@@ -52,7 +52,14 @@ from skicyclerun.stages.stage import Made, Picture, Recipe
 from skicyclerun.state import stage_albums, stage_pictures
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.stage_albums import StageAlbumKey, StageAlbumRow
-from skicyclerun.state.stage_pictures import PictureFailed, PictureMade, PicturePlan, PictureStatus, StagePictureRow
+from skicyclerun.state.stage_pictures import (
+    PROVISIONAL,
+    PictureFailed,
+    PictureMade,
+    PicturePlan,
+    PictureStatus,
+    StagePictureRow,
+)
 from skicyclerun.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -431,6 +438,7 @@ class StageWork:
             width=made.width,
             height=made.height,
             note=made.note,
+            depends=PROVISIONAL + item.plan.depends if made.provisional else None,
         )
         return _Done(item, result, waiting)
 

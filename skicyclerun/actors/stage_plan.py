@@ -24,6 +24,7 @@ from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, ForNow, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.stage_pictures import (
+    PROVISIONAL,
     ExportedFactsText,
     PicturePlan,
     PictureStatus,
@@ -179,15 +180,19 @@ def _compared(
         if row is not None and renamed and not nameless:
             departed.append(row.id)
             row = None
-        why = _why(row, each, depends, there, makes_file=extension is not None)
+        current = depends
+        if row is not None and row.depends == PROVISIONAL + depends and not recipe.would_help(picture):
+            current = row.depends  # what was missing when it was made is missing still
+        why = _why(row, each, current, there, makes_file=extension is not None)
         if why is not Why.UP_TO_DATE:
             left_out = left_out or recipe.left_out(picture)
-            made = row is not None and row.status is PictureStatus.DONE and row.present
-            if made and why is Why.SETTING_CHANGED and isinstance(left_out, ForNow):
-                why, left_out = Why.UP_TO_DATE, ""  # as far as this run is concerned
+        kept = False
         if left_out:
             why = Why.LEFT_OUT
-            if row is not None and row.present and row.file_name:
+            # What it made before stays where this run alone leaves it out; facts only while they are of these bytes.
+            if row is not None and row.status is PictureStatus.DONE and row.present and isinstance(left_out, ForNow):
+                kept = bool(row.file_name) or row.input_sha256 == each.sha256
+            if row is not None and row.present and row.file_name and not kept:
                 departed.append(row.id)  # What it made of an earlier version is nothing that is asked for now.
                 row = None
         name = row.file_name if row is not None else ""
@@ -198,7 +203,9 @@ def _compared(
         claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
         row_id, position = (row.id, row.position) if row is not None else (None, 0)
         earlier = row.size if row is not None and row.present and claimed and name in found else None
-        unchanged = bool(left_out) and row is not None and _is_left_out_as_before(row, each, depends, left_out)
+        unchanged = kept or (
+            bool(left_out) and row is not None and _is_left_out_as_before(row, each, depends, left_out)
+        )
         plans.append(PicturePlan(each, depends, name, why, left_out, row_id, position, claimed, earlier, unchanged))
         if plans[-1].to_do:
             pictures[key] = picture

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts
-from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.models import Album, Component, SourceKind
-from skicyclerun.settings.later_stages import later_stages, output_folder
+from skicyclerun.settings.later_stages import later_stages, output_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.photos import facts_from_row
 from skicyclerun.state.store import Reader, Row, Store
@@ -53,12 +51,10 @@ class CatalogPlaces:
 def catalog_places(settings: Settings) -> CatalogPlaces:
     """The places that a configuration means. A stage whose folder cannot be resolved now is left out."""
     stages = later_stages(settings)
-    places: dict[str, StagePlace] = {}
-    for name, stage in stages.items():
-        with suppress(EnvironmentUnset):
-            folder = output_folder(settings, stage)
-            if folder is not None:
-                places[name] = StagePlace(stage.reads, stage.entry_type, folder)
+    places = {
+        name: StagePlace(stages[name].reads, stages[name].entry_type, folder)
+        for name, folder in output_folders(settings).items()
+    }
     return CatalogPlaces(settings.paths.apple_photos_export, places, tuple(stages))
 
 

@@ -15,6 +15,7 @@ WITH_FAILURES: Final = 3
 NO_STATE: Final = 10
 LOCKED: Final = 11
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 HELP: Final = """\b
 Exit codes:

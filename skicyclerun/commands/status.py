@@ -15,6 +15,7 @@ from skicyclerun.errors import NoState, UsageError
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.lock import current_holder
 from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
+from skicyclerun.settings.later_stages import output_folders
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, parse_stages
@@ -75,5 +76,10 @@ async def _report(settings: Settings, run_id: int | None, with_photos: bool) -> 
         latest = await runs.latest(store)
         running = holder if latest is not None and latest.id == run.id else ""
         return await build_report(
-            store, run, settings.paths.apple_photos_export, with_photos=with_photos, running=running
+            store,
+            run,
+            settings.paths.apple_photos_export,
+            stage_folders=output_folders(settings),
+            with_photos=with_photos,
+            running=running,
         )

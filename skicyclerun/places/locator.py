@@ -45,6 +45,8 @@ class Found:
     location: Mapping[str, Any] | None
     note: str = ""
     """Why there is no place; a sentence without its full stop."""
+    asked: bool = True
+    """False: nobody was asked who might know."""
 
 
 class Locator:
@@ -75,6 +77,10 @@ class Locator:
                 return answer.location
         return None
 
+    def would_answer(self, position: tuple[float, float] | None) -> bool:
+        """Whether a question that nobody was asked before would be asked now, or is answered by the cache."""
+        return not self.settings.cache_only or (position is not None and self.cached(*position) is not None)
+
     def locate(self, latitude: float, longitude: float) -> Found:
         """The place, by the first in the order who knows one.
 
@@ -102,7 +108,7 @@ class Locator:
         if failures:
             raise PhotoTransient(f"its place is not known: {'; '.join(failures)}")
         if not_asked:
-            return Found(None, "its place is not in the cache, and nobody was asked")
+            return Found(None, "its place is not in the cache, and nobody was asked", asked=False)
         if self.settings.order == (offline.NAME,):
             return Found(None, f"there is no town within {offline.FARTHEST_KM:g} km of it")
         return Found(None, "no address is known where it was taken")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from skicyclerun.run.stage_report import (
@@ -97,9 +98,15 @@ class RunReport:
 
 
 async def build_report(
-    store: Store, run: RunRow, export_folder: Path, *, with_photos: bool = False, running: str = ""
+    store: Store,
+    run: RunRow,
+    export_folder: Path,
+    *,
+    stage_folders: Mapping[str, Path] = MappingProxyType({}),
+    with_photos: bool = False,
+    running: str = "",
 ) -> RunReport:
-    """Read one run's report. Counts come from rows."""
+    """Read one run's report. Counts come from rows. `stage_folders`: where stages have their files."""
     counts = await albums.accounting_of_run(store, run.id)
     reports = []
     for row in await albums.listing(store, run.id):
@@ -112,7 +119,7 @@ async def build_report(
         reports.append(AlbumReport(row, accounted, tuple(listed)))
     exported = [report.row for report in reports]
     latest = await runs.latest(store)
-    stages = await build_stage_reports(store, run, exported, with_photos=with_photos)
+    stages = await build_stage_reports(store, run, exported, stage_folders, with_photos=with_photos)
     present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
@@ -338,6 +345,10 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
         yield f"Results: {printable(str(report.export_folder))}"
+    folders = {stage.folder: None for stage in report.stages if stage.folder is not None and stage.totals.done}
+    for folder in folders:
+        names = ", ".join(stage.name for stage in report.stages if stage.folder == folder)
+        yield f"         {printable(str(folder))} ({names})"
     if report.earlier_failures:
         yield _earlier_in_words(report.earlier_failures)
     if report.running:

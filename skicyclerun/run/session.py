@@ -48,6 +48,7 @@ from skicyclerun.run.plan import (
 from skicyclerun.run.report import RunReport, build_report
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.settings.later_stages import output_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs
 from skicyclerun.state.archives import ArchiveRow
@@ -166,7 +167,9 @@ class RunSession:
             result = await run_pipeline(command, parts)
             if result.run is None:
                 return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
-            report = await build_report(store, result.run, settings.paths.apple_photos_export)
+            report = await build_report(
+                store, result.run, settings.paths.apple_photos_export, stage_folders=output_folders(settings)
+            )
             return RunOutcome(report, log_file=log_path)
 
     def _say(self, text: str) -> None:

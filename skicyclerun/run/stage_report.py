@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from skicyclerun.stages.registry import STAGE_BY_NAME
@@ -62,6 +63,8 @@ class StageReport:
     run_id: int
     in_run: bool
     """The stage belongs to the run that is reported on; what is not of it was made by an earlier one."""
+    folder: Path | None = None
+    """Of its album folders, where it makes files and that is known."""
 
     @property
     def totals(self) -> StageCounts:
@@ -88,7 +91,7 @@ class StageReport:
 
 
 async def build_stage_reports(
-    store: Store, run: RunRow, exported: Sequence[AlbumRow], *, with_photos: bool
+    store: Store, run: RunRow, exported: Sequence[AlbumRow], stage_folders: Mapping[str, Path], *, with_photos: bool
 ) -> tuple[StageReport, ...]:
     """The stages that the run has, and those that ran before it, in pipeline order. `exported`: the run's albums."""
     emptied = await stage_albums.emptied(store)
@@ -109,7 +112,7 @@ async def build_stage_reports(
             await _album_report(store, folder, title, rows.get(folder), with_photos=with_photos)
             for folder, title in folders.items()
         ]
-        reports.append(StageReport(name, tuple(found), run.id, name in run.stages))
+        reports.append(StageReport(name, tuple(found), run.id, name in run.stages, stage_folders.get(name)))
     return tuple(reports)
 
 
@@ -199,7 +202,7 @@ def stage_lines(
     header = ("Album", "export", *(report.name for report in reports))
     rows = [
         (
-            printable(first.title),
+            _with_folder(first),
             cells_of_export.get(first.folder, "-"),
             *(_cell(report.albums[number]) for report in reports),
         )
@@ -220,6 +223,12 @@ def stage_lines(
     yield ""
     for report in reports:
         yield _summary(report)
+
+
+def _with_folder(album: StageAlbumReport) -> str:
+    """The title, and the folder it lies in where that is not called like it: two albums may have one title."""
+    plain = album.title.rpartition("/")[2] == album.folder
+    return printable(album.title if plain else f"{album.title} [{album.folder}]")
 
 
 def _cell(album: StageAlbumReport) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.registry import in_order, parse_stages
@@ -39,6 +41,16 @@ def section_of(settings: Settings, stage: Stage) -> StageSection:
 def output_folder(settings: Settings, stage: Stage) -> Path | None:
     """Where its album folders are; None for one that makes facts only. Raises EnvironmentUnset."""
     return settings.path_of(stage.output) if stage.output else None
+
+
+def output_folders(settings: Settings) -> dict[str, Path]:
+    """The folders of the stages that make files, by stage; without those that cannot be resolved now."""
+    folders: dict[str, Path] = {}
+    for name, stage in later_stages(settings).items():
+        with suppress(EnvironmentUnset):
+            if (folder := output_folder(settings, stage)) is not None:
+                folders[name] = folder
+    return folders
 
 
 def upstream_of(stages: dict[str, Stage], stage: Stage) -> tuple[str, ...]:

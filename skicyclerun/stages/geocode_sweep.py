@@ -22,6 +22,8 @@ class _Wanted:
     place: bool = False
     heading: bool = False
     reason: str = ""
+    not_asked: bool = False
+    """Its place is lacking too, and nobody is to be asked."""
 
 
 class Pulse:
@@ -112,7 +114,7 @@ class GeocodeSweep(Recipe):
         if missing or (provider == offline.NAME and not self._only_missing):
             reason = self._not_asked(position, missing=missing)
             if not reason or heading:
-                return _Wanted(place=not reason, heading=heading)
+                return _Wanted(place=not reason, heading=heading, not_asked=bool(reason) and self._places.cache_only)
             return _Wanted(reason=reason)
         if heading:
             return _Wanted(heading=True)
@@ -138,12 +140,15 @@ class GeocodeSweep(Recipe):
         position = position_of(gps)
         if not wanted.place or position is None:
             self._pulse.beat(asked=False)
-            return Made(facts)
+            return Made(facts, provisional=wanted.not_asked)
         found = self._locator.locate(*position)
         self._pulse.beat(asked=True)
         if found.location is not None:
             facts["location"] = dict(found.location)
-        return Made(facts, note=found.note)
+        return Made(facts, note=found.note, provisional=not found.asked)
+
+    def would_help(self, picture: Picture) -> bool:
+        return self._locator.would_answer(position_of(picture.facts.get("gps")))
 
     def settle(self) -> None:
         self._locator.cache.save()

@@ -38,6 +38,15 @@ def position_of(gps: object) -> tuple[float, float] | None:
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
+def not_asked_in_words(pictures: int) -> str:
+    """That pictures have a position and no place because nobody was asked, for the person."""
+    have = "picture has a position and no place" if pictures == 1 else "pictures have a position and no place"
+    return (
+        f"{pictures} {have}: it is not in the cache, and nobody was asked (cache_only). Without that, "
+        "`skicyclerun run --stages metadata_extraction,geocode_sweep` asks"
+    )
+
+
 class MetadataExtraction(Recipe):
     """Reads a file's header and asks for the place of its position."""
 
@@ -46,6 +55,7 @@ class MetadataExtraction(Recipe):
         self._say = surroundings.say
         self._places, self._passed_over = settings.places(surroundings.options)
         self._locator = Locator(self._places, Path(surroundings.geocode_cache), surroundings.say)
+        self._not_asked: list[int] = []  # appended to from several threads
 
     def open(self) -> None:
         if not self._settings.extract_geolocation:
@@ -99,12 +109,19 @@ class MetadataExtraction(Recipe):
         found = self._locator.locate(*position)
         if found.location is not None:
             facts["location"] = dict(found.location)
-        return Made(facts, note=found.note)
+        if not found.asked:
+            self._not_asked.append(1)
+        return Made(facts, note=found.note, provisional=not found.asked)
+
+    def would_help(self, picture: Picture) -> bool:
+        return self._locator.would_answer(position_of(picture.facts.get("gps")))
 
     def settle(self) -> None:
         self._locator.cache.save()
 
     def close(self) -> None:
+        if self._not_asked:
+            self._say(not_asked_in_words(len(self._not_asked)))
         self._locator.close()
 
 

@@ -94,7 +94,7 @@ class GeocodingProviders(ProviderChoice):
 class Providers(ProviderTable):
     """`metadata_extraction.providers`: the geocoders, or `geocoding` with them inside."""
 
-    geocoding: GeocodingProviders = GeocodingProviders()
+    geocoding: GeocodingProviders | None = None
 
 
 class Geocoding(Section):
@@ -135,7 +135,7 @@ def place_settings(
     `cache_only`: the command line says so. `sweep`: for geocode_sweep, which asks those on the network wherever
     some are named, and only otherwise GeoNames.
     """
-    inner = providers.geocoding
+    inner = providers.geocoding or GeocodingProviders()
     active, order = _as_named(choice, inner, older)
     tables = {
         NOMINATIM: (providers.nominatim, inner.providers.nominatim),

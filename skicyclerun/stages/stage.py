@@ -48,6 +48,8 @@ class Made:
     height: int | None = None
     note: str = ""
     """Something the report should say; a sentence without its full stop."""
+    provisional: bool = False
+    """Somebody who knows more could not be asked: it is made again as soon as `Recipe.would_help` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Surroundings:
 
 
 class ForNow(str):
-    """A reason of `left_out` that this run alone has: what was made of the same input before stays."""
+    """A reason of `left_out` that this run alone has: a file made before stays, and so do facts of the same input."""
 
 
 class Recipe(ABC):
@@ -100,8 +102,15 @@ class Recipe(ABC):
         noticed when it changes.
         """
 
+    def would_help(self, picture: Picture) -> bool:
+        """Whether a result that is provisional would come out better now."""
+        return True
+
     def left_out(self, picture: Picture) -> str:
-        """Why nothing is to be made of this picture, empty if it is. Counts as accounted for."""
+        """Why nothing is to be made of this picture, empty if it is. Counts as accounted for.
+
+        Asked only where the result is not up to date. An earlier result leaves, unless the reason is a `ForNow`.
+        """
         return ""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from skicyclerun.errors import StageError
 from skicyclerun.settings.section import Section, StageSection, Text, Texts
-from skicyclerun.stages.stage import Made, Picture, Recipe, Stage, Surroundings
+from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
 from skicyclerun.stages.watermark_text import Facts, Words, line_of, parse
 
 if TYPE_CHECKING:
@@ -262,6 +262,8 @@ class Watermarking(Recipe):
         self._chain: tuple[Font, ...] = ()
         self._look: dict[str, object] = {}
         """What all pictures share of what a result depends on."""
+        self._of_first: set[str] = set()
+        """Characters that the first font is known to have."""
         self._drawable: set[str] = set()
         """Characters that the fonts are known to draw."""
 
@@ -299,7 +301,7 @@ class Watermarking(Recipe):
         if not self._settings.dry_run:
             return ""
         said = " / ".join(f'"{line}"' for line in self._lines(picture)[0] if line)
-        return f"dry_run: would say {said or 'nothing'}"
+        return ForNow(f"dry_run: would say {said or 'nothing'}")
 
     def make(self, picture: Picture, staged: Path | None) -> Made:
         """Write the picture with its watermark; `watermark` of its entry says which text it got."""
@@ -348,7 +350,9 @@ class Watermarking(Recipe):
 
         chain = self._fonts()
         first = chain[0]
-        if all(first.has(character) for line in lines for character in line):
+        unknown = set().union(*lines) - self._of_first
+        if all(map(first.has, unknown)):
+            self._of_first |= unknown
             return (first,)
         used = {id(run.font) for line in lines if line for run in runs_of(line, chain)}
         return tuple(font for font in chain if font is chain[0] or id(font) in used)

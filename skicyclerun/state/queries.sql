@@ -534,6 +534,7 @@ UPDATE stage_pictures SET departed = 1 WHERE id = :id
 
 -- name: stage_picture_done
 UPDATE stage_pictures SET status = 'done', attempts = attempts + :attempts, reason = '', note = :note, size = :size,
+                          depends = COALESCE(:depends, depends),
                           sha256 = :sha256, mtime_ns = :mtime_ns, width = :width, height = :height, facts = :facts,
                           seconds = :seconds, made_at = :made_at, present = 1
 WHERE id = :id AND status = 'planned'

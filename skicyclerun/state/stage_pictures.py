@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.state.store import Row, Store, Transaction
+
+#: Before the digest of a result that is to be made again as soon as that helps.
+PROVISIONAL: Final = "provisional:"
 
 
 class PictureStatus(StrEnum):
@@ -134,7 +137,7 @@ class PicturePlan:
     earlier_size: int | None = None
     """Of its file as we made it, where it is there: a claim gives that up, and a failure is to know it again."""
     unchanged: bool = False
-    """Left out as its row says already, so that nothing is to be entered."""
+    """Left out, and its row stays as it is: it says so already, or it has an earlier result."""
     donor: StagePictureRow | None = None
     """A result of the same bytes under the same settings that is taken over: the photo was moved or renamed."""
 
@@ -172,6 +175,8 @@ class PictureMade:
     width: int | None = None
     height: int | None = None
     note: str = ""
+    depends: str | None = None
+    """What its row is to say that it depends on; None: as planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +363,7 @@ async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFai
                     "id": each.row_id,
                     "attempts": each.attempts,
                     "note": each.note,
+                    "depends": each.depends,
                     "size": each.size,
                     "sha256": each.sha256,
                     "mtime_ns": each.mtime_ns,

@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -79,7 +79,11 @@ def utc_now() -> str:
 
 
 class Transaction:
-    """Statements of one write transaction. Only handed out by `Store.transaction()`."""
+    """Statements of one write transaction. Only handed out by `Store.transaction()`.
+
+    Each costs one hop to the database's thread: a cursor that has written is left to be collected rather than closed,
+    which would be a second one.
+    """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
@@ -87,23 +91,23 @@ class Transaction:
 
     async def execute(self, query: str, parameters: Parameters = ()) -> int:
         """Run the named query; returns the number of rows it changed."""
-        async with self._connection.execute(QUERIES[query], parameters) as cursor:
-            return cursor.rowcount
+        return (await self._connection.execute(QUERIES[query], parameters)).rowcount
 
     async def insert(self, query: str, parameters: Parameters = ()) -> int:
         """Run the named INSERT; returns the id of the row."""
-        async with self._connection.execute(QUERIES[query], parameters) as cursor:
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
+        row_id = (await self._connection.execute(QUERIES[query], parameters)).lastrowid
+        assert row_id is not None
+        return row_id
 
-    async def execute_many(self, query: str, rows: Iterable[Parameters]) -> int:
+    async def execute_many(self, query: str, rows: Sequence[Parameters]) -> int:
         """Run the named query for each row, in one hop to the database's thread; returns the rows changed in all."""
-        async with self._connection.executemany(QUERIES[query], rows) as cursor:
-            return max(cursor.rowcount, 0)
+        if not rows:
+            return 0
+        return max((await self._connection.executemany(QUERIES[query], rows)).rowcount, 0)
 
     async def one(self, query: str, parameters: Parameters = ()) -> Row | None:
-        async with self._connection.execute(QUERIES[query], parameters) as cursor:
-            return await cursor.fetchone()
+        rows = await self.all(query, parameters)
+        return rows[0] if rows else None
 
     async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
         return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
