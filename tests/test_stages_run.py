@@ -467,6 +467,37 @@ def test_a_run_begun_without_archiving_is_not_emptied_when_it_is_resumed_with_it
     assert archived(sample) == []
 
 
+def test_the_place_of_a_photo_that_has_lost_its_position_is_neither_written_on_it_nor_in_the_catalog(
+    sample: Staged,
+) -> None:
+    """Whoever takes the position out of a photo does not want to tell where it was taken."""
+    with geocoding_server() as server:
+        sample.configure(metadata_extraction=online(server.url))
+        sample.export("geocode_sweep", *BOTH)
+        assert "Zermatt" in str(sample.entries["watermarked_final/Alps/a.webp"])
+        sample.picture("Alps/a.jpg", 10, date="2024:06:01 10:00:00", size=(80, 80))
+        assert sample.update("geocode_sweep", *BOTH).code == 0
+    told = {name: entry for name, entry in sample.entries.items() if "Zermatt" in str(entry)}
+    assert told == {}
+    assert sample.pictures("geocode_sweep")["Alps/a.jpg"] == "left_out"
+
+
+@pytest.mark.parametrize("narrowed", [("--sweep-path-contains", "Coast"), ("--sweep-limit", "1")])
+def test_a_sweep_that_is_narrowed_down_forgets_no_place_that_it_has_found(
+    sample: Staged, narrowed: tuple[str, str]
+) -> None:
+    """Another option makes it another question, but the answer of before stands where it is not asked this time."""
+    sample.picture("Alps/z.jpg", 40, date="2021:06:01 10:00:00", position=True, size=(80, 80))
+    with geocoding_server(lambda *asked: reply()) as server:
+        sample.configure(metadata_extraction=online(server.url))
+        sample.export("geocode_sweep", *BOTH)
+        marked = sample.touched("watermarked_final")
+        assert sample.run("--stages", "geocode_sweep", "--sweep-skip-heading", *narrowed).code == 0
+    assert sample.pictures("geocode_sweep")["Alps/z.jpg"] == "done"
+    assert sample.run("--stages", "watermarking").code == 0
+    assert sample.touched("watermarked_final") == marked
+
+
 def test_a_picture_without_date_and_position_goes_through_all_stages(sample: Staged) -> None:
     Image.new("RGB", (90, 60), (1, 2, 3)).save(sample.library / "Alps" / "plain.png")
     assert sample.export("metadata_extraction", "geocode_sweep", *BOTH).code == 0

@@ -21,7 +21,7 @@ from skicyclerun.catalog.entries import merged_facts
 from skicyclerun.errors import OutsideFolder
 from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
 from skicyclerun.files.naming import TakenNames
-from skicyclerun.stages.stage import INPUT_EXTENSION, Picture, Recipe, Stage
+from skicyclerun.stages.stage import INPUT_EXTENSION, ForNow, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.stage_pictures import (
     PROVISIONAL,
@@ -189,8 +189,12 @@ def _compared(
         kept = False
         if left_out:
             why = Why.LEFT_OUT
-            # What it made before stays: leaving a picture out this time is no reason to take a result away.
-            kept = row is not None and row.status is PictureStatus.DONE and row.present
+            # What it made before stays where this run alone leaves it out; facts only while they are of these bytes.
+            if row is not None and row.status is PictureStatus.DONE and row.present and isinstance(left_out, ForNow):
+                kept = bool(row.file_name) or row.input_sha256 == each.sha256
+            if row is not None and row.present and row.file_name and not kept:
+                departed.append(row.id)  # What it made of an earlier version is nothing that is asked for now.
+                row = None
         name = row.file_name if row is not None else ""
         if not name and extension is not None and not left_out:
             name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension

@@ -261,7 +261,7 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
 
     Equal to `existing` where nothing changed. An entry of an earlier export (another `sha256` or `export_timestamp`)
     loses those of our facts that are no longer true; within one export an optional key that we did not write is some
-    other program's and stays.
+    other program's and stays. What a stage has written goes, by the entry's own account, when none says it now.
     """
     fresh = entry_of(record)
     if not isinstance(existing, dict):
@@ -269,7 +269,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     made_anew = _is_other(existing, fresh, ("sha256", "export_timestamp", "created_at")) or _stages_anew(
         existing, fresh
     )
-    merged = _without(existing, record.optional_keys - fresh.keys() if made_anew else frozenset())
+    ours = _spoken_of(existing) | (record.optional_keys if made_anew else frozenset())
+    merged = _without(existing, ours - fresh.keys())
     merged = _without_derivatives(merged, record)
     for key, value in fresh.items():
         was = merged.get(key)
@@ -300,6 +301,14 @@ def _stages_anew(existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
         isinstance(before.get(stage), str) and before[stage] != at
         for stage, at in fresh["pipeline"]["timestamps"].items()
     )
+
+
+def _spoken_of(existing: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that stages have written, as the entry itself says."""
+    results = _dict(existing.get("stage_results"))
+    told = [each for stage, each in results.items() if stage != STAGE] + [existing.get("made_by")]
+    keys = {key for each in told for key in _texts(_dict(each).get("keys"))}
+    return (frozenset(keys) - _IDENTITY) | {"stage_results"}
 
 
 def _without_derivatives(merged: dict[str, Any], record: Record) -> dict[str, Any]:

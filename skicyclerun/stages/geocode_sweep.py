@@ -12,7 +12,7 @@ from typing import Any
 from skicyclerun.places import offline
 from skicyclerun.places.locator import Locator
 from skicyclerun.stages.metadata_extraction import MetadataExtractionSettings, position_of
-from skicyclerun.stages.stage import Made, Picture, Recipe, Stage, Surroundings
+from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class GeocodeSweep(Recipe):
     def left_out(self, picture: Picture) -> str:
         """Empty for at most `sweep_limit` pictures of a run; the same answer for the same picture each time."""
         if self._path_contains not in str(picture.path):
-            return f"its path does not contain {self._path_contains!r}"
+            return ForNow(f"its path does not contain {self._path_contains!r}")
         wanted = self._wanted(picture)
         if wanted.reason or self._limit is None:
             return wanted.reason
@@ -97,7 +97,7 @@ class GeocodeSweep(Recipe):
             key = (str(picture.path), picture.variant)
             if key not in self._counted:
                 if len(self._counted) >= self._limit:
-                    return f"the limit of this sweep ({self._limit}) was reached"
+                    return ForNow(f"the limit of this sweep ({self._limit}) was reached")
                 self._counted.add(key)
         return ""
 
@@ -109,20 +109,24 @@ class GeocodeSweep(Recipe):
         place = picture.facts.get("location")
         provider = place.get("provider") if isinstance(place, Mapping) and place else None
         missing = not place
-        heading = not self._skip_heading and not self._only_missing and ("heading" not in gps or "cardinal" not in gps)
+        lacks_heading = "heading" not in gps or "cardinal" not in gps
+        heading = lacks_heading and not self._skip_heading and not self._only_missing
         if missing or (provider == offline.NAME and not self._only_missing):
             reason = self._not_asked(position, missing=missing)
             if not reason or heading:
                 return _Wanted(place=not reason, heading=heading, not_asked=bool(reason) and self._places.cache_only)
             return _Wanted(reason=reason)
-        return _Wanted(heading=True) if heading else _Wanted(reason="it has its place")
+        if heading:
+            return _Wanted(heading=True)
+        said = "it has its place"
+        return _Wanted(reason=ForNow(said) if lacks_heading or provider == offline.NAME else said)
 
     def _not_asked(self, position: tuple[float, float], *, missing: bool) -> str:
         """Why its place is not asked for; empty if it is."""
         if not self._online:
             return "" if missing else "it was located offline, and no geocoder on the network is configured"
         if self._places.cache_only and self._locator.cached(*position) is None:
-            return "its place is not in the cache, and nobody is to be asked"
+            return ForNow("its place is not in the cache, and nobody is to be asked")
         return ""
 
     def make(self, picture: Picture, staged: Path | None) -> Made:

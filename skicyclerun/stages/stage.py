@@ -66,6 +66,10 @@ class Surroundings:
     """Tells the person something, as a line of its own; from any thread."""
 
 
+class ForNow(str):
+    """A reason of `left_out` that this run alone has: a file made before stays, and so do facts of the same input."""
+
+
 class Recipe(ABC):
     """How one picture is done. Made once for a run; `make` is called from worker threads, several at once.
 
@@ -105,7 +109,7 @@ class Recipe(ABC):
     def left_out(self, picture: Picture) -> str:
         """Why nothing is to be made of this picture, empty if it is. Counts as accounted for.
 
-        Asked only where the result is not up to date; an earlier result stays as it is.
+        Asked only where the result is not up to date. An earlier result leaves, unless the reason is a `ForNow`.
         """
         return ""
 

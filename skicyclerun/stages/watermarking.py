@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from skicyclerun.errors import StageError
 from skicyclerun.settings.section import Section, StageSection, Text, Texts
-from skicyclerun.stages.stage import Made, Picture, Recipe, Stage, Surroundings
+from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
 from skicyclerun.stages.watermark_text import Facts, Words, line_of, parse
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ class Watermarking(Recipe):
         if not self._settings.dry_run:
             return ""
         said = " / ".join(f'"{line}"' for line in self._lines(picture)[0] if line)
-        return f"dry_run: would say {said or 'nothing'}"
+        return ForNow(f"dry_run: would say {said or 'nothing'}")
 
     def make(self, picture: Picture, staged: Path | None) -> Made:
         """Write the picture with its watermark; `watermark` of its entry says which text it got."""
