@@ -156,6 +156,15 @@ def archived(sample: Staged) -> list[str]:
     return sorted(found)
 
 
+def test_what_was_made_of_a_photo_stays_while_its_export_fails(sample: Staged) -> None:
+    sample.export("preprocessing")
+    before = sample.names("scaled")
+    (sample.library / "Alps" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    assert sample.run("--stages", "cleanup,export").code == 3
+    assert sample.run("--stages", "preprocessing").code == 3
+    assert sample.names("scaled") == before
+
+
 def test_a_removed_album_takes_what_was_made_of_it_along(sample: Staged) -> None:
     sample.export(*BOTH)
     shutil.rmtree(sample.library / "Coast")

@@ -559,11 +559,16 @@ WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND f
   AND (departed = 0 OR present = 1)
 
 -- name: stage_pictures_without_photos
--- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was.
-SELECT id FROM stage_pictures
+-- Rows whose photo is no longer in its folder: its album was not gone through, or it left while it was. Not of a photo
+-- that the newest export of the album was to bring and has not brought: it may come yet.
+SELECT id FROM stage_pictures AS mine
 WHERE stage = :stage AND departed = 0
   AND (folder, photo) NOT IN (SELECT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
                               WHERE photos.present = 1)
+  AND NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
+                  WHERE albums.folder = mine.folder AND photos.file_name = mine.photo
+                    AND photos.status IN ('planned', 'failed', 'missing')
+                    AND albums.run_id = (SELECT MAX(run_id) FROM albums WHERE folder = mine.folder))
 
 -- name: departed_stage_files
 SELECT id, stage, folder, file_name, present FROM stage_pictures WHERE departed = 1 AND (present = 1 OR file_name = '')
