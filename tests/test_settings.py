@@ -249,6 +249,14 @@ def test_what_is_refused_carries_its_warnings(root: Path, wrong: dict[str, objec
     assert refused.value.warnings == ()
 
 
+def test_a_mistake_in_a_section_that_no_stage_of_the_run_needs_is_warned_of_in_whole_sentences(root: Path) -> None:
+    settings = load(root, {"pipeline": {"stages": ["cleanup", "export"]}, "watermark": {"line1": "{plase}"}})
+    (warning,) = settings.warnings
+    assert "Did you mean 'place'?" in warning
+    assert warning.endswith(" No stage that runs needs it; the defaults stand.")
+    assert ".." not in warning
+
+
 def test_what_the_command_line_sets_does_not_hide_a_misspelt_name(root: Path) -> None:
     misspelt = {"exprot": {"source": "folder"}, "paths": {"archve": "/x"}}
     settings = load(root, misspelt, overrides={"export.library": "/photos", "paths.archive": "/zips"})

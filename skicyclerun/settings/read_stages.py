@@ -56,7 +56,9 @@ def read_stage_sections(
         problems.errors += told
         untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
         problems.warnings += found.warnings
-        problems.warnings += [f"{text}. No stage that runs needs it; the defaults stand." for text in untold]
+        problems.warnings += [
+            f"{text.removesuffix('.')}. No stage that runs needs it; the defaults stand." for text in untold
+        ]
     return read
 
 
