@@ -88,6 +88,7 @@ class Recipe(ABC):
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
+    # B027: hooks without a body are not abstract on purpose; a recipe writes those it needs and no others.
     def check(self) -> None:  # noqa: B027
         """Before a run begins: raises StageError with what is missing (a program, a server) and what to type."""
 
