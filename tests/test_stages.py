@@ -13,7 +13,7 @@ import pytest
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import PathTexts, Settings
-from skicyclerun.stages.registry import STAGES, check_stage_needs, parse_stages, prepare_folders
+from skicyclerun.stages.registry import STAGES, check_stage_needs, missing_packages, parse_stages, prepare_folders
 from skicyclerun.stages.stage import Stage
 
 
@@ -132,6 +132,15 @@ def test_a_stage_says_which_variable_and_which_package_it_lacks(tmp_path: Path) 
     assert "upload needs the package no_such_package_here" in str(caught.value)
     with pytest.raises(ConfigError, match="package"):
         check_stage_needs(settings, [stage], {"AWS_PROFILE": "me"})
+
+
+def test_the_extra_that_brings_all_missing_packages_is_named_once(tmp_path: Path) -> None:
+    stage = Stage("upload", "", needs_packages=("no_such_package_here", "json", "nor_this_one"), extra="s3")
+    assert missing_packages(stage) == ("no_such_package_here", "nor_this_one")
+    with pytest.raises(ConfigError, match="no_such_package_here") as caught:
+        check_stage_needs(settings_with(tmp_path, {}), [stage], {})
+    assert caught.value.next_step is not None
+    assert 'pip install "skicyclerun[s3]"' in caught.value.next_step
 
 
 def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:

@@ -205,13 +205,22 @@ def check_stage_needs(
         problems += [
             ConfigError(
                 f"the stage {stage.name} needs the package {package}, which is not installed",
-                next_step=f"`pip install {package}`, or leave {stage.name} out of --stages.",
+                next_step=f"`{_installation(stage, package)}`, or leave {stage.name} out of --stages.",
             )
-            for package in stage.needs_packages
-            if importlib.util.find_spec(package) is None
+            for package in missing_packages(stage)[: 1 if stage.extra else None]
         ]
     if problems:
         raise problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def missing_packages(stage: Stage) -> tuple[str, ...]:
+    """Of the packages that the stage needs, those that are not installed, by their import names."""
+    return tuple(package for package in stage.needs_packages if importlib.util.find_spec(package) is None)
+
+
+def _installation(stage: Stage, package: str) -> str:
+    """What to type for a package that is missing; an extra brings all of a stage's at once."""
+    return f'pip install "skicyclerun[{stage.extra}]"' if stage.extra else f"pip install {package}"
 
 
 def _check_kind(path: Path, key: str) -> None:

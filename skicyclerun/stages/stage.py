@@ -155,6 +155,8 @@ class Stage:
     needs_environment: tuple[str, ...] = ()
     needs_packages: tuple[str, ...] = ()
     """Import names of packages that a plain installation does not bring."""
+    extra: str = ""
+    """The extra of ours that brings `needs_packages` (`s3`: `pip install "skicyclerun[s3]"`)."""
     waits_for: str = ""
     """Not provided: what it waits for, for the refusal."""
     section: str = ""
