@@ -21,6 +21,9 @@ SHARED: Final = Path(__file__).resolve().parents[1].parent / "shared"
 LIBRARIES: Final = SHARED / "libraries"
 TEST_LIBRARY: Final = LIBRARIES / "Test-15.4.1.photoslibrary"
 MEDIA_TYPES_LIBRARY: Final = LIBRARIES / "Test-Media-Types-15.7.2.photoslibrary"
+PHOTOS_4_LIBRARY: Final = LIBRARIES / "Test-10.14.5.photoslibrary"
+BETA_LIBRARY: Final = LIBRARIES / "Test-12.0.0.dev-beta.photoslibrary"
+"""Of a beta of macOS 12, whose tables lack columns that earlier and later ones have."""
 
 needs_libraries = pytest.mark.skipif(
     not TEST_LIBRARY.is_dir() or not MEDIA_TYPES_LIBRARY.is_dir(),
@@ -38,8 +41,9 @@ _CORE_DATA_FUNCTIONS: Final = (
 def copy_library(library: Path, to: Path) -> Path:
     """A writable copy of what an export reads of a library, at `to` / its name."""
     target = to / library.name
-    for part in ("database", "originals", "resources"):
-        shutil.copytree(library / part, target / part)
+    for part in ("database", "originals", "Masters", "resources"):
+        if (library / part).is_dir():
+            shutil.copytree(library / part, target / part)
     for directory, _, names in os.walk(target):
         os.chmod(directory, 0o755)
         for name in names:
@@ -49,9 +53,13 @@ def copy_library(library: Path, to: Path) -> Path:
 
 def edit_database(library: Path, *statements: str) -> None:
     """Run SQL on the database of a copied library, and checkpoint it."""
-    with closing(sqlite3.connect(library / "database" / "Photos.sqlite")) as connection:
+    name = "Photos.sqlite" if (library / "database" / "Photos.sqlite").is_file() else "photos.db"
+    with closing(sqlite3.connect(library / "database" / name)) as connection:
         for function in _CORE_DATA_FUNCTIONS:  # its triggers call them
             connection.create_function(function, -1, lambda *_: None)
+        if name == "photos.db":  # the triggers of Photos 4 call functions by many names
+            for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                connection.execute(f'DROP TRIGGER "{trigger}"')
         for statement in statements:
             connection.execute(statement)
         connection.commit()
