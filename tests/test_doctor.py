@@ -30,7 +30,6 @@ from tests.shared_libraries import (
     TEST_LIBRARY,
     copy_library,
     folder_for_everyone,
-    needs_libraries,
     tree_state,
     without_root_powers,
 )
@@ -255,7 +254,6 @@ def test_full_disk_access_is_about_the_library_that_is_read(monkeypatch: pytest.
 # ── the library ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_libraries
 def test_a_library_is_found_with_its_version_and_not_written(tmp_path: Path, lib_root: Path) -> None:
     library = copy_library(TEST_LIBRARY, tmp_path)
     before = tree_state(library)
@@ -286,7 +284,6 @@ def test_a_library_whose_version_has_a_name_of_two_parts_is_known(tmp_path: Path
     assert "Photos 9, model version 17700" in finding.detail
 
 
-@needs_libraries
 def test_a_library_of_photos_4_is_told_by_its_version_and_not_written(tmp_path: Path) -> None:
     library = copy_library(PHOTOS_4_LIBRARY, tmp_path)
     before = tree_state(library)

@@ -29,7 +29,6 @@ from tests.shared_libraries import (
     TEST_LIBRARY,
     copy_library,
     edit_database,
-    needs_libraries,
     tree_state,
 )
 from tests.standin_osascript.scenario import SCRIPT, Scenario
@@ -314,7 +313,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@needs_libraries
 class TestPhotosLibrary(SourceContract):
     @pytest.fixture
     def sample(self, tmp_path: Path, library: Path) -> Sample:
@@ -361,7 +359,6 @@ def photos_4_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@needs_libraries
 class TestPhotos4Library(SourceContract):
     @pytest.fixture
     def sample(self, tmp_path: Path, photos_4_library: Path) -> Sample:
