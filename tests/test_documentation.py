@@ -18,7 +18,9 @@ from skicyclerun.cli import cli
 from tests.command_line import skicyclerun
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PAGES = sorted([CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), *(CHECKOUT / "tests" / "data").glob("*.md")]
+)
 #: Every program has them, and they explain themselves.
 CONVENTIONAL = {"--help", "--version"}
 
@@ -48,7 +50,7 @@ def test_the_links_of_a_page_are_found() -> None:
     assert relative_links(page) == ["a.md", "sub/b c.md", "p.png", "t.md", "r.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(CHECKOUT)) for page in PAGES])
 def test_every_relative_link_leads_to_a_file_of_the_checkout(page: Path) -> None:
     lost = []
     for link in relative_links(page.read_text(encoding="utf-8")):
