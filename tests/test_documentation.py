@@ -61,9 +61,15 @@ def test_every_relative_link_leads_to_a_file_of_the_checkout(page: Path) -> None
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
-    readme = CHECKOUT / "README.md"
-    linked = {CHECKOUT / link for link in relative_links(readme.read_text(encoding="utf-8"))}
-    assert [page.name for page in PAGES if page not in {readme, *linked}] == []
+    reached: set[Path] = set()
+    waiting = [CHECKOUT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            links = relative_links(page.read_text(encoding="utf-8"))
+            waiting += [Path(os.path.normpath(page.parent / link)) for link in links]
+    assert [page.name for page in PAGES if page not in reached] == []
 
 
 # ── commands and options ──────────────────────────────────────────────────────────────────────────────────────────
