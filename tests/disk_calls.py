@@ -190,11 +190,7 @@ class DiskState:
 
     def after_a_cut(self, root: Path, kept: Kept, chance: random.Random) -> None:
         """Make `root` what the disk may hold after a power cut now, from nothing."""
-        entries = {node: dict(node.entries) for node in self._nodes.values() if node.kind == "folder"}
-        for naming in self._namings:
-            for place in (naming.at, naming.into):
-                if place is not None:
-                    entries.setdefault(place[0], dict(place[0].entries))
+        entries = _Copies()
         for naming in self._namings:
             if kept in ("everything", "names only") or (kept == "any" and chance.random() < 0.5):
                 naming.apply(entries)
@@ -233,6 +229,13 @@ class _Entries(dict[_Node, dict[str, _Node]]):
 
     def __missing__(self, node: _Node) -> dict[str, _Node]:
         return node.entries
+
+
+class _Copies(dict[_Node, dict[str, _Node]]):
+    """Entries that may be changed while the safe ones stay."""
+
+    def __missing__(self, node: _Node) -> dict[str, _Node]:
+        return self.setdefault(node, dict(node.entries))
 
 
 def _survivors(written: list[Call], kept: Kept, chance: random.Random) -> list[Call]:

@@ -19,15 +19,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests import test_crash_campaign, test_stage_campaign
 from tests.disk_calls import KEPT, Call, DiskState, compiled, moments, recording
+from tests.exported_sample import flip_a_byte
 from tests.fork_server import ForkServer, fork_server
-from tests.test_crash_campaign import EARLIER_RUN, archive, configure, make_library, newest_run, outcome
+from tests.test_crash_campaign import EARLIER_RUN, archive, catalog, configure, make_library, newest_run, tree
 
 pytestmark = pytest.mark.crash
 
@@ -47,9 +50,14 @@ class Recorded:
     """The tree before the first call."""
     calls: list[Call]
     arguments: tuple[str, ...]
+    code: int
+    outcome: Callable[[Path], dict[str, Any]]
+    """All that must not depend on whether it was cut off."""
     expected: dict[str, Any]
     must_stay: frozenset[str]
     """SHA-256 of the outputs that were there before and that nothing replaces."""
+    runs: bool
+    """It is a run, with a row of its own, and not a command that is simply typed again."""
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +82,30 @@ def base(tmp_path_factory: pytest.TempPathFactory, server: ForkServer) -> Path:
     return base
 
 
-def record(server: ForkServer, base: Path, name: str, earlier: Path, *arguments: str, code: int = 3) -> Recorded:
+def record(
+    server: ForkServer,
+    base: Path,
+    earlier: Path,
+    *arguments: str,
+    code: int = 3,
+    outcome: Callable[[Path], dict[str, Any]] | None = None,
+    runs: bool = True,
+) -> Recorded:
     """Run the command to its end with every call written down, over a copy of `earlier`."""
-    place, log = base / name / "root", base / name / "calls"
+    base = Path(tempfile.mkdtemp(dir=base))
+    place, log = base / "root", base / "calls"
     shutil.copytree(earlier, place, symlinks=True)
     before, old = DiskState(place), digests(place / "pipeline")
-    ended, shown = server.run(*arguments, "--lib-root", place, "--yes", disk={"root": str(place), "record": str(log)})
+    arguments = (*arguments, "--lib-root", str(place), *(("--yes",) if runs else ()))
+    ended, shown = server.run(*arguments, disk={"root": str(place), "record": str(log)})
     assert ended == code, shown
-    expected = outcome(place, reading(server))
-    return Recorded(place, before, recording(log), arguments, expected, frozenset(old & safe(place)))
+    if outcome is None:
+
+        def outcome(lib_root: Path) -> dict[str, Any]:
+            return test_crash_campaign.outcome(lib_root, reading(server))
+
+    stays = frozenset(old & safe(place))
+    return Recorded(place, before, recording(log), arguments, code, outcome, outcome(place), stays, runs)
 
 
 def reading(server: ForkServer) -> Callable[..., str]:
@@ -108,7 +131,7 @@ def digests(folder: Path) -> set[str]:
 def fresh(server: ForkServer, base: Path) -> Recorded:
     """Archive, prove, clean, export, catalog."""
     library = str(base / "library")
-    return record(server, base, "fresh", base / "first" / "root", "run", "--library", library)
+    return record(server, base, base / "first" / "root", "run", "--library", library)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +146,85 @@ def update(server: ForkServer, base: Path) -> Recorded:
     shutil.rmtree(library / "2024")
     for name in ("IMG_2.jpg", "new.jpg"):
         Image.new("RGB", (50, 30), (1, 2, 3)).save(library / "Alps" / name)
-    return record(server, base, "update", earlier, "run", "--update", "--library", str(library))
+    return record(server, base, earlier, "run", "--update", "--library", str(library))
 
 
-COMMANDS = ("fresh", "update")
+@pytest.fixture(scope="module")
+def stages(server: ForkServer, base: Path) -> Recorded:
+    """The stages after the export, over a library that has changed since."""
+    library, earlier = base / "of stages", base / "before the stages" / "root"
+    test_stage_campaign.make_library(library)
+    test_stage_campaign.configure(earlier)
+    words = ("run", "--library", str(library), "--stages", test_stage_campaign.STAGES)
+    code, shown = server.run(*words, "--lib-root", earlier, "--yes")
+    assert code == 3, shown
+    test_stage_campaign.change_library(library)
+    return record(server, base, earlier, *words, outcome=test_stage_campaign.outcome)
+
+
+@pytest.fixture(scope="module")
+def restore(server: ForkServer, base: Path) -> Recorded:
+    """An archive, taken out again into the folders that it came from."""
+    earlier = base / "archived" / "root"
+    shutil.copytree(base / "first" / "root", earlier, symlinks=True)
+    code, shown = server.run("run", "--library", base / "library", "--lib-root", earlier, "--yes")
+    assert code == 3, shown
+    (archived,) = (earlier / "archive").glob("*.zip")
+    shutil.rmtree(earlier / "pipeline" / "albums")
+    (earlier / "metadata" / "master.json").unlink()
+    words = ("archive", "restore", archived.name)
+    return record(server, base, earlier, *words, code=0, outcome=albums_of, runs=False)
+
+
+def albums_of(lib_root: Path) -> dict[str, Any]:
+    return {"tree": tree(lib_root / "pipeline" / "albums")}
+
+
+@pytest.fixture(scope="module")
+def repair(server: ForkServer, base: Path) -> Recorded:
+    """`verify --repair` over a damaged photo and one that is gone."""
+    earlier = base / "damaged" / "root"
+    shutil.copytree(base / "first" / "root", earlier, symlinks=True)
+    flip_a_byte(earlier / "pipeline" / "albums" / "Alps (2)" / "IMG_2.jpg")
+    (earlier / "pipeline" / "albums" / "Lake_ north" / "IMG_0.jpg").unlink()
+
+    def outcome(lib_root: Path) -> dict[str, Any]:
+        return {"tree": tree(lib_root / "pipeline" / "albums"), "catalog": catalog(lib_root)}
+
+    return record(server, base, earlier, "verify", "--full", "--repair", outcome=outcome, runs=False)
+
+
+@pytest.fixture(scope="module")
+def migration(server: ForkServer, base: Path) -> Recorded:
+    """A run over a state of the first version, which it brings up to this one."""
+    earlier = base / "of version 1" / "root"
+    shutil.copytree(base / "first" / "root", earlier, symlinks=True)
+    make_version_1(earlier / "state" / "skicyclerun.sqlite3")
+    return record(server, base, earlier, "run", "--library", str(base / "library"))
+
+
+def make_version_1(database: Path) -> None:
+    """The same rows in the tables that the first version had."""
+    old = database.with_name("old")
+    with closing(sqlite3.connect(old)) as connection:
+        script = files("skicyclerun.state").joinpath("migrations", "0001_initial.sql").read_text()
+        connection.executescript(script + "; PRAGMA user_version = 1;")
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("ATTACH ? AS new", (str(database),))
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
+        connection.commit()
+        connection.execute("DETACH new")
+        for _, statement in triggers:
+            connection.execute(statement)
+        connection.commit()
+    old.replace(database)
+
+
+COMMANDS = ("fresh", "update", "stages", "restore", "repair", "migration")
 
 
 @pytest.mark.parametrize("number", range(CUTS))
@@ -138,14 +236,16 @@ def test_after_a_power_cut_a_restart_ends_like_a_run_never_cut(
     chance = random.Random(f"{SEED} {command} {number}")
     (moment,) = moments(recorded.calls, 1, chance) if number else (len(recorded.calls),)
     kept = KEPT[number % len(KEPT)]
-    root = recorded.root
     cut_off(recorded, moment, kept, chance)
-    what_was_promised(recorded, root)
-    carry_on(server, recorded, root)
-    for work in root.rglob(".skicyclerun-*"):
-        # That it was removed need not have lasted; the next run sweeps it.
-        shutil.rmtree(work)
-    found = outcome(root, reading(server))
+    what_was_promised(recorded)
+    carry_on(server, recorded)
+    for work in recorded.root.rglob(".skicyclerun-*"):
+        # That it was removed need not have lasted; the next cleaning, or run, sweeps it.
+        if work.is_dir():
+            shutil.rmtree(work)
+        else:
+            work.unlink()
+    found = recorded.outcome(recorded.root)
     for what, expected in recorded.expected.items():
         assert found[what] == expected, (what, moment, kept)
 
@@ -158,8 +258,9 @@ def cut_off(recorded: Recorded, moment: int, kept: Any, chance: random.Random) -
     state.after_a_cut(recorded.root, kept, chance)
 
 
-def what_was_promised(recorded: Recorded, root: Path) -> None:
+def what_was_promised(recorded: Recorded) -> None:
     """The promises of docs/architecture.md, before anybody has put anything right."""
+    root = recorded.root
     assert recorded.must_stay <= safe(root), "an old output is neither in a folder nor in an archive"
     catalog = root / "metadata" / "master.json"
     if catalog.exists():
@@ -172,8 +273,9 @@ def what_was_promised(recorded: Recorded, root: Path) -> None:
             " (SELECT MAX(id) FROM runs WHERE status != 'abandoned')"
         ).fetchall()
         cleaning = connection.execute("SELECT count(*) FROM archives WHERE status = 'cleaning'").fetchone()[0]
-    if cleaning:
-        return  # the files are in the archive, and rows say so with the job's last step
+    if cleaning or not recorded.runs:
+        return  # what is damaged is what a repair is there for; and
+        # the files are in the archive, and rows say so with the job's last step
     for folder, name, size, digest in rows:
         data = (root / "pipeline" / "albums" / folder / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (size, digest), f"{folder}/{name}"
@@ -190,14 +292,19 @@ def copied_database(root: Path) -> Iterator[sqlite3.Connection]:
             yield connection
 
 
-def carry_on(server: ForkServer, recorded: Recorded, root: Path) -> None:
+def carry_on(server: ForkServer, recorded: Recorded) -> None:
     """Type what a person would: the command as it was if it had not begun, otherwise `run --resume`."""
+    place = ("--lib-root", str(recorded.root), "--yes")
     for _ in range(PATIENCE):
-        newest, how = newest_run(root)
-        if newest > EARLIER_RUN and how == "finished":
+        newest, how = newest_run(recorded.root)
+        arguments = recorded.arguments
+        if how != "finished":
+            arguments = ("run", "--resume", *place)
+        elif recorded.runs and newest > EARLIER_RUN:
             return
-        arguments = ("run", "--resume") if newest > EARLIER_RUN else recorded.arguments
-        code, shown = server.run(*arguments, "--lib-root", root, "--yes")
-        assert code == 3, shown
+        code, shown = server.run(*arguments)
+        assert code == (recorded.code if arguments is recorded.arguments else 3), shown
         assert "Traceback" not in shown
-    raise AssertionError("the run did not come to its end")
+        if not recorded.runs and arguments is recorded.arguments:
+            return
+    raise AssertionError("it did not come to its end")
