@@ -146,6 +146,21 @@ def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
     with the reason (a movie, damaged, too large), OriginalMissing if `source` is gone; OSError (a full disk) passes
     through. After an error there is no `staged`.
     """
+    data, scaled = _rendered(source, options)
+    _write(staged, data)
+    return scaled
+
+
+def scaled_jpeg(source: Path, max_dimension: int, *, quality: int = 85) -> bytes:
+    """The picture in `source` as a JPEG for somebody who looks at it: upright, in sRGB, without metadata.
+
+    Its longest side has at most `max_dimension` pixels. Raises as `scale_picture`.
+    """
+    small = ScaleOptions(max_dimension=max_dimension, multiple_of=1, format="jpeg", quality=quality, metadata="strip")
+    return _rendered(source, small)[0]
+
+
+def _rendered(source: Path, options: ScaleOptions) -> tuple[bytes, Scaled]:
     with open_original(source) as original:
         content = sniff(original.stream)
         if content is None:
@@ -167,8 +182,8 @@ def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
         if options.metadata != "strip":
             segments, notes = _tags(original, content, loaded, image.size, options, now_srgb)
     subsampled = loaded.subsampled and fitted.unscaled
-    _write(staged, _encoded(image, profile, subsampled, segments, options))
-    return Scaled(image.width, image.height, tuple(notes))
+    data = _encoded(image, profile, subsampled, segments, options)
+    return data, Scaled(image.width, image.height, tuple(notes))
 
 
 # ── pixels ────────────────────────────────────────────────────────────────────────────────────────────────────────
