@@ -95,6 +95,7 @@ def import_what_runs_import() -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
+        "ollama",
     ):
         importlib.import_module(name)
 

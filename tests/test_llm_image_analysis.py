@@ -467,7 +467,12 @@ def test_all_that_decides_the_answer_is_in_depends_on_and_nothing_else(asking: A
         {"require_grounding": False},
         {"prompt_template": "mine.txt"},
     )
-    facts = ({"title": "Down"}, {"date_taken": "2024-07-28T10:05:00"}, {"keywords": []}, {"location": {}})
+    facts: tuple[dict[str, Any], ...] = (
+        {"title": "Down"},
+        {"date_taken": "2024-07-28T10:05:00"},
+        {"keywords": []},
+        {"location": {}},
+    )
     ways = [first, *(asking.depends(**other) for other in settings)]
     ways += [asking.depends({**FACTS, **other}) for other in facts]
     (asking.folder / "mine.txt").write_text("Describe {title}!")
