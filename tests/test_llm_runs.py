@@ -82,10 +82,10 @@ def test_every_picture_is_asked_about_once_and_its_answer_is_in_the_catalog(
 def test_a_dry_run_says_what_is_to_be_done_and_asks_about_no_picture(sample: Staged, server: OllamaServer) -> None:
     shown = sample.run("--stages", STAGE, "--dry-run")
     assert shown.code == 0
-    assert f"{STAGE}: 4 to do (4 new)" in shown.stdout
+    assert f"{STAGE}: 4 to do (4 new)" in shown.stderr
     sample.run("--stages", STAGE)
     server.models[MODEL] = Model(digest="e" * 64)
-    assert f"{STAGE}: 4 to do (4 setting changed)" in sample.run("--stages", STAGE, "--dry-run").stdout
+    assert f"{STAGE}: 4 to do (4 setting changed)" in sample.run("--stages", STAGE, "--dry-run").stderr
     assert len(server.chats) == 4
 
 
@@ -124,7 +124,10 @@ def test_the_words_of_the_model_go_onto_the_pictures_where_that_is_wanted(sample
         "Alps/c.webp": "Golden morning on the slope\n© 2024 SKI",
         "Coast/d.webp": "Golden morning on the slope\n© 2024 SKI",
     }
-    assert "watermark_line1 was not taken: it says 'Dawn', 'Chamonix'" in sample.run("status", "--stage", STAGE).stdout
+    assert (
+        "watermark_line1 was not taken: it says 'Dawn', 'Chamonix'"
+        in sample.run("status", "--stage", STAGE, "--photos").stdout
+    )
 
 
 def test_an_answer_that_comes_later_writes_the_watermark_again(sample: Staged) -> None:
@@ -281,7 +284,7 @@ def test_a_stop_at_once_does_not_wait_for_the_answer(sample: Staged, server: Oll
     done = ended(process)
     never.set()
     assert done.code == 130
-    assert list(asked_of(sample)) == ["Alps/a.jpg"]
+    assert [name for name, status in sample.pictures(STAGE).items() if status == "done"] == ["Alps/a.jpg"]
     server.replies[:] = [by_picture]
     sample.configure(llm_image_analysis=section(server))
     assert sample.run("--resume").code == 0
@@ -293,15 +296,11 @@ def test_a_stop_at_once_does_not_wait_for_the_answer(sample: Staged, server: Oll
 #: Visits that fall into the stage, whose pictures are groups of their own; the watermarks come after it.
 FAULTS = (
     "stage.album_started",
-    "stage.album_started:4",
     "stage.picture_made",
-    "stage.picture_made:2",
     "stage.picture_made:3",
-    "stage.group_committed",
-    "stage.group_committed:3",
+    "stage.group_committed:2",
     "stage.album_finished",
-    "catalog.written:2",
-    "catalog.renamed:3",
+    "catalog.renamed:2",
     "run.finished",
 )
 ARGUMENTS = f"export,{STAGE},preprocessing,watermarking"
@@ -356,7 +355,7 @@ class Killed:
         return int(rows[0][0])
 
     def to_the_end(self, kills: Iterator[Mapping[str, Any]]) -> int:
-        """Until it is finished; how often it was killed. Nothing committed is asked about again, one more is in hand."""
+        """Until it is finished; how often it was killed. At each kill one more was in hand; nothing else is lost."""
         killed = 0
         for _ in range(12):
             before, asked = self.answered(), len(self._server.chats)
