@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 from skicyclerun.errors import PhotoError, PhotoTransient, PhotoUnreadable, StageError, StagePaused
 from skicyclerun.stages.llm_image_analysis import LlmImageAnalysis, LlmImageAnalysisSettings
 from skicyclerun.stages.stage import Picture, Surroundings
+from tests.command_line import environment
 from tests.ollama_server import DIGEST, MODEL, Model, OllamaServer, Reply, answer, by_picture, error, right, start
 
 FACTS: Mapping[str, Any] = {
@@ -551,3 +554,28 @@ def test_a_picture_has_time_for_two_answers_unless_it_is_said_otherwise() -> Non
     assert photo({"timeout_seconds": 600}) == 1260
     assert photo({"timeout_seconds": 600, "timeouts": {"album": 50}}) == 1260
     assert photo({"timeout_seconds": 600, "timeouts": {"photo": 700}}) == 700
+
+
+def test_a_client_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    """It makes a client for itself when it is imported, from variables that may hold anything."""
+    program = (
+        "from pathlib import Path\n"
+        "from skicyclerun.errors import StageError\n"
+        "from skicyclerun.stages.llm_image_analysis import LlmImageAnalysis, LlmImageAnalysisSettings\n"
+        "from skicyclerun.stages.stage import Surroundings\n"
+        "try:\n"
+        "    LlmImageAnalysis(LlmImageAnalysisSettings(), Surroundings(Path(), Path(), Path())).check()\n"
+        "except StageError as error:\n"
+        "    print(error, error.next_step)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment({"OLLAMA_HOST": "http://here:no-port"}),
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert "The package ollama cannot be loaded (ValueError" in shown
+    assert "OLLAMA_HOST" in shown

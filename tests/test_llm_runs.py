@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import PATIENCE as SECONDS
-from tests.command_line import ended, start
+from tests.command_line import ended, skicyclerun, start
 from tests.fork_server import ForkServer, fork_server
 from tests.ollama_server import MODEL, Asked, Model, OllamaServer, Reply, by_picture, error, right
 from tests.ollama_server import start as ollama_server
@@ -145,6 +145,44 @@ def test_an_answer_goes_with_its_picture_and_stays_where_it_was_moved(sample: St
     assert sample.update(STAGE).code == 0
     assert sorted(asked_of(sample)) == ["Alps/c.jpg", "Coast/a.jpg", "Coast/d.jpg"]
     assert len(server.chats) == 4  # the moved one was not asked about again
+
+
+def test_several_at_once_where_that_is_wanted(sample: Staged, server: OllamaServer) -> None:
+    both = threading.Barrier(2, timeout=SECONDS)
+
+    def together(asked: Asked) -> Reply:
+        both.wait()  # for ever, if the other is not asked about meanwhile
+        return by_picture(asked)
+
+    server.replies[:] = [together, together, by_picture]
+    sample.configure(llm_image_analysis=section(server, workers=2))
+    assert sample.run("--stages", STAGE).code == 0
+    assert server.most_at_once == 2
+    assert len(asked_of(sample)) == len(server.chats) == 4
+
+
+def test_a_state_that_was_lost_and_made_anew_asks_about_nothing_again(sample: Staged, server: OllamaServer) -> None:
+    sample.run("--stages", STAGE)
+    before = asked_of(sample)
+    (sample.lib_root / "state" / "skicyclerun.sqlite3").unlink()
+    rebuilt = skicyclerun("rebuild-state", "--lib-root", sample.lib_root, "--library", sample.library)
+    assert rebuilt.code == 0, rebuilt.stderr
+    assert sample.run("--stages", STAGE).code == 0
+    assert len(server.chats) == 4
+    assert asked_of(sample) == before
+    assert sample.run("verify").code == 0
+
+
+def test_what_another_program_said_stays_until_the_stage_speaks(sample: Staged) -> None:
+    catalog = sample.lib_root / "metadata" / "master.json"
+    entries = json.loads(catalog.read_text())
+    (of_a,) = (path for path in entries if path.endswith("Alps/a.jpg"))
+    entries[of_a][STAGE] = {"description": "theirs", "tags": ["x"]}
+    catalog.write_text(json.dumps(entries))
+    assert sample.run("--stages", "metadata_extraction").code == 0
+    assert asked_of(sample)["Alps/a.jpg"] == {"description": "theirs", "tags": ["x"]}
+    assert sample.run("--stages", STAGE).code == 0
+    assert "tags" not in asked_of(sample)["Alps/a.jpg"]
 
 
 # ── nothing is begun where something is missing ───────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -222,6 +223,7 @@ def _inner_capitals(prose: str) -> Iterator[str]:
             yield _same(found[0])
 
 
+@lru_cache(maxsize=10_000)
 def _same(word: str) -> str:
     """A word as it is compared: without accents, case, possessive and plural endings."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c)).casefold()

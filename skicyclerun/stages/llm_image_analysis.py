@@ -9,7 +9,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,7 +23,7 @@ from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.llm_answer import MAX_ANSWER, AnswerRefused, Kept, kept_of, read_answer, schema, words_of
 from skicyclerun.stages.ollama_client import Message, OllamaClient
 from skicyclerun.stages.stage import Made, Picture, Recipe, Stage, Surroundings
-from skicyclerun.stages.watermark_text import Facts, Template, parse
+from skicyclerun.stages.watermark_text import Facts, clean, parse
 
 KEY: Final = "llm_image_analysis"
 #: Characters of a prompt template.
@@ -109,31 +109,55 @@ class LlmImageAnalysisSettings(StageSection):
 # ── the prompt ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+#: Facts that name places, which a watermark line may use whether the prompt tells them or not.
+_OF_PLACES: Final = ("place", "location", "city", "county", "state", "country", "road", "title", "keywords", "month")
+
+
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked of one picture."""
+
+    text: str
+    known: frozenset[str]
+    """The words that a name in a watermark line may be made of: those of places, and of all that the text tells."""
+
+
 class PromptTemplate:
     """The lines of a prompt, taken apart."""
 
-    lines: tuple[Template, ...]
-
-    @classmethod
-    def of(cls, text: str) -> PromptTemplate:
+    def __init__(self, text: str) -> None:
         """Raises ValueError with a sentence for an unknown placeholder or a stray brace."""
-        return cls(tuple(parse(line) for line in text.splitlines()))
+        self._lines = tuple(parse(line) for line in text.splitlines())
+        asked = (part for line in self._lines for part in line.parts if not isinstance(part, str))
+        self._names = tuple(dict.fromkeys((*_OF_PLACES, *(name for part in asked for name in part))))
 
-    def filled_in(self, facts: Facts) -> str:
-        """The prompt for a picture. A line with placeholders of which none is known is left out."""
+    def prompt_for(self, facts: Mapping[str, Any]) -> Prompt:
+        """The prompt for a picture of which this is known (`Picture.facts`).
+
+        A line with placeholders of which none is known is left out.
+        """
+        source = Facts(facts)
+        texts = {name: source.text(name) for name in self._names}
         filled = []
-        for line in self.lines:
-            asked = [part for part in line.parts if not isinstance(part, str)]
-            texts = {part: next(filter(None, map(facts.text, part)), "") for part in asked}
-            if not asked or any(texts.values()):
-                filled.append("".join(part if isinstance(part, str) else texts[part] for part in line.parts))
-        return "\n".join(filled).strip()
+        for line in self._lines:
+            parts = [part if isinstance(part, str) else _first_known(part, texts) for part in line.parts]
+            told = [text for text, part in zip(parts, line.parts, strict=True) if not isinstance(part, str)]
+            if any(told) or not told:
+                filled.append("".join(parts))
+        words = [*texts.values(), _name_of(facts.get("location"))]
+        if month := texts["month"]:
+            words.append(_MONTHS[int(month) - 1])
+        return Prompt("\n".join(filled).strip(), words_of(words))
 
-    def told(self, facts: Facts) -> list[str]:
-        """What the model is told of a picture: the texts of all placeholders."""
-        names = {name for line in self.lines for part in line.parts if not isinstance(part, str) for name in part}
-        return [facts.text(name) for name in sorted(names)]
+
+def _first_known(names: Sequence[str], texts: Mapping[str, str]) -> str:
+    return next(filter(None, (texts[name] for name in names)), "")
+
+
+def _name_of(location: object) -> str:
+    """What the place itself is called (a hut, a peak), where a geocoder said so."""
+    name = location.get("name") if isinstance(location, Mapping) else None
+    return clean(name) if isinstance(name, str) else ""
 
 
 def read_template(settings: LlmImageAnalysisSettings, config_folder: Path) -> PromptTemplate:
@@ -156,24 +180,9 @@ def read_template(settings: LlmImageAnalysisSettings, config_folder: Path) -> Pr
     if not text.strip():
         raise StageError(f"The prompt template {file} is empty.", next_step=step)
     try:
-        return PromptTemplate.of(text)
+        return PromptTemplate(text)
     except ValueError as error:
         raise StageError(f"The prompt template {file}: {error}", next_step=step) from error
-
-
-#: Facts that name places, which a watermark line may use whether the prompt tells them or not.
-_OF_PLACES: Final = ("place", "location", "city", "county", "state", "country", "road", "title", "keywords")
-
-
-def known_words(template: PromptTemplate, picture: Picture, facts: Facts) -> frozenset[str]:
-    """The words that a name in a watermark line may be made of."""
-    texts = [*map(facts.text, _OF_PLACES), *template.told(facts)]
-    location = picture.facts.get("location")
-    if isinstance(location, Mapping) and isinstance(name := location.get("name"), str):
-        texts.append(name[:400])
-    if month := facts.text("month"):
-        texts.append(_MONTHS[int(month) - 1])
-    return words_of(texts)
 
 
 # ── the recipe ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +199,7 @@ class LlmImageAnalysis(Recipe):
         self._config_folder = surroundings.config_folder
         self._client = OllamaClient(settings.endpoint, settings.model, settings.timeout_seconds)
         self._lock = threading.Lock()
+        self._schema = schema()
         self._digest: str | None = None
         self._template: PromptTemplate | None = None
 
@@ -215,16 +225,16 @@ class LlmImageAnalysis(Recipe):
             template, digest = self._ready()
         except StageError as error:
             raise _paused(f"{error} {error.next_step}") from error
-        facts = Facts(picture.facts)
+        prompt = template.prompt_for(picture.facts)
         settings = self._settings
         said: dict[str, object] = {
             "model": digest,
-            "prompt": _sha256(template.filled_in(facts)),
+            "prompt": _sha256(prompt.text),
             "options": self._options(),
             "max_dimension": settings.max_dimension,
         }
         if settings.require_grounding:
-            said["known"] = sorted(known_words(template, picture, facts))
+            said["known"] = sorted(prompt.known)
         return said
 
     def _options(self) -> dict[str, object]:
@@ -240,13 +250,12 @@ class LlmImageAnalysis(Recipe):
         from skicyclerun.images.scale import scaled_jpeg
 
         template, digest = self._ready()
-        facts = Facts(picture.facts)
-        prompt = template.filled_in(facts)
+        prompt = template.prompt_for(picture.facts)
         shown = scaled_jpeg(picture.path, self._settings.max_dimension)
-        known = known_words(template, picture, facts) if self._settings.require_grounding else None
+        known = prompt.known if self._settings.require_grounding else None
         began = time.monotonic()
         try:
-            kept = self._asked(prompt, shown, known)
+            kept = self._asked(prompt.text, shown, known)
             if self._client.digest() != digest:
                 raise StagePaused(f"the model {self._settings.model} was replaced on the server since the run began")
         except StagePaused as error:
@@ -255,7 +264,7 @@ class LlmImageAnalysis(Recipe):
         entry: dict[str, Any] = {
             "model": self._settings.model,
             "model_digest": digest,
-            "prompt_sha256": _sha256(prompt),
+            "prompt_sha256": _sha256(prompt.text),
             "seconds": round(time.monotonic() - began, 1),
             **kept.facts,
         }
@@ -267,7 +276,7 @@ class LlmImageAnalysis(Recipe):
         """The answer; asked for once more where it breaks the schema. Raises PhotoError where that one does too."""
         messages: list[Message] = [{"role": "user", "content": prompt, "images": [shown]}]
         for last in (False, True):
-            said = self._client.chat(messages, schema(), self._options(), self._settings.keep_alive, MAX_ANSWER)
+            said = self._client.chat(messages, self._schema, self._options(), self._settings.keep_alive, MAX_ANSWER)
             if said.cut_off:
                 raise PhotoError(
                     f"the model's answer was cut off after {self._settings.num_predict} tokens; a larger "

@@ -58,6 +58,7 @@ class OllamaClient:
 
         Raises StageError with what to type. Opens a connection of its own, and closes it.
         """
+        _check_package()
         with _as_stage_error(self), self._new_client(_QUESTION_SECONDS) as client:
             listed = {each.model: each.digest for each in client.list().models if each.model}
             name = self._name_among(listed)
@@ -178,6 +179,20 @@ class OllamaClient:
             if opened is not None:
                 with self._lock:
                     self._sockets.add(opened)
+
+
+def _check_package() -> None:
+    """Raises StageError where the client cannot be loaded. It makes a client for itself when it is imported, and falls
+    over variables that are meant for that.
+    """
+    try:
+        import ollama  # noqa: F401
+    except Exception as error:
+        raise StageError(
+            f"The package ollama cannot be loaded ({type(error).__name__}: {error}).",
+            next_step="Are the variables OLLAMA_HOST and those of proxies (HTTP_PROXY, ALL_PROXY) what they should be? "
+            'Else install it again: `pip install --upgrade --force-reinstall "skicyclerun[llm]"`.',
+        ) from error
 
 
 def _is_here(endpoint: str) -> bool:
