@@ -212,6 +212,13 @@ def test_a_name_that_nothing_says_is_found(line: str, names: list[str]) -> None:
     assert unfounded(line, ZERMATT, PROSE) == names
 
 
+def test_a_text_of_the_answer_that_begins_with_a_capital_makes_no_name_of_it() -> None:
+    kept = kept_of(
+        read(description="A skier on a slope", atmosphere="Calm, clear", watermark_line1="A calm day"), ZERMATT
+    )
+    assert kept.facts["watermark_line1"] == "A calm day"
+
+
 def test_prose_without_any_capitals_vouches_for_nothing() -> None:
     assert unfounded("Chamonix at dawn", ZERMATT, "a skier in chamonix, at dawn") == ["Chamonix"]
 

@@ -167,7 +167,7 @@ def _why_not(key: str, line: str, answer: Answer, known: frozenset[str] | None) 
         return f"is longer than {MAX_WORDS[key]} words"
     if known is None:
         return ""
-    names = unfounded(line, known, " ".join((answer.description, answer.atmosphere, answer.activity)))
+    names = unfounded(line, known, "\n".join((answer.description, answer.atmosphere, answer.activity)))
     if not names:
         return ""
     return f"says {', '.join(repr(name) for name in names)}, which nothing that is known of the photo says"

@@ -50,6 +50,7 @@ class OllamaClient:
         self._client: Any = None
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._closed = False
 
     # ── before the first picture ──────────────────────────────────────────────────────────────────────────────────
 
@@ -90,10 +91,12 @@ class OllamaClient:
 
     def open(self) -> None:
         """Make ready for `chat`; no connection yet."""
+        self._closed = False
         self._client = self._new_client(self._seconds)
 
     def close(self) -> None:
         """Let go of the connections; what is being asked ends with an error."""
+        self._closed = True
         self.abandon()
         if self._client is not None:
             self._client.close()
@@ -104,8 +107,7 @@ class OllamaClient:
         with self._lock:
             open_now = list(self._sockets)
         for each in open_now:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
+            _hang_up(each)
 
     def chat(
         self,
@@ -179,6 +181,14 @@ class OllamaClient:
             if opened is not None:
                 with self._lock:
                     self._sockets.add(opened)
+                if self._closed:
+                    _hang_up(opened)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Closing it would not wake a thread that reads from it; this does, through TLS too."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _check_package() -> None:
