@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -147,6 +148,14 @@ def test_an_answer_goes_with_its_picture_and_stays_where_it_was_moved(sample: St
     assert len(server.chats) == 4  # the moved one was not asked about again
 
 
+def test_a_fresh_run_that_empties_the_folders_asks_about_nothing_again(sample: Staged, server: OllamaServer) -> None:
+    sample.run("--stages", STAGE)
+    done = sample.run("--stages", f"cleanup,export,{STAGE}", "--yes")
+    assert done.code == 0, done.stderr
+    assert len(asked_of(sample)) == 4
+    assert len(server.chats) == 4
+
+
 def test_several_at_once_where_that_is_wanted(sample: Staged, server: OllamaServer) -> None:
     both = threading.Barrier(2, timeout=SECONDS)
 
@@ -208,6 +217,17 @@ def test_without_server_model_or_eyes_nothing_is_begun(tmp_path: Path, server: O
     server.models[MODEL] = Model(capabilities=("completion",))
     assert "cannot see pictures" in refused()
     assert server.chats == []
+
+
+def test_without_the_client_the_extra_that_brings_it_is_named(
+    sample: Staged, server: OllamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ollama", None)
+    refused = sample.run("--stages", STAGE)
+    assert refused.code == 2
+    assert "the stage llm_image_analysis needs the package ollama, which is not installed" in refused.stderr
+    assert '`pip install "skicyclerun[llm]"`' in refused.stderr
+    assert server.asked == []
 
 
 def test_a_run_without_the_stage_asks_for_no_server(tmp_path: Path) -> None:
