@@ -237,6 +237,23 @@ def test_a_run_without_the_stage_asks_for_no_server(tmp_path: Path) -> None:
     assert sample.export("preprocessing", "watermarking").code == 0
 
 
+def test_doctor_says_what_a_run_would_say(sample: Staged, server: OllamaServer) -> None:
+    pytest.importorskip("skicyclerun.health.stages")  # which looks at every stage
+
+    def said() -> str:
+        shown = skicyclerun("doctor", "--lib-root", sample.lib_root, "--json").stdout
+        (check,) = (each for each in json.loads(shown)["checks"] if each["check"] == f"stage {STAGE}")
+        return f"{check['status']}: {check['detail']} {check['next_step']}"
+
+    assert "could run" in said()
+    server.models.clear()
+    assert f"has no model '{MODEL}'" in said()
+    assert f"`ollama pull {MODEL}`" in said()
+    sample.configure(llm_image_analysis=section(server, endpoint="http://127.0.0.1:9"))
+    assert "No Ollama server answers at http://127.0.0.1:9. `ollama serve`" in said()
+    assert server.chats == []
+
+
 # ── what goes wrong ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
