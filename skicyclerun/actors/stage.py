@@ -144,9 +144,9 @@ class _StageWorking:
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
         try:
-            if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
-                if not await self._once_more(row):
-                    return
+            ended = row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)
+            if row is not None and ended and not await self._once_more(row):
+                return
             if self._stop():
                 self._left = True
                 return
@@ -154,14 +154,15 @@ class _StageWorking:
         except StagePaused as paused:
             self._pause(paused)
         except BaseExceptionGroup as group:
-            found, rest = group.split(StagePaused)
-            if found is None or rest is not None:
+            paused_ones, rest = group.split(StagePaused)
+            if paused_ones is None or rest is not None:
                 raise
-            self._pause(_first(found))
+            self._pause(_first(paused_ones))
 
-    def _pause(self, paused: BaseException) -> None:
+    def _pause(self, why: BaseException) -> None:
         self._paused = self._left = True
-        self._parts.progress(Notice(str(paused), "warning"))
+        log.warning("%s is paused", self._name, exc_info=why)
+        self._parts.progress(Notice(str(why), "warning"))
 
     async def _once_more(self, row: StageAlbumRow) -> bool:
         """Whether an album that this run has ended is gone through again: a stage before it has made more since.
