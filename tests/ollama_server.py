@@ -67,6 +67,8 @@ class Reply:
     """Before anything is answered."""
     breaks_off: bool = False
     """The connection ends in the middle."""
+    never_ends: bool = False
+    """Piece after piece, until the client hangs up."""
 
 
 Replying = Reply | Callable[[Asked], Reply]
@@ -117,6 +119,8 @@ class OllamaServer:
     tags: Reply | None = None
     """What `/api/tags` says in the place of the models."""
     show: Reply | None = None
+    hung_up: threading.Event = field(default_factory=threading.Event)
+    """A client has hung up on an answer that never ends."""
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -222,8 +226,17 @@ def start(*replies: Replying, models: Mapping[str, Model] | None = None, port: i
                     self._chunk(_part(asked, piece))
                 if reply.breaks_off:
                     return self._hang_up()
+                if reply.never_ends:
+                    return self._go_on_for_ever(asked)
                 self._chunk(_part(asked, "", reply))
                 self.wfile.write(b"0\r\n\r\n")
+
+        def _go_on_for_ever(self, asked: Asked) -> None:
+            try:
+                while not never.wait(0.01):
+                    self._chunk(_part(asked, " "))
+            except OSError:
+                played.hung_up.set()
 
         def _chunk(self, part: Mapping[str, Any]) -> None:
             line = json.dumps(part).encode() + b"\n"
@@ -247,6 +260,8 @@ def start(*replies: Replying, models: Mapping[str, Model] | None = None, port: i
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+    never = threading.Event()
+
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         allow_reuse_address = True
@@ -265,6 +280,7 @@ def start(*replies: Replying, models: Mapping[str, Model] | None = None, port: i
     try:
         yield played
     finally:
+        never.set()
         server.shutdown()
         server.server_close()
         thread.join()

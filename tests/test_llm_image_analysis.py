@@ -312,6 +312,13 @@ def test_a_server_that_is_slow_is_not_waited_for_beyond_the_time_out(asking: Ask
         never.set()
 
 
+def test_an_answer_that_never_comes_to_its_end_is_hung_up_on(asking: Asking) -> None:
+    asking.server.replies[:] = [Reply("x", never_ends=True)]
+    with pytest.raises(PhotoTransient, match=r"no answer within 0\.3 s"):
+        asking.ask(timeout_seconds=0.3)
+    assert asking.server.hung_up.wait(20)
+
+
 def test_nobody_at_the_address_is_transient_for_a_picture(asking: Asking) -> None:
     recipe = asking.recipe()
     picture = asking.picture()
