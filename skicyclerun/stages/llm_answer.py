@@ -74,8 +74,8 @@ class AnswerRefused(ValueError):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema that the server holds the model to."""
-    return Answer.model_json_schema()
+    """The JSON schema that the server holds the model to, without what pydantic says of the class."""
+    return {key: value for key, value in Answer.model_json_schema().items() if key not in ("title", "description")}
 
 
 def read_answer(text: str) -> Answer:

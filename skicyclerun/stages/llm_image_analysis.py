@@ -270,7 +270,8 @@ class LlmImageAnalysis(Recipe):
         }
         if kept.refused:
             entry["not_taken"] = kept.refused
-        return Made({KEY: entry}, note="; ".join(f"{line} {why}" for line, why in _notes(kept)))
+        note = "; ".join(f"{line} was not taken: it {why}" for line, why in kept.refused.items())
+        return Made({KEY: entry}, note=note)
 
     def _asked(self, prompt: str, shown: bytes, known: frozenset[str] | None) -> Kept:
         """The answer; asked for once more where it breaks the schema. Raises PhotoError where that one does too."""
@@ -300,10 +301,6 @@ class LlmImageAnalysis(Recipe):
 
     def close(self) -> None:
         self._client.close()
-
-
-def _notes(kept: Kept) -> list[tuple[str, str]]:
-    return [(line, f"was not taken: it {why}") for line, why in kept.refused.items()]
 
 
 def _paused(sentence: str) -> SkicyclerunError:
