@@ -84,7 +84,7 @@ def albums_of(records: list[list[str]]) -> list[Album]:
             raise AnswerUnknown
         album_id, folders, title, count = record
         path = tuple(_nfc(name) for name in folders.split(_MEMBER)) if folders else ()
-        album = Album(album_id, _nfc(title), path, int(count) if count.isdecimal() and count.isascii() else 0)
+        album = Album(album_id, _nfc(title), path, _count(count) or 0)
         known = albums.get(album_id)
         if known is None or len(known.folder_path) < len(album.folder_path):
             albums[album_id] = album
@@ -97,9 +97,9 @@ def items_of(records: list[list[str]]) -> list[tuple[str, str | None]]:
     A name is empty where Photos has none, and None where the names cannot be told apart: one of them then holds a
     separator, and has to be asked for by itself.
     """
-    if len(records) != 3 or len(records[0]) != 1 or not records[0][0].isdecimal():
+    count = _count(records[0][0]) if len(records) == 3 and len(records[0]) == 1 else None
+    if count is None:
         raise AnswerUnknown
-    count = int(records[0][0])
     ids = records[1] if count else []
     if len(ids) != count or not all(map(is_id, ids)):
         raise AnswerUnknown
@@ -139,6 +139,11 @@ def _location(latitude: str, longitude: str, altitude: str) -> tuple[Location | 
     if north is None or east is None or abs(north) > 90 or abs(east) > 180:
         return None, False
     return Location(north, east, _number(altitude)), True
+
+
+def _count(text: str) -> int | None:
+    """A whole number from 0; None for what is none, or what no library has (Python converts 4,300 digits at most)."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None
 
 
 def _number(text: str) -> float | None:
