@@ -33,6 +33,8 @@
     │   ├── ArchiveNotProved         reading back did not give what was written
     │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
+    │   ├── RemoteError              the place elsewhere: it refuses, is full, or holds something else
+    │   │   └── RemoteUnreachable    it does not answer, or its disk is not connected
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
     ├── Cancelled                    the person said no; nothing was touched
@@ -300,6 +302,21 @@ class ArchiveStopped(ArchiveError):
 
 class ArchiveUnknown(ArchiveError):
     """There is no archive of that name."""
+
+
+class RemoteError(ArchiveError):
+    """The place that archives are copied to (`cleanup.remote`): it refuses, is full, or holds something else."""
+
+
+class RemoteUnreachable(RemoteError):
+    """It does not answer, or its disk is not connected; what was to be copied there stays pending."""
+
+    def __init__(self, remote: str, problem: str) -> None:
+        self.remote, self.problem = remote, problem
+        super().__init__(
+            f"{remote} cannot be reached: {problem}.",
+            next_step="`skicyclerun archive push` copies what is pending once it is there.",
+        )
 
 
 class RestoreRefused(ArchiveError):

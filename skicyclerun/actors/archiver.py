@@ -88,7 +88,12 @@ class _Archiving:
         self._archive_folder = settings.paths.archive
         self._allowed = settings.cleanup.archive_old_outputs
         self._jobs = ArchiveJobs(
-            parts.store, settings.paths.archive, settings.paths.apple_photos_export, parts.progress, parts.shutdown
+            parts.store,
+            settings.paths.archive,
+            settings.paths.apple_photos_export,
+            parts.progress,
+            parts.shutdown,
+            copy_to=settings.cleanup.remote or "",
         )
 
     async def recover_abandoned(self) -> None:

@@ -121,7 +121,12 @@ class _RunExport:
         self._staging = StagingFolder(self._export_folder)
         self._deadline = anyio.current_time() + settings.export.timeouts.run
         self._archive_jobs = ArchiveJobs(
-            parts.store, settings.paths.archive, self._export_folder, parts.progress, parts.shutdown
+            parts.store,
+            settings.paths.archive,
+            self._export_folder,
+            parts.progress,
+            parts.shutdown,
+            copy_to=settings.cleanup.remote or "",
         )
         source = parts.source
         self._streak = TransientStreak(

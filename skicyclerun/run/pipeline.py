@@ -13,8 +13,8 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +24,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.album_export import RenderFunction
 from skicyclerun.actors.archive_job import ArchiveJobs
+from skicyclerun.actors.archive_push import NEXT, ArchivePush
 from skicyclerun.actors.archiver import ArchiverParts, archiver
 from skicyclerun.actors.cataloger import CatalogerParts, cataloger
 from skicyclerun.actors.config import ConfigParts, configurator
@@ -40,9 +41,10 @@ from skicyclerun.actors.messages import (
 )
 from skicyclerun.actors.stage import StageParts, stage_actor
 from skicyclerun.actors.stage_runs import PlannedStage
+from skicyclerun.archive.open_remote import open_remote
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
-from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
+from skicyclerun.progress.events import Notice, ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
@@ -54,6 +56,8 @@ from skicyclerun.state.store import Store
 
 _PROGRESS_BUFFER = 1000
 _ALBUMS_AHEAD = 1000
+#: After a signal: for an upload in hand to be given up in good order.
+_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,12 @@ class _Supervisor:
         self.endings: dict[str, Ending] = {}
         self.exported = 0
         self.archive: ArchiveRow | None = None
+        self._push: ArchivePush | None = None
 
     def _archived(self, archive: ArchiveRow) -> None:
         self.archive = archive
+        if self._push is not None:
+            self._push.wake()
 
     async def supervise(self, command: ConfigureRun) -> None:
         parts = self._parts
@@ -149,7 +156,11 @@ class _Supervisor:
             anyio.create_task_group() as outer,
         ):
             outer.start_soon(_show, shown, parts.renderer)
-            async with events, anyio.create_task_group() as actors:
+            async with (
+                events,
+                _archives_copied(parts, command.settings, progress) as self._push,
+                anyio.create_task_group() as actors,
+            ):
                 actors.start_soon(configurator, config_inbox, to_archiver, ConfigParts(parts.store, parts.source))
                 actors.start_soon(
                     archiver,
@@ -238,7 +249,12 @@ class _Supervisor:
                 actors.start_soon(stage_actor, receive, send, catalog.clone(), working)
                 receive = next_receive
             jobs = ArchiveJobs(
-                parts.store, settings.paths.archive, settings.paths.apple_photos_export, progress, parts.shutdown
+                parts.store,
+                settings.paths.archive,
+                settings.paths.apple_photos_export,
+                progress,
+                parts.shutdown,
+                copy_to=settings.cleanup.remote or "",
             )
             runs_of_stages = [planned.run for planned in parts.stages]
             actors.start_soon(stage_departures, receive, catalog.clone(), jobs, self.run_id, runs_of_stages, endings)
@@ -247,6 +263,50 @@ class _Supervisor:
                     await head.send(first)
                 async for ready in inbox:
                     await head.send(ready)
+
+
+@asynccontextmanager
+async def _archives_copied(
+    parts: PipelineParts, settings: Settings, progress: Callable[[ProgressEvent], None]
+) -> AsyncIterator[ArchivePush | None]:
+    """Copies archives to the second place beside the actors, and for `cleanup.remote_wait` seconds after them.
+
+    A signal, or the failure of an actor, ends it at once; what is not copied by then is pending.
+    """
+    cleanup = settings.cleanup
+    remote = open_remote(cleanup)
+    if remote is None:
+        yield None
+        return
+    push = ArchivePush(
+        parts.store,
+        remote,
+        settings.paths.archive,
+        keep_local=cleanup.keep_local,
+        stopping=lambda: parts.shutdown.draining,
+        say=progress,
+    )
+    async with anyio.create_task_group() as beside:
+
+        async def pushing() -> None:
+            with limit:
+                await push.beside_a_run()
+            if limit.cancelled_caught:
+                push.give_up()
+                text = f"Copying to {remote.url} takes longer than this run waits for it; it is pending. {NEXT}"
+                progress(Notice(text, "warning"))
+
+        limit = anyio.CancelScope()
+        beside.start_soon(pushing)
+        try:
+            yield push
+        except BaseException:
+            push.give_up()
+            limit.cancel()
+            raise
+        push.finish()
+        seconds = _STOP_SECONDS if parts.shutdown.draining else cleanup.remote_wait
+        limit.deadline = anyio.current_time() + seconds
 
 
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
