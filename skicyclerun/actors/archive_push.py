@@ -119,10 +119,10 @@ class ArchivePush:
 
         Raises RemoteError.
         """
-        await self._identify()
         archives = await _in_thread(partial(list_archives, self._folder))
         proved = [one.name for one in archives if one.proved is not None]
         await archive_copies.enter(self._store, self._remote.url, proved)
+        await self._identify()
         for copy in await archive_copies.of_remote(self._store, self._remote.url):
             if copy.status is CopyStatus.COPIED and copy.file in proved:
                 file = await _in_thread(partial(self._remote.look, copy.name))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import NotWritable, UsageError
+from skicyclerun.health.findings import Verdict
 from skicyclerun.settings.models import default_config_text
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.wording import printable
 
 
 @click.group(epilog=exit_codes.HELP)
@@ -26,6 +29,14 @@ def check(*, lib_root: Path | None, config_file: Path | None) -> int:
     settings = settings_of(config_file, lib_root)
     check_stage_needs(settings, parse_stages(settings.pipeline.stages, settings.own_stages()))
     click.echo(f"{settings.file}: the configuration is valid.")
+    if settings.cleanup.remote is not None:
+        from skicyclerun.health.remote import check_remote
+
+        finding = anyio.run(check_remote, settings)
+        if finding.verdict is Verdict.OK:
+            click.echo(f"cleanup.remote: {printable(finding.detail)}")
+        else:
+            click.echo(f"Warning: cleanup.remote: {printable(finding.detail)} {printable(finding.next_step)}", err=True)
     return exit_codes.OK
 
 

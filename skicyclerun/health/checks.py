@@ -25,6 +25,7 @@ from skicyclerun import __version__
 from skicyclerun.errors import NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
+from skicyclerun.health.remote import check_remote
 from skicyclerun.models import SourceKind
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
@@ -83,6 +84,8 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
         lock_file = state_db.parent / "run.lock"
         steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_lock, lock_file)))
         steps.append(partial(check_state, state_db))
+    if settings.cleanup.remote is not None:
+        steps.append(partial(check_remote, settings))
     for step in steps:
         yield await step()
 

@@ -168,7 +168,11 @@ class RunSession:
             if result.run is None:
                 return RunOutcome(None, _archive_in_words(result.archive, settings), log_file=log_path)
             report = await build_report(
-                store, result.run, settings.paths.apple_photos_export, stage_folders=output_folders(settings)
+                store,
+                result.run,
+                settings.paths.apple_photos_export,
+                stage_folders=output_folders(settings),
+                remote=settings.cleanup.remote,
             )
             return RunOutcome(report, log_file=log_path)
 
