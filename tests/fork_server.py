@@ -42,11 +42,11 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path) -> Iterator[ForkServer]:
-    """One that works in `folder`; it ends with its standard input."""
+def fork_server(folder: Path, *imports: str) -> Iterator[ForkServer]:
+    """One that works in `folder`, with these modules imported besides; it ends with its standard input."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server"],
+        [sys.executable, "-m", "tests.fork_server", *imports],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -95,6 +95,7 @@ def import_what_runs_import() -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
+        *sys.argv[1:],
     ):
         importlib.import_module(name)
 
