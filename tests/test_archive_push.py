@@ -296,6 +296,20 @@ def test_a_place_that_is_not_there_holds_up_no_export(tmp_path: Path, photos: Pa
     assert name in library.there()
 
 
+def test_another_disk_in_its_place_is_taken_only_when_that_is_meant(tmp_path: Path) -> None:
+    library = Library(tmp_path, None).with_archives()
+    library.command("archive", "push")
+    shutil.rmtree(library.disk)
+    library.disk.mkdir()
+    refused = library.command("archive", "push")
+    assert refused.code == 1
+    assert "--new-place" in refused.stderr
+    assert library.there() == {}
+    assert library.command("archive", "push", "--new-place").code == 0
+    assert library.there()[name_of(STAMPS[0])] == (library.archive / name_of(STAMPS[0])).read_bytes()
+    assert library.command("archive", "push").code == 0
+
+
 def test_a_later_run_takes_along_what_is_pending(tmp_path: Path, photos: Path) -> None:
     library = Library(tmp_path, None)
     run(library, photos)

@@ -59,7 +59,11 @@ class FolderRemote:
                 self.create(IDENTITY_FILE, secrets.token_hex(16).encode() + b"\n")
                 found = self._identity()
         if known and found != known:
-            raise RemoteUnreachable(self.url, "it is not the folder that archives were copied to before")
+            raise RemoteUnreachable(
+                self.url,
+                "it is not the folder that archives were copied to before; where another disk is meant, "
+                "`skicyclerun archive push --new-place` takes it",
+            )
         return found
 
     def _identity(self) -> str:

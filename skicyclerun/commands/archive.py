@@ -259,9 +259,10 @@ def _place_to_read(settings: Settings, name: str, *, from_copy: bool) -> Path | 
 
 
 @archive.command("push", epilog=exit_codes.HELP)
+@click.option("--new-place", is_flag=True, help="The folder is another one than before, and that is meant: a new disk.")
 @place_options
 @_json_option
-def push_command(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
+def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
     """Copy every proved archive to `cleanup.remote` that is not there yet; exit code 3 if some are still pending.
 
     Each is read back from there and compared. With `cleanup.keep_local: false` it is removed here after that.
@@ -274,7 +275,7 @@ def push_command(*, lib_root: Path | None, config_file: Path | None, json_wanted
         raise UsageError("No second place for archives is named.", next_step="Set `cleanup.remote`.")
     line = growing_line(partial(_bytes_read, f"Copying to {printable(remote.url)}"))
     with _alone(settings, wanted=True), line as advance:
-        pushed, stopped = anyio.run(_push, settings, remote, advance)
+        pushed, stopped = anyio.run(_push, settings, remote, advance, new_place)
     if json_wanted:
         rows = [{"file": row.file, "name": row.name, "size": row.size, "sha256": row.sha256} for row in pushed.copied]
         waiting = [{"file": file, "reason": reason} for file, reason in pushed.waiting]
@@ -294,10 +295,11 @@ def push_command(*, lib_root: Path | None, config_file: Path | None, json_wanted
 
 
 async def _push(
-    settings: Settings, remote: Remote, advance: Callable[[int, int], None] | None
+    settings: Settings, remote: Remote, advance: Callable[[int, int], None] | None, new_place: bool
 ) -> tuple[Pushed, int | None]:
     """What came of it, and the exit code of a signal that ended it early."""
     from skicyclerun.actors.archive_push import ArchivePush, Pushed
+    from skicyclerun.state import archive_copies
     from skicyclerun.state.store import Store
 
     def said(event: object) -> None:
@@ -319,6 +321,8 @@ async def _push(
         words = "Stopping. What is not copied stays pending; once more to stop at once."
         say = partial(click.echo, words, err=True)
         await listening.start(partial(listen, shutdown, listening.cancel_scope.cancel, lambda _: say()))
+        if new_place:
+            await archive_copies.remember_identity(store, remote.url, "")
         await push.enter_all()
         pushed = await push.push()
         listening.cancel_scope.cancel()
