@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 from skicyclerun.archive.remote_folder import IDENTITY_FILE
 from skicyclerun.files.fault_points import FAULT_POINTS
+from skicyclerun.state.machine import COPY_TRANSITIONS, CopyStatus
 from tests.archive_trees import archive_outputs, make_outputs, read_tree
 from tests.command_line import (
     Ended,
@@ -343,6 +345,27 @@ def test_a_run_waits_no_longer_than_it_may_for_a_service_that_is_silent(
     assert [row[1] for row in library.rows()] == ["pending"]
 
 
+def test_a_signal_ends_a_run_that_only_copies_still(service: Bucket, tmp_path: Path, photos: Path) -> None:
+    library = Library(tmp_path, service)
+    run(library, photos)
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "silent" if "partNumber" in path else None
+        config = write_config(
+            tmp_path, cleanup={"remote": library.remote, "remote_service": {"endpoint_url": proxy.endpoint}}
+        )
+        words = ("run", "--yes", "--source", "folder", "--library", photos, "--lib-root", library.root)
+        process = start(*words, "--config", config)
+        assert proxy.waiting.wait(30)
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).code == 143
+    write_config(tmp_path, cleanup={"remote": library.remote, "remote_service": {"endpoint_url": service.endpoint}})
+    library.command("run", "--resume", "--yes")
+    assert library.command("archive", "push").code == 0
+    assert [row[1] for row in library.rows()] == ["copied"]
+    assert service.unfinished_uploads() == []
+    assert library.command("verify").code == 0
+
+
 @pytest.mark.parametrize("fault", ["copy.written", "copy.committed", "copy.removed_here"])
 def test_a_run_killed_while_it_copies_is_resumed_to_the_same_end(
     server: ForkServer, tmp_path: Path, photos: Path, fault: str
@@ -495,6 +518,34 @@ def test_a_push_outlasts_trouble_that_passes(service: Bucket, tmp_path: Path, tr
 
 
 # ── what is configured ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_database_refuses_the_steps_that_the_machine_does_not_have(tmp_path: Path) -> None:
+    library = Library(tmp_path, None).with_archives()
+    library.command("archive", "push")
+    with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection:
+        for before, after in itertools.permutations(CopyStatus, 2):
+            legal = any((source, target) == (before, after) for _, source, target in COPY_TRANSITIONS)
+            connection.execute("DELETE FROM archive_copies")
+            connection.execute(
+                "INSERT INTO archive_copies (file, remote, status, token, name, size, sha256, entered_at, copied_at) "
+                "VALUES ('a', 'b', ?, 't', 'a', 1, 'x', 'now', 'now')",
+                (before.value,),
+            )
+            try:
+                connection.execute("UPDATE archive_copies SET status = ?", (after.value,))
+            except sqlite3.IntegrityError:
+                assert not legal, (before, after)
+            else:
+                assert legal, (before, after)
+
+
+def test_a_second_place_in_the_source_is_refused(tmp_path: Path, photos: Path) -> None:
+    config = write_config(tmp_path, cleanup={"remote": str(photos / "Alps")})
+    words = ("run", "--yes", "--source", "folder", "--library", photos, "--config", config)
+    refused = skicyclerun(*words, "--lib-root", tmp_path / "lib")
+    assert refused.code == 2
+    assert "cleanup.remote" in refused.stderr
 
 
 def test_no_second_place_is_said(tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ def copy_archive(
     advance = Advance(2 * record.size, progress, stop, f"{path.name} is not copied yet.")
     written = name
     if not _came_back(remote, name, record, advance):
-        remote.delete(name)  # Torn, or damaged since: it is ours, for its name is.
+        if remote.look(name) is not None:
+            remote.delete(name)  # Torn, or damaged since: it is ours, for its name is.
         written = remote.write(name, record.token, _local_blocks(path, record, advance), record.size)
         fault_point("copy.written")
         if not _came_back(remote, written, record, advance):

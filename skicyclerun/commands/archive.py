@@ -382,7 +382,9 @@ def _prune_plan(places: Places, retention: int | None, keep: int | None) -> Prun
 
 def _why_left(places: Places, left: ListedArchive) -> str:
     placed = next(one for one in places.archives if one.listed is left)
-    return "its copy is not whole" if placed.confirmed and placed.there else placed.in_words(looked=places.looked)
+    if not placed.here or placed.confirmed:
+        return "its copy is not whole" if placed.there is not None else placed.in_words(looked=places.looked)
+    return "it is not copied yet; `skicyclerun archive push` does that"
 
 
 def _pruned(settings: Settings, places: Places, plan: PrunePlan) -> Sequence[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 
@@ -17,7 +18,9 @@ from skicyclerun.settings.models import Settings
 from skicyclerun.state import archive_copies
 from skicyclerun.state.store import Store
 
-_CHECK = "archives elsewhere"
+_CHECK: Final = "archives elsewhere"
+#: A person waits for the answer.
+_PATIENCE_SECONDS: Final = 15.0
 
 
 async def check_remote(settings: Settings) -> Finding:
@@ -25,7 +28,8 @@ async def check_remote(settings: Settings) -> Finding:
 
     Only a warning where it does not: an export works without it.
     """
-    remote = open_remote(settings.cleanup)
+    patience = min(settings.cleanup.remote_timeout, _PATIENCE_SECONDS)
+    remote = open_remote(settings.cleanup.model_copy(update={"remote_timeout": patience}))
     if remote is None:
         return ok(_CHECK, "none configured")
     known, pending = "", 0

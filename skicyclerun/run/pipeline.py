@@ -57,7 +57,7 @@ from skicyclerun.state.store import Store
 _PROGRESS_BUFFER = 1000
 _ALBUMS_AHEAD = 1000
 #: After a signal: for an upload in hand to be given up in good order.
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +291,20 @@ async def _archives_copied(
         async def pushing() -> None:
             with limit:
                 await push.beside_a_run()
-            if limit.cancelled_caught:
-                push.give_up()
+            listening.cancel()
+            push.give_up()
+            if limit.cancelled_caught and not parts.shutdown.draining:
                 text = f"Copying to {remote.url} takes longer than this run waits for it; it is pending. {NEXT}"
                 progress(Notice(text, "warning"))
 
-        limit = anyio.CancelScope()
+        async def hear_the_signal() -> None:
+            with listening:
+                await parts.shutdown.wait()
+                limit.deadline = min(limit.deadline, anyio.current_time() + _STOP_SECONDS)
+
+        limit, listening = anyio.CancelScope(), anyio.CancelScope()
         beside.start_soon(pushing)
+        beside.start_soon(hear_the_signal)
         try:
             yield push
         except BaseException:
@@ -305,8 +312,7 @@ async def _archives_copied(
             limit.cancel()
             raise
         push.finish()
-        seconds = _STOP_SECONDS if parts.shutdown.draining else cleanup.remote_wait
-        limit.deadline = anyio.current_time() + seconds
+        limit.deadline = min(limit.deadline, anyio.current_time() + cleanup.remote_wait)
 
 
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
