@@ -178,6 +178,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, se
     return Undisturbed(made.root, outcomes)
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("fault", OF_A_COPY)
 def test_a_push_killed_at_a_fault_point_ends_like_one_never_stopped(
     undisturbed: Undisturbed, server: ForkServer, place: Bucket | None, tmp_path: Path, fault: str
@@ -366,6 +367,7 @@ def test_a_signal_ends_a_run_that_only_copies_still(service: Bucket, tmp_path: P
     assert library.command("verify").code == 0
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("fault", ["copy.written", "copy.committed", "copy.removed_here"])
 def test_a_run_killed_while_it_copies_is_resumed_to_the_same_end(
     server: ForkServer, tmp_path: Path, photos: Path, fault: str
@@ -452,6 +454,7 @@ def test_nothing_is_pruned_while_the_second_place_does_not_answer(tmp_path: Path
     assert library.here() == set(map(name_of, STAMPS))
 
 
+@pytest.mark.crash
 def test_a_prune_killed_between_an_archive_and_its_record_is_finished_by_the_next(
     server: ForkServer, place: Bucket | None, tmp_path: Path
 ) -> None:
