@@ -125,6 +125,10 @@ class FolderRemote:
                 raise self._error(error) from error
             raise
         with self._translated():
+            # Its time is its version, and FAT keeps no more than every second one of them.
+            even = int(time.time()) // 2 * 2
+            os.utime(path, (even, even))
+            sync_files([path])
             sync_directory(self._folder)
         return partial
 
@@ -199,10 +203,6 @@ def _write(path: Path, blocks: Iterator[bytes]) -> None:
     with open(descriptor, "wb") as stream:
         for block in blocks:
             stream.write(block)
-        stream.flush()
-        # Its time is its version, and FAT keeps no more than every second one.
-        even = int(time.time()) // 2 * 2
-        os.utime(stream.fileno(), (even, even))
     sync_files([path])
 
 
