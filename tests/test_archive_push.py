@@ -402,6 +402,17 @@ def test_a_listing_says_where_each_archive_lies(place: Bucket | None, tmp_path: 
     assert library.command("archive", "list").stdout.splitlines()[1].endswith("  there")
 
 
+def test_what_lies_where_is_told_without_a_database(tmp_path: Path) -> None:
+    library = Library(tmp_path, None, keep_local=False).with_archives()
+    library.command("archive", "push")
+    (library.root / "state/skicyclerun.sqlite3").write_bytes(b"torn" * 2000)
+    listed = library.command("archive", "list")
+    assert listed.code == 0
+    assert "there, not by this database" in listed.stdout
+    assert library.command("archive", "restore", "latest", "--to", tmp_path / "to").code == 0
+    assert library.command("archive", "prune", "--days", "1", "--dry-run", "--json").json["removed"] == []
+
+
 def test_another_machines_archives_are_listed_and_never_pruned(tmp_path: Path) -> None:
     one = Library(tmp_path / "one", None).with_archives(*STAMPS)
     one.command("archive", "push")

@@ -7,7 +7,8 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_a_record_is_never_replaced(remote: Remote) -> None:
     there = remote.look("a.json")
     assert there is not None
     assert remote.read(there, 0, there.size) == b"first"
+
+
+def test_machines_that_reserve_a_name_at_once_get_one_each(remote: Remote, archive: Path) -> None:
+    record = describe(archive, "0" * 32)
+    with ThreadPoolExecutor(6) as machines:
+        tokens = [secrets.token_hex(16) for _ in range(6)]
+        names = list(machines.map(lambda token: reserve(remote, replace(record, token=token)), tokens))
+    assert len(set(names)) == 6
+    for name, token in zip(names, tokens, strict=True):
+        found = record_of(remote, name)
+        assert found is not None
+        assert found.token == token
 
 
 def test_an_archive_that_is_damaged_here_is_not_copied(remote: Remote, archive: Path) -> None:
@@ -362,6 +375,20 @@ def test_no_credentials_are_said_and_none_are_shown(bucket: Bucket, monkeypatch:
     place = ArchiveUrl(bucket=BUCKET)
     with pytest.raises(RemoteError, match="profile"):
         BucketRemote(place, endpoint_url=None, aws_profile="nobody", region=None, seconds=5).identify("", make=True)
+
+
+@pytest.mark.parametrize("missing", ["obstore", "boto3"])
+def test_a_bucket_without_the_extra_is_said(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    asks: list[Callable[[Remote], object]] = [
+        lambda remote: remote.identify("", make=True),
+        lambda remote: remote.look("a"),
+        lambda remote: remote.create("a", b""),
+    ]
+    for ask in asks:
+        with pytest.raises(RemoteError, match=f"needs {missing}") as caught:
+            ask(of_bucket("http://127.0.0.1:9"))
+        assert "skicyclerun[remote]" in caught.value.next_step
 
 
 def test_nobody_at_the_address_is_unreachable(bucket: Bucket) -> None:

@@ -108,7 +108,7 @@ class CopyRecord:
     size: Annotated[int, Field(ge=1, lt=2**63)]
     sha256: Sha256
     """Of the whole ZIP."""
-    created: str
+    created: Annotated[str, Field(pattern=r"^(19[89]\d|2\d{3})-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     """ISO 8601, UTC, `Z`."""
     files: Annotated[int, Field(ge=0)]
     content_bytes: Annotated[int, Field(ge=0)]

@@ -56,41 +56,35 @@ class BucketRemote:
 
     def identify(self, known: str, *, make: bool) -> str:
         """A bucket is told by its name. Asks whether it answers."""
-        import obstore
-
+        obstore = self._library()
         with self._translated():
             next(iter(obstore.list(self._store(), chunk_size=1)), None)
         return ""
 
     def files(self) -> list[RemoteFile]:
-        import obstore
-
+        obstore = self._library()
         with self._translated():
             found = obstore.list_with_delimiter(self._store())["objects"]
             return [_described(item) for item in found]
 
     def look(self, name: str) -> RemoteFile | None:
-        import obstore
-
+        obstore = self._library()
         with self._translated(), suppress(FileNotFoundError):
             return _described(obstore.head(self._store(), name))
         return None
 
     def create(self, name: str, data: bytes) -> bool:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
+        obstore = self._library()
         with self._translated():
             try:
                 obstore.put(self._store(), name, data, mode="create")
-            except AlreadyExistsError:
+            except obstore.exceptions.AlreadyExistsError:
                 return False
         return True
 
     def write(self, name: str, token: str, blocks: Iterator[bytes], size: int) -> str:
         """At its name at once: an upload is seen when it is complete, not before."""
-        import obstore
-
+        obstore = self._library()
         self._abort_left_over(name)
         with self._translated():
             obstore.put(
@@ -108,23 +102,31 @@ class BucketRemote:
         return
 
     def read(self, file: RemoteFile, offset: int, count: int) -> bytes:
-        import obstore
-
+        obstore = self._library()
         with self._translated():
             asked = {"range": (offset, offset + count), "if_match": file.version}
-            return bytes(obstore.get(self._store(), file.name, options=asked).bytes())  # type: ignore[arg-type]
+            return bytes(obstore.get(self._store(), file.name, options=asked).bytes())
 
     def blocks(self, file: RemoteFile) -> Iterator[bytes]:
         for offset in range(0, file.size, _PIECE):
             yield self.read(file, offset, min(_PIECE, file.size - offset))
 
     def delete(self, name: str) -> None:
-        import obstore
-
+        obstore = self._library()
         with self._translated(), suppress(FileNotFoundError):
             obstore.delete(self._store(), name)
 
     # ── the libraries ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _library(self) -> Any:
+        """obstore. Raises RemoteError where the extra is not installed."""
+        try:
+            import boto3  # noqa: F401
+            import obstore
+            import obstore.exceptions
+        except ImportError as error:
+            raise RemoteError(f"{self.url} needs {error.name}, which is not installed.", next_step=_EXTRA) from error
+        return obstore
 
     def _store(self) -> S3Store:
         if self._opened is None:
@@ -133,13 +135,11 @@ class BucketRemote:
         return self._opened
 
     def _open(self) -> S3Store:
-        try:
-            import boto3
-            from botocore.config import Config
-            from obstore.auth.boto3 import Boto3CredentialProvider
-            from obstore.store import S3Store
-        except ImportError as error:
-            raise RemoteError(f"{self.url} needs {error.name}, which is not installed.", next_step=_EXTRA) from error
+        import boto3
+        from botocore.config import Config
+        from obstore.auth.boto3 import Boto3CredentialProvider
+        from obstore.store import S3Store
+
         session = boto3.Session(profile_name=self._profile, region_name=self._region)
         if session.get_credentials() is None:
             raise RemoteError(
@@ -197,11 +197,9 @@ class BucketRemote:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """The one boundary to obstore and botocore."""
-        try:
-            from botocore.exceptions import BotoCoreError
-            from obstore import exceptions
-        except ImportError as error:
-            raise RemoteError(f"{self.url} needs {error.name}, which is not installed.", next_step=_EXTRA) from error
+        from botocore.exceptions import BotoCoreError
+        from obstore import exceptions
+
         try:
             yield
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,7 @@ from skicyclerun.archive.listing import ListedArchive, archive_named
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
-from skicyclerun.errors import ArchiveUnknown, Cancelled, NoState, RemoteError, UsageError
+from skicyclerun.errors import ArchiveUnknown, Cancelled, NoState, RemoteError, StateError, UsageError
 from skicyclerun.run.lock import RunLock
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.models import Settings
@@ -438,9 +438,13 @@ def _look_around(settings: Settings) -> Places:
     async def look() -> Places:
         remote = open_remote(settings.cleanup)
         if remote is not None:
-            with suppress(NoState):
+            try:
                 async with await Store.open_to_read(settings.paths.state_db) as store:
                     return await look_around(settings, store, remote)
+            except NoState:
+                pass
+            except StateError as error:  # what lies where can be told without it, and then all the more
+                click.echo(f"{printable(str(error))} Which copies are ours is not known.", err=True)
         return await look_around(settings, None, remote)
 
     places = anyio.run(look)
