@@ -13,7 +13,7 @@ import pytest
 
 BUCKET = "archives"
 #: What a test lets the proxy do with a request; None: pass it on.
-Trouble = Literal["503", "reset", "silent", "half", "other_bytes"]
+Trouble = Literal["503", "reset", "silent", "half", "slow", "other_bytes"]
 Judge = Callable[[str, str], Trouble | None]
 """Asked with method and path."""
 
@@ -47,6 +47,8 @@ class Proxy:
                     self.close_connection = True
                     self.connection.close()
                     return
+                if trouble == "slow":
+                    proxy.released.wait(0.3)
                 if trouble == "silent":
                     proxy.waiting.set()
                     proxy.released.wait(30)

@@ -413,6 +413,18 @@ def test_what_lies_where_is_told_without_a_database(tmp_path: Path) -> None:
     assert library.command("archive", "prune", "--days", "1", "--dry-run", "--json").json["removed"] == []
 
 
+def test_copies_are_found_again_when_the_database_was_lost(place: Bucket | None, tmp_path: Path) -> None:
+    library = Library(tmp_path, place).with_archives(*STAMPS)
+    library.command("archive", "push")
+    before, rows = library.there(), library.rows()
+    shutil.rmtree(library.root / "state")
+    assert library.command("archive", "push").code == 0
+    assert library.there() == before
+    assert library.rows() == rows
+    assert library.command("archive", "prune", "--keep-last", "1", "--yes").code == 0
+    assert set(library.there()) == {name_of(STAMPS[2]), name_of(STAMPS[2]) + ".json"}
+
+
 def test_another_machines_archives_are_listed_and_never_pruned(tmp_path: Path) -> None:
     one = Library(tmp_path / "one", None).with_archives(*STAMPS)
     one.command("archive", "push")

@@ -403,7 +403,7 @@ def proxy(bucket: Bucket) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.mark.parametrize("trouble", ["503", "reset", "half"])
+@pytest.mark.parametrize("trouble", ["503", "reset", "half", "slow"])
 def test_trouble_that_passes_is_outlasted(proxy: Proxy, bucket: Bucket, archive: Path, trouble: Trouble) -> None:
     met: set[tuple[str, str]] = set()
 
@@ -512,6 +512,26 @@ def test_one_album_is_restored_from_a_bucket_without_fetching_the_rest(
     assert len(report.restored) == 10
     assert proxy.sent < 3_000_000 + 300_000 < file.size / 7
     assert len(proxy.seen) - asked < 6
+
+
+def test_what_was_restored_when_the_service_goes_away_is_whole(proxy: Proxy, large: Path, tmp_path: Path) -> None:
+    remote = of_bucket(proxy.endpoint, seconds=1)
+    name, _, _ = copied(remote, large)
+    file = remote.look(name)
+    assert file is not None
+    pieces = 0
+
+    def judge(method: str, path: str) -> Trouble | None:
+        nonlocal pieces
+        pieces += method == "GET"
+        return "reset" if pieces > 3 else None
+
+    proxy.judge = judge
+    with pytest.raises(RemoteUnreachable):
+        restore_archive(open_there(remote, file), tmp_path / "to")
+    restored, archived = read_tree(tmp_path / "to/albums"), read_tree(large.parent.parent / "albums")
+    assert 0 < len(restored) < len(archived)
+    assert restored.items() <= archived.items()
 
 
 def test_an_archive_elsewhere_is_verified_by_stream(remote: Remote, large: Path) -> None:

@@ -27,7 +27,15 @@ import anyio.lowlevel
 from skicyclerun.archive.advance import Progress
 from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.listing import list_archives
-from skicyclerun.archive.remote import CopyRecord, Remote, copy_archive, describe, record_of, reserve
+from skicyclerun.archive.remote import (
+    CopyRecord,
+    Remote,
+    copy_archive,
+    describe,
+    found_again,
+    record_of,
+    reserve,
+)
 from skicyclerun.errors import ArchiveError, ArchiveStopped, RemoteError, RemoteUnreachable
 from skicyclerun.files.atomic_files import sync_directory
 from skicyclerun.files.fault_points import fault_point
@@ -172,10 +180,10 @@ class ArchivePush:
             record = await _in_thread(partial(self._record_of, row, path))
         else:
             record = await _in_thread(partial(describe, path, row.token, stop=self._stop))
-        name = await _in_thread(partial(reserve, self._remote, record))
+        name, record = await _in_thread(partial(self._reserve, row, record))
         fault_point("copy.reserved")
         if name != row.name:
-            row = await archive_copies.reserved(self._store, row, name, record.size, record.sha256)
+            row = await archive_copies.reserved(self._store, row, name, record.token, record.size, record.sha256)
         fault_point("copy.named")
         version = await _in_thread(
             partial(
@@ -188,6 +196,10 @@ class ArchivePush:
         log.info("copied %s to %s as %s, read back from there", row.file, self._remote.url, name)
         self._say(Notice(f"{row.file} is copied to {self._remote.url} and was read back from there."))
         return row
+
+    def _reserve(self, row: CopyRow, record: CopyRecord) -> tuple[str, CopyRecord]:
+        again = found_again(self._remote, record) if not row.name else None
+        return again if again is not None else (reserve(self._remote, record), record)
 
     def _record_of(self, row: CopyRow, path: Path) -> CopyRecord:
         """What the record there says of it, or what was said of it before; that the bytes are it, copying finds out."""

@@ -171,6 +171,18 @@ def reserve(remote: Remote, record: CopyRecord) -> str:
     raise RemoteError(f"{remote.url} has no name left for {record.file}.")
 
 
+def found_again(remote: Remote, record: CopyRecord) -> tuple[str, CopyRecord] | None:
+    """The very same archive, complete there under another token: copied before the database was lost. Name, record."""
+    for name in itertools.islice(_names(record.file), _NAMES_TRIED):
+        there, file = record_of(remote, name), remote.look(name)
+        if file is None and there is None:
+            return None
+        same = there is not None and (there.file, there.size, there.sha256) == (record.file, record.size, record.sha256)
+        if same and there is not None and file is not None and file.size == record.size:
+            return name, there
+    return None
+
+
 def _names(file: str) -> Iterator[str]:
     match = ARCHIVE_NAME.fullmatch(file)
     if match is None:

@@ -76,10 +76,10 @@ async def get(store: Store, copy_id: int) -> CopyRow:
     return CopyRow.of(row)
 
 
-async def reserved(store: Store, copy: CopyRow, name: str, size: int, sha256: str) -> CopyRow:
-    """Commit the name that the copy has there, and what its bytes must be."""
+async def reserved(store: Store, copy: CopyRow, name: str, token: str, size: int, sha256: str) -> CopyRow:
+    """Commit the name that the copy has there, whose it is, and what its bytes must be."""
     async with store.transaction() as transaction:
-        values = {"id": copy.id, "name": name, "size": size, "sha256": sha256}
+        values = {"id": copy.id, "name": name, "token": token, "size": size, "sha256": sha256}
         if await transaction.execute("name_copy", values) != 1:
             raise IllegalTransition(f"The copy of {copy.file} is no longer pending.")
     return await get(store, copy.id)
