@@ -33,7 +33,16 @@ from tests.command_line import (
 from tests.fork_server import ForkServer, fork_server
 from tests.remote_places import BUCKET, Bucket, Trouble, credentials, s3_service
 
-OF_A_COPY = [name for name in FAULT_POINTS if name.startswith("copy.") and name != "copy.deleted_there"]
+OF_A_COPY = (
+    "copy.reserved",
+    "copy.named",
+    "copy.written",
+    "copy.proved",
+    "copy.published",
+    "copy.committed",
+    "copy.removed_here",
+    "copy.only_there",
+)
 STAMPS = ("20260101_000000", "20260201_000000", "20260301_000000")
 
 
@@ -176,6 +185,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, se
         assert server.run("archive", "push", *library.where)[0] == 0
         outcomes[kind] = library.outcome()
     return Undisturbed(made.root, outcomes)
+
+
+def test_every_fault_point_of_a_copy_is_gone_through() -> None:
+    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, "copy.deleted_there"}
 
 
 @pytest.mark.crash

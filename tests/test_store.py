@@ -176,12 +176,6 @@ async def test_a_new_database_has_its_name_and_its_folders_synced_once(
 # ── databases of earlier versions ─────────────────────────────────────────────────────────────────────────────────
 
 
-def newest_version() -> int:
-    return max(
-        int(entry.name[:4]) for entry in files("skicyclerun.state.migrations").iterdir() if entry.name[:4].isdigit()
-    )
-
-
 def as_of_version_1(path: Path) -> None:
     """Make a database what the first version would have written: its tables alone, with their rows."""
     now, before = path.with_name("now.sqlite3"), path.with_name("before.sqlite3")
@@ -217,7 +211,9 @@ def test_a_database_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_dat
     assert sorted(os.listdir(state.parent)) == ["run.lock", "skicyclerun.sqlite3"]
     assert sample.run("--stages", "preprocessing").code == 0
     assert sample.names("scaled") == ["Alps/a.webp", "Coast/b.webp"]
-    assert sample.sql("PRAGMA user_version") == [(newest_version(),)]
+    migrations = files("skicyclerun.state.migrations").iterdir()
+    newest = max(int(each.name[:4]) for each in migrations if each.name.endswith(".sql"))
+    assert sample.sql("PRAGMA user_version") == [(newest,)]
     assert sample.run("verify").code == 0
 
 
