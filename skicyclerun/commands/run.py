@@ -25,7 +25,7 @@ from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
 from skicyclerun.run.report import as_json, as_text
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import enabled_stages
+from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
@@ -146,11 +146,14 @@ def run(
             dry_run=dry_run,
             source_given=source is not None or library is not None,
             stage_options=said,
+            left_out=_left_out(settings, begin=from_stage, end=until_stage) if stages is None else None,
         )
 
     request = build(None, {})
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
+        for sentence in left_in_words(request.left_out or ()):
+            click.echo(sentence)
         return exit_codes.OK
     return carry_out(
         request,
@@ -207,6 +210,16 @@ def _stages(
     return named
 
 
+def _left_out(settings: Settings, *, begin: str | None, end: str | None) -> tuple[LeftStage, ...]:
+    """Of the stages that the configuration lists those that cannot be run here, if the command line does not leave them
+    out itself."""
+    left = left_stages(settings, settings.pipeline.stages)
+    order = [stage.name for stage in in_order({stage.name: stage for stage in settings.own_stages()})]
+    first = order.index(begin) if begin is not None else 0
+    last = order.index(end) if end is not None else len(order)
+    return tuple(each for each in left if first <= order.index(each.name) <= last)
+
+
 def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
     """Those of the stages from one to another, both included. Raises StageError, UsageError."""
     order = [stage.name for stage in in_order({stage.name: stage for stage in own})]
@@ -215,6 +228,11 @@ def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, e
             check_stage_name(name, [stage.name for stage in own])
     first = order.index(begin) if begin is not None else 0
     last = order.index(end) if end is not None else len(order)
+    if not stages:
+        raise UsageError(
+            "Nothing is left to run: every stage of `pipeline.stages` is switched off or cannot be run here.",
+            next_step="`skicyclerun doctor` says what each one lacks; `--stages` names some for this run.",
+        )
     chosen = tuple(name for name in stages if first <= order.index(name) <= last)
     if not chosen:
         raise UsageError(
@@ -243,7 +261,11 @@ def carry_out(
     if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
     with _LateRenderer(
-        lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
+        lambda: choose_renderer(
+            sys.stdout if as_json_lines else sys.stderr,
+            json=as_json_lines,
+            quiet=not request.settings.logging.console,
+        )
     ) as renderer:
         session = RunSession(
             request,
