@@ -267,7 +267,8 @@ async def without_input(
     for name, stage in later_stages(settings).items():
         if name not in names or stage.reads not in absent or stage.reads == "export":
             continue
-        if store is None or not await stage_pictures.has_run(store, stage.reads):
+        readable = stage.reads in later_stages(settings)
+        if not readable or store is None or not await stage_pictures.has_run(store, stage.reads):
             why = f"it takes what {stage.reads} makes, which {absent[stage.reads]} and has never run here"
             found.append(LeftStage(name, why, without=stage.reads))
             absent[name] = "is left out"

@@ -20,7 +20,7 @@ MAX_BYTES: Final = 1_000_000
 DOTENV_NAME: Final = ".env"
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFERRED: Final = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)(?=[:}])")
+_REFERRED: Final = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)([:}])")
 _SECRET: Final = re.compile(
     r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|AUTH|PRIVATE|SIGNATURE|COOKIE|SESSION|DSN|PIN(?![A-Z])", re.IGNORECASE
 )
@@ -47,8 +47,8 @@ class Variables(Mapping[str, str]):
     """The `.env`, None where there is none."""
     warnings: tuple[str, ...] = ()
     """Sentences about lines that say nothing, without what stands in them."""
-    referred: tuple[str, ...] = ()
-    """Those that the configuration refers to."""
+    referred: Mapping[str, bool] = field(default_factory=dict)
+    """Those that the configuration refers to, and whether it has a default wherever it does."""
 
     def __getitem__(self, name: str) -> str:
         return self.environ.get(name) or self.dotenv.get(name) or self.environ[name]
@@ -109,19 +109,20 @@ def looks_secret(name: str, value: str = "") -> bool:
     return bool((name not in _NO_SECRETS and _SECRET.search(name)) or _USER_AND_PASSWORD.search(value))
 
 
-def referred_variables(value: object) -> tuple[str, ...]:
-    """The variables that a configuration refers to anywhere in it, each once, in its order."""
-    found: dict[str, None] = {}
+def referred_variables(value: object) -> dict[str, bool]:
+    """The variables that a configuration refers to anywhere in it, in its order, and whether each has a default."""
+    found: dict[str, bool] = {}
     waiting = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, str):
-            found |= dict.fromkeys(_REFERRED.findall(item))
+            for name, mark in _REFERRED.findall(item):
+                found[name] = mark == ":" and found.get(name, True)
         elif isinstance(item, dict):
             waiting += reversed(item.values())
         elif isinstance(item, list):
             waiting += reversed(item)
-    return tuple(found)
+    return found
 
 
 def variables_beside(config: Path | None, environ: Mapping[str, str]) -> Variables:

@@ -50,8 +50,8 @@ def load_settings(
     Variables come from `environ`, and from a `.env` beside the configuration where they are not set there.
 
     `only` are the sections that have to be right besides the paths, for what reads rather than runs; what is wrong
-    elsewhere is then in `Settings.problems`, and the section's defaults stand. `paths` among them: folders that
-    endanger each other are refused as well. None: everything has to be right.
+    elsewhere, and which folders endanger each other, is then in `Settings.problems`, and a wrong section's defaults
+    stand. None: everything has to be right.
 
     Raises ConfigError, or ConfigErrors with all problems at once; either carries the warnings there were.
     """

@@ -96,7 +96,7 @@ def settings_from(
     )
     raise_all([error for error in problems.errors if _stops(error, only)], settings.warnings)
     unsafe = _unsafe(settings, environ)
-    if only is None or "paths" in only:
+    if only is None:
         raise_all(unsafe, settings.warnings)
     return replace(settings, problems=tuple([*problems.errors, *unsafe][:MAX_PROBLEMS]))
 

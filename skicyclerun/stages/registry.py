@@ -249,14 +249,19 @@ def _check_kind(path: Path, key: str) -> None:
         raise ConfigError(f"{path} cannot be looked at ({error.strerror})", key=name) from error
 
 
+def made_paths(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The keys of the paths that these stages write, each once; of a file, its folder is made."""
+    made = [key for stage in stages for key in stage.makes_paths]
+    made += _MADE_LATER if any(stage.settings is not None for stage in stages) else ()
+    return tuple(dict.fromkeys(made))
+
+
 def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
     """Make the folders that these stages and the log write to, durably, and see that they can be written.
 
     Raises NotWritable or DiskFull with the path and its key, ConfigError for a path that cannot be resolved.
     """
-    made = [key for stage in stages for key in stage.makes_paths]
-    made += _MADE_LATER if any(stage.settings is not None for stage in stages) else ()
-    for key in dict.fromkeys(made):
+    for key in made_paths(stages):
         path = settings.path_of(key)
         _prepare(path.parent if key in FILE_KEYS else path, key_in_words(key))
     _prepare(settings.log_folder, "logging.file")
