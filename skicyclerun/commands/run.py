@@ -198,9 +198,7 @@ def _stages(
 ) -> tuple[str, ...]:
     """The stages of the run. Those that the configuration switches off are left out unless they are named."""
     own = settings.own_stages()
-    stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
-    if wanted is None:
-        stages = enabled_stages(settings, settings.pipeline.stages)
+    stages = enabled_stages(settings, settings.pipeline.stages) if wanted is None else parse_stages(wanted, own)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
     if wanted is None and (no_cleanup or not settings.cleanup.enabled):
