@@ -55,7 +55,7 @@ def _no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     optional = {package for stage in STAGES for package in stage.needs_packages}
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        registry.importlib.util, "find_spec", lambda name, *more: None if name in optional else found(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name in optional else found(name, *more)
     )
 
 

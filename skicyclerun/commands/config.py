@@ -16,7 +16,7 @@ from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in
 from skicyclerun.settings.load import LIB_ROOT_VARIABLE, load_settings
 from skicyclerun.settings.models import Settings, default_config_text
 from skicyclerun.settings.path_states import path_states
-from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.stages.registry import check_stage_needs, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import aligned, column_widths, printable
 
@@ -54,6 +54,8 @@ def check(*, stages: str | None, lib_root: Path | None, config_file: Path | None
         else:
             chosen = parse_stages(names, settings.own_stages())
     except StageError as error:
+        known = in_order({stage.name: stage for stage in settings.own_stages()})
+        chosen = [stage for stage in known if stage.name in settings.pipeline.stages and stage.provided]
         wrong = wrong or ConfigError(str(error), key="pipeline.stages", file=settings.file, next_step=error.next_step)
     _print_paths(settings, chosen)
     _print_variables(settings)

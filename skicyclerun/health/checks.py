@@ -25,7 +25,6 @@ from skicyclerun import __version__
 from skicyclerun.errors import NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.health.stages import can_be_placed
 from skicyclerun.models import SourceKind
 from skicyclerun.settings.later_stages import cannot_run
 from skicyclerun.settings.missing_folders import missing_folders
@@ -75,7 +74,7 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     requested = [
         stage
         for stage in (*STAGES, *settings.own_stages())
-        if stage.name in settings.pipeline.stages and cannot_run(stage) is None and can_be_placed(settings, stage)
+        if stage.name in settings.pipeline.stages and cannot_run(stage) is None
     ]
     for missing in missing_folders(settings, requested):
         words = f"{missing.folder} ({missing.key}) is not there: {missing.what}"

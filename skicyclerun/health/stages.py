@@ -74,13 +74,3 @@ def _problems_of(settings: Settings, stage: Stage) -> list[ConfigError]:
         for problem in (*settings.problems, *settings.unneeded)
         if problem.key == section or problem.key.startswith((f"{section}.", f"{section}["))
     ]
-
-
-def can_be_placed(settings: Settings, stage: Stage) -> bool:
-    """Whether the paths that a stage writes to can be resolved."""
-    try:
-        for key in stage.makes_paths:
-            settings.path_of(key)
-    except ConfigError:
-        return False
-    return True
