@@ -29,7 +29,6 @@ from tests.shared_libraries import (
     copy_library,
     edit_database,
     folder_for_everyone,
-    needs_libraries,
     tree_state,
     without_root_powers,
 )
@@ -71,7 +70,6 @@ def test_a_configuration_that_is_missing(lib_root: Path, tmp_path: Path) -> None
         ('{"paths": {"archive": "{pipeline_base}/x", "pipeline_base": "{archive}/y"}}', "refers to itself"),
         ('{"paths": {"archive": "${NOT_SET_ANYWHERE}/x"}}', "NOT_SET_ANYWHERE"),
         ('{"pipeline": {"stages": ["exprot"]}}', "export"),
-        ('{"pipeline": {"stages": ["export", "s3_deployment"]}}', "s3_deployment is not provided"),
     ],
 )
 def test_a_configuration_that_is_wrong(library: Path, lib_root: Path, tmp_path: Path, text: str, said: str) -> None:
@@ -183,7 +181,6 @@ def test_a_library_that_is_none(lib_root: Path, tmp_path: Path) -> None:
         assert not lib_root.exists()
 
 
-@needs_libraries
 def test_a_library_of_an_unknown_schema(lib_root: Path, tmp_path: Path) -> None:
     library = copy_library(TEST_LIBRARY, tmp_path)
     edit_database(library, "DROP TABLE ZGENERICALBUM")
