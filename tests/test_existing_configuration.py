@@ -120,6 +120,14 @@ def test_the_keys_that_change_nothing_are_named_once_in_one_warning(pipeline: Pa
     assert "temporary files are always removed" in named[0]
 
 
+@pytest.mark.usefixtures("_no_extras")
+def test_no_warning_comes_twice(pipeline: Path) -> None:
+    for words in (("--dry-run",), ("--stages", "export", "--dry-run")):
+        warnings = [line for line in run_it(pipeline, *words).stderr.splitlines() if line.startswith("Warning: ")]
+        assert warnings
+        assert len(warnings) == len(set(warnings))
+
+
 def test_every_one_of_the_nine_keys_is_ours_or_in_the_list() -> None:
     for key in NINE:
         section, name = key.split(".")

@@ -83,11 +83,19 @@ def settings_of(
     given = dict(overrides or {}) | given_source(source, library)
     settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
     for warning in settings.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        _warn(warning)
     if settings.problems:
-        click.echo(
-            f"Warning: {settings.file}: a run would refuse it for {counted(len(settings.problems), 'problem')}; "
-            "`skicyclerun config check` names each.",
-            err=True,
+        _warn(
+            f"{settings.file}: a run would refuse it for {counted(len(settings.problems), 'problem')}; "
+            "`skicyclerun config check` names each."
         )
     return settings
+
+
+def _warn(sentence: str) -> None:
+    """Say it once, however often a command reads its settings."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.meta.setdefault("skicyclerun.warnings", set()) if context is not None else set()
+    if sentence not in said:
+        said.add(sentence)
+        click.echo(f"Warning: {sentence}", err=True)

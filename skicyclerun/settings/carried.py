@@ -15,7 +15,7 @@ from skicyclerun.settings.errors import Problems, model_in
 from skicyclerun.settings.file import join
 from skicyclerun.settings.foreign_keys import FOREIGN_BY_KEY
 from skicyclerun.stages.registry import STAGE_BY_NAME
-from skicyclerun.wording import nearest_name, very_near
+from skicyclerun.wording import nearest, nearest_name, very_near
 
 #: Keys of other programs that are looked at; what is beyond any use is not worth its time.
 MAX_FOREIGN: Final = 1000
@@ -76,6 +76,8 @@ def without_unknown(
             elif listed is not None and listed.stands_for and listed.stands_for not in section:
                 kept[listed.stands_for] = value
                 problems.renamed[join(parent, listed.stands_for)] = at
+            elif at in problems.from_command_line:
+                problems.add(at, f"there is no such key.{nearest(key, names)}")
             elif listed is not None:
                 foreign[key] = value
                 known.append(f"{at} ({listed.becomes.replace('`', '')})")
