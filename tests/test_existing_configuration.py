@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from skicyclerun import PhotoExporter
+from skicyclerun.errors import ConfigErrors
 from skicyclerun.settings.foreign_keys import FOREIGN_BY_KEY, FOREIGN_KEYS, FORMATS
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import SECTIONS
@@ -24,7 +26,7 @@ from skicyclerun.sources.photos_script import script_to_run
 from skicyclerun.stages import registry
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.wording import very_near
-from tests.command_line import Ended, exported, make_library, skicyclerun, status_of, write_config
+from tests.command_line import Ended, exported, make_library, skicyclerun, skicyclerun_process, status_of, write_config
 from tests.test_photos_app_runs import Mac
 from tests.test_settings import REPOSITORY, load, refused
 
@@ -628,3 +630,22 @@ def test_doctor_says_which_stages_are_switched_off_or_not_listed(pipeline: Path)
     assert "switched off (preprocessing.enabled)" in found["preprocessing"]["detail"]
     assert "switched off (cleanup.enabled)" in found["cleanup"]["detail"]
     assert "not in `pipeline.stages`" in found["watermarking"]["detail"]
+
+
+def test_a_run_is_resumed_although_everything_is_switched_off_by_now(pipeline: Path) -> None:
+    """What it does stands in its row."""
+    change(pipeline, **listing("export"))
+    file = pipeline / "config" / "pipeline_config.json"
+    stopped = skicyclerun_process("run", "--config", file, "--yes", extra={"SKICYCLERUN_FAULT": "album.finished"})
+    assert stopped.code == -signal.SIGKILL
+    change(pipeline, export={"enabled": False})
+    ended = run_it(pipeline, "--resume")
+    assert ended.code == 0, ended.stderr
+    assert len(exported(pipeline / "lib")) == 3
+
+
+def test_thousands_of_keys_of_nobody_cost_little_and_are_not_all_named(root: Path) -> None:
+    keys = {f"{word}{number}": 1 for number in range(3000) for word in ("sourc", "zzzz")}
+    error = refused(root, {"export": keys})
+    assert isinstance(error, ConfigErrors)
+    assert len(error.errors) <= 30

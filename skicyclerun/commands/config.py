@@ -65,6 +65,9 @@ def check(*, stages: str | None, lib_root: Path | None, config_file: Path | None
     click.echo(f"Stages: {', '.join(stage.name for stage in chosen) or 'none'}.")
     for sentence in left_in_words(left):
         click.echo(sentence)
+    for stage in chosen:
+        if stage.reads in [each.name for each in left]:
+            click.echo(f"{stage.name} takes what {stage.reads} makes; where nothing of it is there it is left out too.")
     click.echo(f"{settings.file}: the configuration is valid.")
     return exit_codes.OK
 

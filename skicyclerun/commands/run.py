@@ -125,7 +125,10 @@ def run(
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
-        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
+        if resume:  # by the stages of that run; these say only what is looked at first
+            chosen = tuple(stage.name for stage in enabled_stages(settings, settings.pipeline.stages)) or ("export",)
+        else:
+            chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
         if stages is not None:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}

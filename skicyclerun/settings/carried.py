@@ -81,7 +81,7 @@ def without_unknown(
             elif listed is not None:
                 foreign[key] = value
                 known.append(f"{at} ({listed.becomes.replace('`', '')})")
-            elif len(unknown) < MAX_FOREIGN and (close := very_near(key, names)):
+            elif len(unknown) + len(problems.errors) < MAX_FOREIGN and (close := very_near(key, names)):
                 problems.add(
                     at, f"there is no such key. Did you mean {close!r}? A note of your own begins with an underscore."
                 )
