@@ -141,7 +141,9 @@ class _Archiving:
             text = "Nothing is archived and nothing is emptied: cleanup.archive_old_outputs is false."
             self._parts.progress(Notice(text, "warning"))
             return None
-        clean = empties(stages, force_clean=command.force_clean)
+        choice = CleanupChoice.of(self._settings, run.options if run is not None else {})
+        some_go = any(not folder.stays for folder in archived_folders(self._settings, stages, choice))
+        clean = some_go and empties(stages, force_clean=command.force_clean)
         run_id = run.id if run else None
         return await archives.create(self._store, run_id=run_id, clean=clean, timestamp=timestamp_now())
 
