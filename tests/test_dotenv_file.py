@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.dotenv_file import (
     Variables,
@@ -26,6 +27,8 @@ from skicyclerun.settings.dotenv_file import (
 )
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
+from skicyclerun.stages.registry import check_stage_needs
+from skicyclerun.stages.stage import Stage
 from tests.command_line import Ended, make_library, skicyclerun
 
 SECRET: Final = "s3cr3t-value-of-mine"
@@ -171,6 +174,21 @@ def test_nothing_goes_into_the_environment_but_what_libraries_look_for_there(tmp
     environ = {"PATH": "/usr/bin", "HF_HOME": "/others"}
     lend_to_libraries(settings.variables, environ)
     assert environ == {"PATH": "/usr/bin", "HF_HOME": "/others", "AWS_PROFILE": "p", "OMP_NUM_THREADS": "2"}
+
+
+def test_what_libraries_look_for_is_there_once_stages_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "")
+    settings = load(write(tmp_path, "AWS_PROFILE=mine\nNOT_THEIRS=1\n"))
+    stage_runs(settings, ["preprocessing"], {})
+    assert os.environ["AWS_PROFILE"] == "mine"
+    assert "NOT_THEIRS" not in os.environ
+
+
+def test_a_variable_that_a_stage_needs_may_stand_in_it(tmp_path: Path) -> None:
+    stage = Stage("upload", "", needs_environment=("BUCKET_OWNER",))
+    check_stage_needs(load(write(tmp_path, "BUCKET_OWNER=me\n")), [stage])
+    with pytest.raises(ConfigError, match="BUCKET_OWNER, which is not set"):
+        check_stage_needs(load(write(tmp_path, "")), [stage])
 
 
 def test_the_variables_that_a_configuration_refers_to_are_found() -> None:

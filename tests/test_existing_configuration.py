@@ -489,6 +489,21 @@ def test_a_run_from_photos_says_that_it_uses_the_shipped_script(tmp_path: Path) 
     assert list(exported(mac.lib_root)) == ["Alps/IMG_1.jpg"]
 
 
+def test_a_script_that_answers_to_the_verbs_is_the_one_that_runs(tmp_path: Path) -> None:
+    """The stand-in refuses a script that osascript could not run, and names it."""
+    mac = Mac(tmp_path)
+    mac.album("Alps", "IMG_1.JPG")
+    mac.settings["script_path"] = "mine.scpt"
+    mine = mac.lib_root / "config" / "mine.scpt"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(OURS.read_bytes())
+    assert mac.run().code == 0
+    mine.write_bytes(OURS.read_bytes().replace(b"on run argv", b"on walk argv"))
+    ended = mac.run()
+    assert ended.code == 1
+    assert str(mine) in ended.stderr
+
+
 # ── commands that only read ───────────────────────────────────────────────────────────────────────────────────────
 
 #: Mistakes of each kind that have nothing to do with where things lie.
