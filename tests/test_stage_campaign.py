@@ -445,6 +445,16 @@ def test_a_resumed_run_empties_what_it_was_begun_to_empty_whatever_the_configura
     compare(kept_campaign, lib_root)
 
 
+def test_a_run_that_was_begun_to_keep_nothing_keeps_nothing_when_it_is_resumed(
+    campaign: Campaign, lib_root: Path
+) -> None:
+    code, _ = campaign.server.run(*campaign.arguments, "--lib-root", lib_root, "--yes", fault="archive.committed")
+    assert code == -signal.SIGKILL
+    keep(lib_root, "watermarked_final")
+    assert campaign.server.run("run", "--resume", "--lib-root", lib_root, "--yes")[0] == 3
+    compare(campaign, lib_root)
+
+
 def inodes_of(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
 

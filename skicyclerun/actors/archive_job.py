@@ -76,9 +76,7 @@ class CleanupChoice:
         return cls(None if folders is None else tuple(folders), tuple(kept.get("keep", ())))
 
     def to_row(self) -> dict[str, Any]:
-        """For the options of a run, so that a resumed one empties what it was begun to empty; nothing by default."""
-        if self == CleanupChoice():
-            return {}
+        """For the options of a run, so that a resumed one empties what it was begun to empty."""
         return {CLEANUP_OPTION: {"folders": self.folders and list(self.folders), "keep": list(self.keep)}}
 
 
