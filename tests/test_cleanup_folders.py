@@ -154,7 +154,7 @@ def test_the_dry_run_does_not_count_what_is_kept_as_gone(place: Place) -> None:
         return next(line for line in ended.stderr.splitlines() if line.startswith("  lora_processing:"))
 
     assert "3 to do" in counts(place.run("run", "--yes", "--dry-run"))
-    assert "output gone" not in counts(place.run("run", "--yes", "--dry-run", keep=["lora_processed"]))
+    assert "nothing to do, 3 up to date" in counts(place.run("run", "--yes", "--dry-run", keep=["lora_processed"]))
 
 
 def test_a_name_that_no_folder_has_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -211,20 +211,25 @@ async def stages_ahead(
     waiting: Counter[str] = Counter()
     for album in albums:
         made_anew: dict[str, set[str]] = {}
+        # Of what is made anew, what comes out otherwise than before; a file that is only gone comes out the same.
+        other_bytes: dict[str, set[str]] = {}
         for each in planned:
             name, reads = each.run.stage.name, each.run.stage.reads
             plan = await plan_album(store, each.run, album.folder)
-            anew = made_anew.get(reads, set())
+            anew, other = made_anew.get(reads, set()), other_bytes.get(reads, set())
             known = {one.input.photo for one in plan.plans}
             for one in plan.plans:
                 why = one.why
-                if why is Why.UP_TO_DATE and one.input.photo in anew:
+                if why is Why.UP_TO_DATE and one.input.photo in other:
                     why = Why.INPUT_CHANGED
                 if why is Why.UP_TO_DATE and one.file_name and each.run.output_folder in emptied:
                     why = Why.OUTPUT_GONE
                 counts[name][why] += 1
+                if why not in (Why.UP_TO_DATE, Why.OUTPUT_GONE, Why.LEFT_OUT):
+                    other_bytes.setdefault(name, set()).add(one.input.photo)
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
+            other_bytes.setdefault(name, set()).update(coming)
             waiting[name] += max(plan.waiting - len(coming), 0)
             made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
             if each.run.output_folder in emptied:
