@@ -268,14 +268,16 @@ async def without_input(
     listed = known_stages(settings.pipeline.stages, own)
     absent = {each.name: "is left out" for each in left}
     absent |= {stage.name: "is switched off" for stage in listed if not is_enabled(settings, stage)}
+    known = later_stages(settings)
     found: list[LeftStage] = []
-    for name, stage in later_stages(settings).items():
-        if name not in names or stage.reads not in absent or stage.reads == "export":
+    for name, stage in known.items():
+        makers = (stage.reads,)
+        if name not in names or not all(maker in absent and maker != "export" for maker in makers):
             continue
-        readable = stage.reads in later_stages(settings)
-        if not readable or store is None or not await stage_pictures.has_run(store, stage.reads):
-            why = f"it takes what {stage.reads} makes, which {absent[stage.reads]} and has never run here"
-            found.append(LeftStage(name, why, without=stage.reads))
+        readable = [maker for maker in makers if maker in known]
+        if store is None or not [maker for maker in readable if await stage_pictures.has_run(store, maker)]:
+            why = f"it takes what {makers[0]} makes, which {absent[makers[0]]} and has never run here"
+            found.append(LeftStage(name, why, without=makers[0]))
             absent[name] = "is left out"
     return found
 
