@@ -49,7 +49,7 @@ def archive() -> None:
 @_json_option
 def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
     """List the archives: date, size, files, when each was proved, and where each lies."""
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     directory = settings.paths.archive
     places = _look_around(settings)
     archives = places.archives
@@ -106,7 +106,7 @@ def verify_command(
     """
     from skicyclerun.archive.prove import verify_archive
 
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     if every == bool(names):
         raise UsageError("Name the archives to verify, or give --all.", next_step="`skicyclerun archive list`")
     if quick and full:
@@ -198,7 +198,7 @@ def restore_command(
     from skicyclerun.actors.archive_job import folder_homes
     from skicyclerun.archive.restore import restore_archive, summary
 
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     place = _place_to_read(settings, name, from_copy=from_copy)
     title = place.title if isinstance(place, RangedBytes) else str(place)
     line = growing_line(partial(_bytes_read, f"Restoring {os.path.basename(title)}"))
@@ -269,7 +269,7 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
     """
     from skicyclerun.archive.open_remote import open_remote
 
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     remote = open_remote(settings.cleanup)
     if remote is None:
         raise UsageError("No second place for archives is named.", next_step="Set `cleanup.remote`.")
@@ -352,7 +352,7 @@ def prune_command(
     Without --days, `cleanup.archive_retention_days` counts (0: no archive is too old); without --keep-last,
     `cleanup.keep_last`. What is damaged or was not made by skicyclerun is left alone.
     """
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     retention = settings.cleanup.archive_retention_days if days is None else days
     # A retention of 0 days in the settings must not mean that `prune` without options removes all but one.
     keep = keep_last if keep_last is not None else (settings.cleanup.keep_last if retention or days == 0 else None)
