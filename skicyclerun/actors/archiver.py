@@ -27,7 +27,7 @@ from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
 from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space, nearest_folder, plan_archive
 from skicyclerun.archive.publish import has_partials, open_proved
-from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
+from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, EmptyingNotAgreed, SkicyclerunError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
@@ -87,6 +87,8 @@ class _Archiving:
         self._settings = settings
         self._archive_folder = settings.paths.archive
         self._allowed = settings.cleanup.archive_old_outputs
+        run = configured.run
+        self._may_empty = configured.command.may_empty or (run is not None and run.may_empty)
         self._jobs = ArchiveJobs(
             parts.store, settings.paths.archive, settings.paths.apple_photos_export, parts.progress, parts.shutdown
         )
@@ -150,6 +152,9 @@ class _Archiving:
         if plan.is_empty:
             log.info("nothing to archive")  # the summary and the report say it to the person
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
+        if job.clean and not self._may_empty:
+            # Asked about before the run began, when there was nothing to be emptied yet.
+            raise EmptyingNotAgreed(what_is_emptied(plan, self._settings), plan.folders_in_words())
         freed = plan.content_bytes if job.clean else 0
         return await self._jobs.write(job, plan, freed_bytes=freed, export_estimate=self._parts.export_estimate)
 
@@ -221,6 +226,11 @@ class CleanupAhead:
     clean: bool = False
     """Whether the folders are emptied."""
 
+    @property
+    def emptied(self) -> tuple[str, ...]:
+        """The folders that are emptied, a line each with what is in them; nothing where none is."""
+        return tuple(self.plan.folders_in_words()) if self.plan is not None and self.clean else ()
+
     def check_space(self, settings: Settings, export_estimate: int) -> None:
         """Whether the archive, and an export of so many bytes after it, will fit. Raises DiskFull.
 
@@ -255,10 +265,17 @@ def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: boo
     plan = plan_archive(archived_folders(settings, stages))
     if plan.is_empty:
         return CleanupAhead("Nothing to archive: there are no old outputs.")
+    if empties(stages, force_clean=force_clean):
+        return CleanupAhead(what_is_emptied(plan, settings), plan, clean=True)
+    return CleanupAhead(f"{_archived_in_words(plan, settings)} and prove the archive; nothing is deleted.", plan)
+
+
+def what_is_emptied(plan: ArchivePlan, settings: Settings) -> str:
+    """A cleanup that empties folders, in a sentence."""
+    return f"{_archived_in_words(plan, settings)}, prove the archive, then empty these folders."
+
+
+def _archived_in_words(plan: ArchivePlan, settings: Settings) -> str:
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
     what = f"{counted(plan.files, 'file')} ({bytes_in_words(plan.content_bytes)}) of {names}"
-    place: Path = settings.paths.archive
-    if empties(stages, force_clean=force_clean):
-        words = f"Archive {what} in {place}, prove the archive, then empty these folders."
-        return CleanupAhead(words, plan, clean=True)
-    return CleanupAhead(f"Archive {what} in {place} and prove the archive; nothing is deleted.", plan)
+    return f"Archive {what} in {settings.paths.archive}"

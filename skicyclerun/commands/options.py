@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,36 @@ class _NamedPath(click.Path):
 
 #: For every option that names a place.
 NAMED_PATH: Final = _NamedPath(path_type=Path)
+
+
+class TakesStages(click.Command):
+    """A command whose `--stages` takes the names with commas, as words that follow one another, or both."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_stages_joined(args)))
+
+
+def _stages_joined(arguments: Iterable[str]) -> Iterator[str]:
+    """`--stages export cleanup` as `--stages export,cleanup`; everything else as it is."""
+    waiting = deque(arguments)
+    while waiting:
+        argument = waiting.popleft()
+        option, given, value = argument.partition("=")
+        if option != "--stages":
+            yield argument
+            continue
+        names = [value] if given else []
+        while waiting and not waiting[0].startswith("-"):
+            names.append(waiting.popleft())
+        yield option
+        if names:
+            yield ",".join(names)
+
+
+def as_typed() -> str:
+    """The command as it was typed, to be typed again with something added (`cli.run_command_line` has put it there)."""
+    typed = click.get_current_context().find_root().obj
+    return typed if isinstance(typed, str) else "skicyclerun"
 
 
 def place_options(command: _F) -> _F:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
-from skicyclerun.commands.options import place_options, settings_of, source_options
+from skicyclerun.commands.options import TakesStages, as_typed, place_options, settings_of, source_options
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
@@ -36,11 +37,17 @@ from skicyclerun.wording import counted, printable
 _SHOWN_ALBUMS = 12
 
 
-@click.command(epilog=exit_codes.HELP)
+@click.command(cls=TakesStages, epilog=exit_codes.HELP)
 @click.option("--resume", is_flag=True, help="Carry on with the unfinished run where it stopped.")
 @click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
 @click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
-@click.option("--stages", metavar="NAMES", help="What to do, with commas (docs/stages.md). Default: `pipeline.stages`.")
+@click.option(
+    "--stages",
+    multiple=True,
+    metavar="NAMES",
+    help="What to do (docs/stages.md), with commas or spaces; an export does the cleanup first. "
+    "Default: `pipeline.stages`.",
+)
 @click.option("--from", "from_stage", metavar="STAGE", help="Leave out the stages before this one.")
 @click.option("--until", "until_stage", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
@@ -63,7 +70,7 @@ _SHOWN_ALBUMS = 12
 @click.option("--cache-only-geocode", is_flag=True, help="Ask no server for places; use the answers that are kept.")
 @click.option("--check-config", is_flag=True, help="Check the configuration and exit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting, nor before folders are emptied.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file; name every album before starting.")
 @click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
 def run(
@@ -71,7 +78,7 @@ def run(
     resume: bool,
     fresh: bool,
     update: bool,
-    stages: str | None,
+    stages: tuple[str, ...],
     no_cleanup: bool,
     force_clean: bool,
     selection: tuple[str, ...],
@@ -126,7 +133,7 @@ def run(
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
         chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
-        if stages is not None:
+        if stages:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
             settings = settings_of(config_file, another_root or lib_root, source, library, named)
@@ -163,9 +170,14 @@ def run(
     )
 
 
-@click.command("retry-failed", epilog=exit_codes.HELP)
+@click.command("retry-failed", cls=TakesStages, epilog=exit_codes.HELP)
 @place_options
-@click.option("--stages", metavar="NAMES", help="Only these, with commas. Default: all that the run has.")
+@click.option(
+    "--stages",
+    multiple=True,
+    metavar="NAMES",
+    help="Only these, with commas or spaces. Default: all that the run has.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file.")
@@ -174,7 +186,7 @@ def retry_failed(
     *,
     lib_root: Path | None,
     config_file: Path | None,
-    stages: str | None,
+    stages: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     verbose: bool,
@@ -184,27 +196,35 @@ def retry_failed(
     overrides = {"logging.level": "DEBUG"} if verbose else {}
     settings = settings_of(config_file, lib_root, overrides=overrides)
     chosen = None
-    if stages is not None:
+    if stages:
         chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
 
 def _stages(
-    settings: Settings, wanted: str | None, *, no_cleanup: bool, begin: str | None, end: str | None
+    settings: Settings, wanted: Sequence[str], *, no_cleanup: bool, begin: str | None, end: str | None
 ) -> tuple[str, ...]:
-    """The stages of the run. Those that the configuration switches off are left out unless they are named."""
+    """The stages of the run; `wanted` are those that were typed, if any.
+
+    Those that the configuration switches off are left out unless they are typed. A typed export has the cleanup before
+    it, unless that is left out by --no-cleanup, --update, `export.mode`, `cleanup.enabled` or --from.
+    """
     own = settings.own_stages()
-    stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
-    if wanted is None:
-        stages = enabled_stages(settings, settings.pipeline.stages)
+    stages = parse_stages(wanted, own) if wanted else enabled_stages(settings, settings.pipeline.stages)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
-    if wanted is None and (no_cleanup or not settings.cleanup.enabled):
-        return tuple(name for name in named if name != "cleanup")
-    if no_cleanup and "cleanup" in named:
-        raise UsageError("The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone.")
-    return named
+    if not wanted:
+        left_out = no_cleanup or not settings.cleanup.enabled
+        return tuple(name for name in named if name != "cleanup" or not left_out)
+    if "cleanup" in named:
+        if no_cleanup:
+            raise UsageError(
+                "The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone."
+            )
+        return named
+    cleans = "export" in named and not no_cleanup and settings.cleanup.enabled and begin in (None, "cleanup")
+    return ("cleanup", *named) if cleans else named
 
 
 def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
@@ -235,6 +255,8 @@ def carry_out(
 ) -> int:
     """Run the request with the terminal's questions and display; prints the report and returns the exit code.
 
+    `yes`: nothing is asked before the start, and what is archived may be emptied. It does not decide what is to become
+    of an unfinished run, nor make a folder that is missing with the one above it: these have their own words.
     `rebuild` makes the request anew where a missing folder is replaced by another; without it nothing is offered.
     """
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
@@ -242,6 +264,7 @@ def carry_out(
     choice = album_choice(request, choose=choose, dialogs=dialogs, at_terminal=at_terminal, asking=asking)
     if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
+    request = replace(request, may_empty=yes, how_to_agree=request.how_to_agree or _how_to_agree(request))
     with _LateRenderer(
         lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
     ) as renderer:
@@ -254,6 +277,18 @@ def carry_out(
         )
         outcome = anyio.run(session.carry_out)
     return _conclude(outcome, as_json_lines=as_json_lines)
+
+
+def _how_to_agree(request: RunRequest) -> str:
+    """What to type where a run would empty folders and nobody can be asked."""
+    step = f"`{printable(as_typed())} --yes` says yes to it."
+    named = ",".join(click.get_current_context().params.get("stages") or ())
+    if request.intent is Intent.FRESH and "export" in request.stages and "cleanup" not in named:
+        step += (
+            " `--no-cleanup` in the place of `--yes` leaves the old outputs where they are; `--update` exports only "
+            "what is new or changed."
+        )
+    return step
 
 
 class _LateRenderer(Renderer):
@@ -276,7 +311,8 @@ class _LateRenderer(Renderer):
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
     for line in summary(plan, verbose=verbose):
         click.echo(line, err=True)
-    return not ask or click.confirm("Start?", default=True, err=True)
+    # The default answer never empties a folder.
+    return not ask or click.confirm("Start?", default=not plan.emptied, err=True)
 
 
 def summary(plan: Plan, *, verbose: bool) -> list[str]:
@@ -318,6 +354,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
     lines += [_ahead_in_words(ahead) for ahead in plan.ahead]
     if plan.cleanup:
         lines.append(plan.cleanup)
+        lines += [f"    {folder}" for folder in plan.emptied]
     lines += plan.notes
     return lines
 

@@ -55,9 +55,9 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
-from skicyclerun.state import albums, runs, stage_albums
+from skicyclerun.state import albums, archives, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
-from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
@@ -88,6 +88,8 @@ class Plan:
     """For --dry-run: what each of them has to do with what is exported now."""
     cleanup: str = ""
     """What is archived and what is deleted, as a sentence; empty for nothing."""
+    emptied: tuple[str, ...] = ()
+    """The folders that are emptied, a line each; nothing where none is. Never done without a yes."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -120,6 +122,10 @@ class RunRequest:
     """retry-failed: only these stages; None for all."""
     folders_to_make: frozenset[Path] = frozenset()
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
+    may_empty: bool = False
+    """Somebody has said yes to folders being emptied, once what is in them is in a proved archive."""
+    how_to_agree: str = ""
+    """What to type for that yes, for the error where there is none."""
 
 
 #: Makes a source, not opened yet.
@@ -251,6 +257,7 @@ class Planner:
             stage_options=options,
             ahead=await self._ahead(store, stages, chosen, emptied=cleanup.clean),
             cleanup=cleanup.words,
+            emptied=cleanup.emptied,
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
@@ -292,6 +299,7 @@ class Planner:
             stage_options=options,
             ahead=ahead,
             cleanup=cleanup.words,
+            emptied=cleanup.emptied,
         )
 
     async def _ahead(
@@ -366,6 +374,7 @@ class Planner:
         waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
         if wanted is None:
             waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
+        cleanup = await self._cleanup_again(store, run) if intent is Intent.RESUME else CleanupAhead("")
         notes = []
         kept = intent is Intent.RESUME and keeps_other_settings(self._settings, later, run.options)
         if kept or ExportOptions.from_row(run.options) != options_of(self._settings):
@@ -383,8 +392,20 @@ class Planner:
             later_stages=later,
             stage_options=options,
             ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=False),
+            cleanup=cleanup.words,
+            emptied=cleanup.emptied,
             notes=tuple(notes),
         )
+
+    async def _cleanup_again(self, store: Store, run: RunRow) -> CleanupAhead:
+        """What a run that is resumed would still empty, of which nobody has heard: there was nothing when it began."""
+        job = await archives.of_run(store, run.id)
+        begun = run.planned or bool(await stage_albums.of_run(store, run.id))
+        agreed = (ArchiveStatus.ARCHIVED, ArchiveStatus.CLEANING, ArchiveStatus.DONE)
+        if run.may_empty or (begun if job is None else job.status in agreed):
+            return CleanupAhead("")
+        ahead = partial(cleanup_ahead, self._settings, run.stages, force_clean=False)
+        return await anyio.to_thread.run_sync(ahead, abandon_on_cancel=True)
 
     def _check_same_source(self, run: RunRow) -> None:
         if not self.request.source_given:

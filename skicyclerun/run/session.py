@@ -24,6 +24,7 @@ from skicyclerun.actors.messages import ConfigureRun
 from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
     Cancelled,
+    EmptyingNotAgreed,
     InternalFault,
     SkicyclerunError,
     UsageError,
@@ -99,6 +100,8 @@ class RunSession:
                 raise Cancelled("Cancelled. Nothing was touched.")
             if self._request.dry_run:
                 return RunOutcome(None, "Dry run: nothing was touched.")
+            if plan.emptied and confirm is None and not self._request.may_empty:
+                raise EmptyingNotAgreed(plan.cleanup, plan.emptied, next_step=self._request.how_to_agree)
             outcome: RunOutcome | None = None
             try:
                 async with anyio.create_task_group() as watching:
@@ -158,6 +161,7 @@ class RunSession:
                 force_clean=request.force_clean,
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
+                may_empty=request.may_empty or (self._confirm is not None and bool(plan.emptied)),
             )
             stages = stage_runs(settings, plan.later_stages, plan.stage_options, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)
