@@ -53,6 +53,8 @@ class SkicyclerunError(Exception):
     """Base of all; `str()` is a sentence, `next_step` what to do about it (empty where there is nothing to do)."""
 
     next_step: str = ""
+    in_log: bool = False
+    """A log file has it already."""
 
     def __init__(self, sentence: str, *, next_step: str = "") -> None:
         super().__init__(sentence)
@@ -71,9 +73,11 @@ class ConfigError(UsageError):
     """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file.
 
     `warnings` are the sentences of what else the configuration should be looked at for: they may be the cause.
+    `log_file` is where a log would be kept all the same, a `Resolved.template`; empty where that cannot be said.
     """
 
     warnings: tuple[str, ...] = ()
+    log_file: str = ""
 
     def __init__(self, problem: str, *, key: str = "", file: Path | None = None, next_step: str = "") -> None:
         self.key = key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,13 +19,20 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
-from skicyclerun.commands.options import TakesStages, as_typed, place_options, settings_of, source_options
-from skicyclerun.errors import UsageError
+from skicyclerun.commands.options import (
+    TakesStages,
+    as_typed,
+    place_options,
+    refusals_in_log,
+    settings_of,
+    source_options,
+)
+from skicyclerun.errors import SkicyclerunError, UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
-from skicyclerun.run.report import as_json, as_text
+from skicyclerun.run.report import as_json, as_text, stages_left
 from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.later_stages import enabled_stages
 from skicyclerun.settings.models import Settings
@@ -132,6 +140,7 @@ def run(
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
+        configured = settings.pipeline.stages
         chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
         if stages:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
@@ -153,9 +162,11 @@ def run(
             dry_run=dry_run,
             source_given=source is not None or library is not None,
             stage_options=said,
+            pipeline=configured,
         )
 
-    request = build(None, {})
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run or check_config):
+        request = build(None, {})
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
         return exit_codes.OK
@@ -194,10 +205,11 @@ def retry_failed(
 ) -> int:
     """Do again what failed in the last run, in all its stages, and nothing else."""
     overrides = {"logging.level": "DEBUG"} if verbose else {}
-    settings = settings_of(config_file, lib_root, overrides=overrides)
     chosen = None
-    if stages:
-        chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
+        settings = settings_of(config_file, lib_root, overrides=overrides)
+        if stages:
+            chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
@@ -264,7 +276,8 @@ def carry_out(
     choice = album_choice(request, choose=choose, dialogs=dialogs, at_terminal=at_terminal, asking=asking)
     if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
-    request = replace(request, may_empty=yes, how_to_agree=request.how_to_agree or _how_to_agree(request))
+    how_to_agree = request.how_to_agree or _how_to_agree(request)
+    request = replace(request, typed=as_typed(), may_empty=yes, how_to_agree=how_to_agree)
     with _LateRenderer(
         lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
     ) as renderer:
@@ -274,9 +287,10 @@ def carry_out(
             confirm=(lambda plan: _confirmed(plan, ask=asking, verbose=verbose)) if asking or request.dry_run else None,
             ask_unfinished=_ask_unfinished if asking else None,
             choose_albums=choice,
+            ended_in_words=ended_in_words,
         )
         outcome = anyio.run(session.carry_out)
-    return _conclude(outcome, as_json_lines=as_json_lines)
+    return _conclude(outcome, request, as_json_lines=as_json_lines)
 
 
 def _how_to_agree(request: RunRequest) -> str:
@@ -383,30 +397,56 @@ def _ask_unfinished(run: RunRow, remaining: int) -> str:
     return answer
 
 
-def _conclude(outcome: RunOutcome, *, as_json_lines: bool) -> int:
+def _conclude(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> int:
     """Print the report; the exit code tells of the run, whether or not anybody reads to the end."""
     try:
-        _print(outcome, as_json_lines=as_json_lines)
+        _print(outcome, request, as_json_lines=as_json_lines)
         sys.stdout.flush()
     except BrokenPipeError:
         stdout_to_nowhere()
-    if outcome.signal_code is not None:
-        return outcome.signal_code
-    report = outcome.report
-    return exit_codes.OK if report is None or report.accounted_for else exit_codes.WITH_FAILURES
+    return _code_of(outcome)
 
 
-def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
+def _code_of(ended: RunOutcome | BaseException) -> int:
+    if isinstance(ended, SkicyclerunError):
+        return exit_codes.code_of(ended)
+    if not isinstance(ended, RunOutcome):
+        return exit_codes.FATAL
+    if ended.signal_code is not None:
+        return ended.signal_code
+    return exit_codes.OK if ended.ended_well else exit_codes.WITH_FAILURES
+
+
+def ended_in_words(ended: RunOutcome | BaseException) -> str:
+    """How a run ended, for the last line of its log: the exit code in words."""
+    return exit_codes.in_words(_code_of(ended))
+
+
+def _command_for(stages: Sequence[str]) -> str:
+    """What to type for these stages, in the same place."""
+    typed = click.get_current_context().params
+    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
+    places = [word for option, path in given if path is not None for word in (option, str(path))]
+    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages), *places])
+
+
+def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> None:
     report = outcome.report
+    left: tuple[str, ...] = ()
+    if report is not None:
+        left = stages_left(report, request.settings, request.pipeline or request.settings.pipeline.stages)
     if as_json_lines:
         final: dict[str, Any] = {"event": "report", "said": outcome.said or None}
         if report is not None:
-            final |= as_json(report)
+            final |= as_json(report) | {"next": {"stages": left, "command": _command_for(left)} if left else None}
         click.echo(json.dumps({key: value for key, value in final.items() if value is not None}))
         return
     if outcome.said:
         click.echo(outcome.said, err=True)
     if report is not None:
         click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
+        if left:
+            first = "Next" if report.accounted_for else "Then"
+            click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.")
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)

@@ -124,6 +124,10 @@ class RunRequest:
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
     may_empty: bool = False
     """Somebody has said yes to folders being emptied, once what is in them is in a proved archive."""
+    pipeline: tuple[str, ...] | None = None
+    """`pipeline.stages` of the configuration where other stages were typed; None: the settings say it."""
+    typed: str = ""
+    """The command line as it was typed, for the log file; empty where a program asks."""
     how_to_agree: str = ""
     """What to type for that yes, for the error where there is none."""
 

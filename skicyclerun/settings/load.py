@@ -17,7 +17,8 @@ from skicyclerun.settings.command_stages import output_key
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
 from skicyclerun.settings.loader import settings_from
-from skicyclerun.settings.models import EMPTIED_KEYS, Settings
+from skicyclerun.settings.models import EMPTIED_KEYS, LoggingSettings, Settings
+from skicyclerun.settings.placeholders import escape
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.registry import STAGES
@@ -55,7 +56,13 @@ def load_settings(
     except ValueError as error:
         raise ConfigError(str(error), key=named_by) from None
     file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
-    return settings_from(read_config_file(file), file, root, environ, overrides, needs_lib_root=needs_lib_root)
+    try:
+        written = read_config_file(file)
+    except ConfigError as error:
+        if root is not None:
+            error.log_file = LoggingSettings().file.replace("{lib_root}", escape(str(root)))
+        raise
+    return settings_from(written, file, root, environ, overrides, needs_lib_root=needs_lib_root)
 
 
 def _found_config(root: Path | None) -> Path:

@@ -25,7 +25,7 @@ from skicyclerun.settings.models import (
     Settings,
 )
 from skicyclerun.settings.path_texts import path_texts, resolve_paths, settle_root
-from skicyclerun.settings.placeholders import escape
+from skicyclerun.settings.placeholders import escape, late_names
 from skicyclerun.settings.read_stages import read_command_stages, read_stage_sections
 from skicyclerun.settings.safety import lies_in, unsafe_outputs, unsafe_paths
 from skicyclerun.settings.sections import read_section
@@ -73,9 +73,21 @@ def settings_from(
         carried=carried,
         warnings=tuple(problems.warnings[:MAX_PROBLEMS]),
     )
-    raise_all(problems.errors, settings.warnings)
-    raise_all(_unsafe(settings, environ), settings.warnings)
+    try:
+        raise_all(problems.errors, settings.warnings)
+        raise_all(_unsafe(settings, environ), settings.warnings)
+    except ConfigError as error:
+        error.log_file = _log_file_all_the_same(settings, environ)
+        raise
     return settings
+
+
+def _log_file_all_the_same(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Where a log may be kept of a configuration that is refused; empty where nothing should be written by it."""
+    template = settings.logging.file
+    if late_names(template) != {"timestamp"} or _unsafe(settings, environ):
+        return ""
+    return template
 
 
 def _with_overrides(

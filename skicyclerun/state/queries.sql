@@ -81,6 +81,42 @@ FROM albums LEFT JOIN photos ON photos.album = albums.id
 WHERE albums.run_id = :run_id
 GROUP BY albums.id ORDER BY albums.position
 
+-- name: album_changes_of_run
+-- What an update did with the photos of each album. A row that was carried over has had no attempt in this run. Replaced:
+-- an earlier run exported this photo to this album, no run since has planned the album without it, and the albums were
+-- not emptied since.
+SELECT albums.id,
+       COUNT(photos.id) AS found,
+       COALESCE(SUM(photos.status = 'exported' AND photos.attempts = 0), 0) AS unchanged,
+       COALESCE(SUM(CASE WHEN photos.status = 'exported' AND photos.attempts > 0 THEN EXISTS (
+           SELECT 1
+           FROM albums AS earlier JOIN runs ON runs.id = earlier.run_id
+                JOIN photos AS before ON before.album = earlier.id AND before.source_id = photos.source_id
+                                         AND before.component = photos.component
+           WHERE earlier.source_id = albums.source_id AND earlier.run_id < albums.run_id
+             AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
+             AND before.status = 'exported'
+             AND before.exported_at > COALESCE((
+                 SELECT MAX(archives.ended_at) FROM archives LEFT JOIN runs AS cleaned ON cleaned.id = archives.run_id
+                 WHERE archives.clean = 1 AND archives.status = 'done' AND archives.file <> ''
+                   AND archives.ended_at < this.started_at
+                   AND (cleaned.id IS NULL OR EXISTS (SELECT 1 FROM json_each(cleaned.stages) WHERE value = 'export'))
+             ), '')
+             AND NOT EXISTS (
+                 SELECT 1
+                 FROM albums AS since JOIN runs AS its_run ON its_run.id = since.run_id
+                 WHERE since.source_id = albums.source_id AND since.expected IS NOT NULL
+                   AND since.run_id > earlier.run_id AND since.run_id < albums.run_id
+                   AND its_run.source_kind = this.source_kind AND its_run.source_location = this.source_location
+                   AND json_extract(its_run.options, '$.repairs_run') IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM photos AS mine
+                                   WHERE mine.album = since.id AND mine.source_id = photos.source_id
+                                     AND mine.component = photos.component AND mine.status <> 'left_out'))
+       ) END), 0) AS replaced
+FROM albums JOIN runs AS this ON this.id = albums.run_id LEFT JOIN photos ON photos.album = albums.id
+WHERE albums.run_id = :run_id
+GROUP BY albums.id
+
 -- name: earlier_failures
 -- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
 -- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once
