@@ -164,7 +164,7 @@ def test_an_update_is_itself_the_yes_to_what_has_left_going_into_a_proved_archiv
 def test_at_a_terminal_no_is_the_answer_to_a_question_that_empties_something(
     library: Path, lib_root: Path, answer: str
 ) -> None:
-    before = outputs(lib_root)
+    before = outputs(lib_root), tree_state(lib_root / "logs")
     with Terminal("run", "--library", library, "--lib-root", lib_root) as terminal:
         terminal.read_until("Start? [y/N]: ")
         assert "then empty these folders" in terminal.shown
@@ -173,7 +173,7 @@ def test_at_a_terminal_no_is_the_answer_to_a_question_that_empties_something(
         ended = terminal.read_to_the_end()
     assert ended.code == 0
     assert "Cancelled. Nothing was touched." in ended.stdout
-    assert outputs(lib_root) == before
+    assert (outputs(lib_root), tree_state(lib_root / "logs")) == before
 
 
 def test_at_a_terminal_a_yes_empties_and_a_run_that_empties_nothing_starts_by_itself(

@@ -124,12 +124,7 @@ def run(
         "cache_only_geocode": cache_only_geocode,
     }
     said = {name: value for name, value in said.items() if value not in (None, False)}
-    if resume and (said or from_stage or until_stage):
-        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
-    if resume and (fresh or update or stages or selection or choose or dialogs or no_cleanup or force_clean):
-        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
-    if sum((bool(selection), choose, dialogs)) > 1:
-        raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
+    others = (fresh, update, stages, selection, choose, dialogs, no_cleanup, force_clean, from_stage, until_stage)
     overrides: dict[str, object] = {}
     if update:
         overrides["export.mode"] = "update"
@@ -137,6 +132,12 @@ def run(
         overrides["cleanup.enabled"] = False
     if verbose:
         overrides["logging.level"] = "DEBUG"
+
+    def check() -> None:
+        if resume and (said or any(others)):
+            raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
+        if sum((bool(selection), choose, dialogs)) > 1:
+            raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
@@ -166,6 +167,7 @@ def run(
         )
 
     with refusals_in_log(config_file, lib_root, touching_nothing=dry_run or check_config):
+        check()
         request = build(None, {})
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
