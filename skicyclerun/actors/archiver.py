@@ -227,7 +227,7 @@ class CleanupAhead:
     """Whether the folders are emptied."""
 
     @property
-    def emptied(self) -> tuple[str, ...]:
+    def emptied_in_words(self) -> tuple[str, ...]:
         """The folders that are emptied, a line each with what is in them; nothing where none is."""
         return tuple(self.plan.folders_in_words()) if self.plan is not None and self.clean else ()
 

@@ -261,7 +261,7 @@ class Planner:
             stage_options=options,
             ahead=await self._ahead(store, stages, chosen, emptied=cleanup.clean),
             cleanup=cleanup.words,
-            emptied=cleanup.emptied,
+            emptied=cleanup.emptied_in_words,
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
@@ -303,7 +303,7 @@ class Planner:
             stage_options=options,
             ahead=ahead,
             cleanup=cleanup.words,
-            emptied=cleanup.emptied,
+            emptied=cleanup.emptied_in_words,
         )
 
     async def _ahead(
@@ -397,7 +397,7 @@ class Planner:
             stage_options=options,
             ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=False),
             cleanup=cleanup.words,
-            emptied=cleanup.emptied,
+            emptied=cleanup.emptied_in_words,
             notes=tuple(notes),
         )
 
