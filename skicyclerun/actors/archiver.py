@@ -154,7 +154,8 @@ class _Archiving:
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
         if job.clean and not self._may_empty:
             # Asked about before the run began, when there was nothing to be emptied yet.
-            raise EmptyingNotAgreed(what_is_emptied(plan, self._settings), plan.folders_in_words())
+            step = "`skicyclerun run --resume` asks about it; `--yes` with it says yes."
+            raise EmptyingNotAgreed(what_is_emptied(plan, self._settings), plan.folders_in_words(), next_step=step)
         freed = plan.content_bytes if job.clean else 0
         return await self._jobs.write(job, plan, freed_bytes=freed, export_estimate=self._parts.export_estimate)
 

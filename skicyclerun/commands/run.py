@@ -172,15 +172,16 @@ def run(
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
         return exit_codes.OK
-    return carry_out(
-        request,
-        yes=yes,
-        verbose=verbose,
-        as_json_lines=as_json_lines,
-        choose=choose,
-        dialogs=dialogs,
-        rebuild=build,
-    )
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
+        return carry_out(
+            request,
+            yes=yes,
+            verbose=verbose,
+            as_json_lines=as_json_lines,
+            choose=choose,
+            dialogs=dialogs,
+            rebuild=build,
+        )
 
 
 @click.command("retry-failed", cls=TakesStages, epilog=exit_codes.HELP)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from skicyclerun import __version__
-from skicyclerun.errors import SkicyclerunError
+from skicyclerun.errors import ConfigErrors, SkicyclerunError
 from skicyclerun.run.log_file import open_run_log
 from skicyclerun.settings.models import Settings
 from skicyclerun.wording import seconds_in_words
@@ -53,7 +53,8 @@ def say_early_end(error: BaseException) -> None:
     """Why a run came to no end, as the person is told; where it is none of ours, with its traceback."""
     expected = isinstance(error, SkicyclerunError)
     sentence = str(error) if expected else f"{type(error).__name__}: {error}"
-    log.error("it ended early: %s%s", sentence, _next_step(error), exc_info=None if expected else error)
+    step = f" {error.next_step}" if isinstance(error, SkicyclerunError) and error.next_step else ""
+    log.error("it ended early: %s%s", sentence, step, exc_info=None if expected else error)
     if expected and error.__cause__ is not None:
         log.debug("what lies behind it", exc_info=error)
 
@@ -69,15 +70,10 @@ def leave_refusal(file: Path, level: str | int, error: SkicyclerunError, typed: 
         return
     with open_run_log(file, level):
         say_beginning(typed)
-        for each in getattr(error, "errors", (error,)):
-            for line in str(each).splitlines():
-                log.error("refused: %s", line)
-        if step := _next_step(error).strip():
+        every = error.errors if isinstance(error, ConfigErrors) else (error,)
+        for line in (line for each in every for line in str(each).splitlines()):
+            log.error("refused: %s", line)
+        for step in dict.fromkeys(each.next_step for each in every if each.next_step):
             log.error("refused: %s", step)
         say_ending(words, 0.0, logging.ERROR)
     error.in_log = True
-
-
-def _next_step(error: BaseException) -> str:
-    step = error.next_step if isinstance(error, SkicyclerunError) else ""
-    return f" {step}" if step else ""

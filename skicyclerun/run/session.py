@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,7 +202,7 @@ class RunSession:
             log.critical("a fault in skicyclerun itself", exc_info=error)
             error = InternalFault(error, log_path or "")
         if isinstance(error, SkicyclerunError):
-            error.in_log = log_path is not None
+            error.in_log = True
         return error
 
     def _log_ending(self, outcome: RunOutcome | BaseException, seconds: float) -> None:
@@ -241,7 +241,8 @@ class RunSession:
             try:
                 result = await run_pipeline(command, parts)
             except BaseException:
-                with anyio.CancelScope(shield=True):
+                # What ended it is to be heard, not that there was no report either.
+                with anyio.CancelScope(shield=True), suppress(Exception):
                     await self._log_report(store)
                 raise
             if result.run is None:
