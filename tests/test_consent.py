@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -23,10 +24,9 @@ from tests.command_line import (
     make_library,
     settings_for,
     skicyclerun,
-    skicyclerun_process,
     status_of,
 )
-from tests.fork_server import fork_server
+from tests.fork_server import ForkServer, fork_server
 from tests.shared_libraries import tree_state
 
 FOLDERS = ("pipeline", "metadata", "archive", "state")
@@ -43,6 +43,13 @@ def lib_root(tmp_path: Path, library: Path) -> Path:
     root = tmp_path / "lib_root"
     assert skicyclerun("run", "--library", library, "--lib-root", root).code == 0
     return root
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Runs that are killed."""
+    with fork_server(tmp_path_factory.mktemp("server")) as started:
+        yield started
 
 
 def outputs(lib_root: Path) -> list[object]:
@@ -90,10 +97,10 @@ def test_away_from_a_terminal_a_run_that_would_empty_folders_stops_and_says_what
 
 def test_what_it_says_is_to_be_typed_does_it(library: Path, lib_root: Path) -> None:
     old = exported(lib_root)
-    refused = skicyclerun_process("run", "--library", library, "--lib-root", lib_root)
+    refused = skicyclerun("run", "--library", library, "--lib-root", lib_root)
     assert refused.code == 2
     command = refused.stderr.partition("`skicyclerun ")[2].partition("`")[0].split()
-    assert skicyclerun_process(*command).code == 0
+    assert skicyclerun(*command).code == 0
     (archive,) = archives(lib_root)
     assert exported(lib_root) == old
     for option in ("--no-cleanup", "--update"):
@@ -131,9 +138,10 @@ def test_folders_that_hold_nothing_need_no_yes(library: Path, lib_root: Path) ->
     assert skicyclerun("run", "--library", library, "--lib-root", lib_root).code == 0
 
 
-def test_a_yes_does_not_decide_what_becomes_of_an_unfinished_run(library: Path, lib_root: Path) -> None:
-    with fork_server(lib_root) as server:
-        code, _ = server.run("run", "--lib-root", lib_root, "--library", library, *YES, fault="group.committed")
+def test_a_yes_does_not_decide_what_becomes_of_an_unfinished_run(
+    server: ForkServer, library: Path, lib_root: Path
+) -> None:
+    code, _ = server.run("run", "--lib-root", lib_root, "--library", library, *YES, fault="group.committed")
     assert code == -9
     before = outputs(lib_root)[:3]
     refused = skicyclerun("run", "--library", library, "--lib-root", lib_root, *YES)
@@ -176,28 +184,23 @@ def test_at_a_terminal_no_is_the_answer_to_a_question_that_empties_something(
     assert (outputs(lib_root), tree_state(lib_root / "logs")) == before
 
 
-def test_at_a_terminal_a_yes_empties_and_a_run_that_empties_nothing_starts_by_itself(
-    library: Path, lib_root: Path
-) -> None:
+def test_at_a_terminal_a_yes_empties(library: Path, lib_root: Path) -> None:
     with Terminal("run", "--library", library, "--lib-root", lib_root) as terminal:
         terminal.read_until("Start? [y/N]: ")
         terminal.type("y\n")
         assert terminal.read_to_the_end().code == 0
     assert len(archives(lib_root)) == 1
-    with Terminal("run", "--update", "--library", library, "--lib-root", lib_root) as terminal:
-        terminal.read_until("Start? [Y/n]: ")
-        terminal.type("\n")
-        assert terminal.read_to_the_end().code == 0
 
 
 # ── a run that was stopped ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("fault", ["run.created", "archive.job_created", "archive.committed", "clean.committed"])
-def test_a_run_that_was_agreed_to_and_stopped_needs_no_second_yes(library: Path, lib_root: Path, fault: str) -> None:
+def test_a_run_that_was_agreed_to_and_stopped_needs_no_second_yes(
+    server: ForkServer, library: Path, lib_root: Path, fault: str
+) -> None:
     old = exported(lib_root)
-    with fork_server(lib_root) as server:
-        code, _ = server.run("run", "--lib-root", lib_root, "--library", library, *YES, fault=fault)
+    code, _ = server.run("run", "--lib-root", lib_root, "--library", library, *YES, fault=fault)
     assert code == -9
     assert skicyclerun("run", "--resume", "--lib-root", lib_root).code == 0
     assert exported(lib_root) == old
@@ -206,11 +209,10 @@ def test_a_run_that_was_agreed_to_and_stopped_needs_no_second_yes(library: Path,
 
 @pytest.mark.parametrize("fault", ["run.created", "archive.job_created"])
 def test_a_run_that_had_nothing_to_empty_asks_when_it_is_resumed_and_there_is_something(
-    library: Path, lib_root: Path, tmp_path: Path, fault: str
+    server: ForkServer, library: Path, lib_root: Path, tmp_path: Path, fault: str
 ) -> None:
     root = tmp_path / "another"
-    with fork_server(tmp_path) as server:
-        code, _ = server.run("run", "--lib-root", root, "--library", library, fault=fault)
+    code, _ = server.run("run", "--lib-root", root, "--library", library, fault=fault)
     assert code == -9
     theirs = root / "pipeline" / "albums" / "Alps" / "theirs.jpg"
     theirs.parent.mkdir(parents=True, exist_ok=True)
@@ -247,6 +249,23 @@ def test_what_is_put_there_between_the_question_and_the_cleanup_is_not_emptied(l
     assert len(archives(root)) == 1
 
 
+@pytest.mark.parametrize("options", [("--update",), ("--no-cleanup",), ("--stages", "preprocessing")])
+def test_a_cleanup_that_was_stopped_is_not_finished_by_a_run_that_empties_nothing(
+    server: ForkServer, library: Path, lib_root: Path, options: tuple[str, ...]
+) -> None:
+    old = exported(lib_root)
+    cleanup = ("run", "--stages", "cleanup", "--force-clean", "--lib-root", lib_root, *YES)
+    code, _ = server.run(*cleanup, fault="archive.committed")
+    assert code == -9
+    assert skicyclerun("run", *options, "--library", library, "--lib-root", lib_root).code == 0
+    assert exported(lib_root) == old
+    (archive,) = archives(lib_root)
+    assert skicyclerun("archive", "verify", archive.name, "--lib-root", lib_root).code == 0
+    assert skicyclerun("verify", "--lib-root", lib_root).code == 0
+    assert skicyclerun(*cleanup).code == 0
+    assert exported(lib_root) == {}
+
+
 # ── in a program, and in the demo ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -268,6 +287,7 @@ def test_a_program_says_yes_too(library: Path, lib_root: Path) -> None:
 def test_a_demo_puts_away_nothing_that_no_demo_has_made(tmp_path: Path, library: Path) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()
+    make_library(folder / "library", {"Mine": ["IMG_1.jpg"]})
     assert skicyclerun("run", "--library", library, "--lib-root", folder / "results").code == 0
     before = outputs(folder / "results")
     refused = skicyclerun("demo", "--to", folder)

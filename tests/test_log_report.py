@@ -203,7 +203,8 @@ def test_the_last_line_of_a_run_that_was_stopped_says_so(tmp_path: Path, lib_roo
     process.send_signal(signal.SIGTERM)
     done = ended(process, read)
     assert done.code == 143
-    assert done.stdout.splitlines()[-1] == "Next: `skicyclerun run --resume` carries on.", "and nothing else"
+    assert done.stdout.splitlines()[-1] == "Next: `skicyclerun run --resume` carries on."
+    assert "goes on with the stages" not in done.stderr, "not before it is complete"
     assert re.fullmatch(r"ended: stopped by SIGTERM \(exit code 143\), after .* s", messages(lib_root)[-1])
 
 
@@ -415,11 +416,11 @@ def test_a_program_finds_the_end_in_words_too(library: Path, lib_root: Path) -> 
 
 
 def next_of(*typed: str | Path) -> tuple[Any, str]:
-    """(`next` in JSON, the last line of the printed report) of the same command."""
+    """(`next` in JSON, the line before the log's name on the terminal) of the same command."""
     as_json = skicyclerun(*typed, "--json")
     printed = skicyclerun(*typed)
     assert as_json.code == printed.code == 0
-    return as_json.lines[-1].get("next"), printed.stdout.splitlines()[-1]
+    return as_json.lines[-1].get("next"), printed.stderr.splitlines()[-2]
 
 
 def test_the_stages_that_are_left_have_their_command_at_the_end(tmp_path: Path) -> None:
@@ -456,9 +457,9 @@ def test_where_the_configuration_names_no_further_stages_the_usual_ones_follow(l
 
 def test_after_failures_the_retry_comes_first(library: Path, lib_root: Path) -> None:
     (library / "Alps" / "IMG_2.jpg").write_bytes(b"")
-    lines = skicyclerun("run", "--library", library, "--lib-root", lib_root).stdout.splitlines()
-    assert lines[-2].startswith("Next: `skicyclerun retry-failed`")
-    assert lines[-1].startswith("Then: `skicyclerun run --stages ")
+    done = skicyclerun("run", "--library", library, "--lib-root", lib_root)
+    assert done.stdout.splitlines()[-1].startswith("Next: `skicyclerun retry-failed`")
+    assert "\nThen: `skicyclerun run --stages " in done.stderr
 
 
 # ── what an update did ────────────────────────────────────────────────────────────────────────────────────────────

@@ -94,13 +94,20 @@ class _Archiving:
         )
 
     async def recover_abandoned(self) -> None:
-        """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt."""
+        """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt.
+
+        What is archived and not moved yet is emptied only by a run that may empty folders itself: whoever typed
+        --no-cleanup or an update since has not said yes to this one's emptying them.
+        """
         run = self._configured.run
         for job in await archives.unfinished(self._store):
             if run is not None and job.run_id == run.id:
                 continue
             recovered = await self._recovered(job)
-            if recovered.status is ArchiveStatus.ARCHIVED:
+            if recovered.status is ArchiveStatus.ARCHIVED and recovered.clean and not self._may_empty:
+                reason = "given up for a run that empties nothing; the archive stays"
+                await archives.step(self._store, recovered, ArchiveTrigger.FAIL, reason=reason)
+            elif recovered.status is ArchiveStatus.ARCHIVED:
                 await self._clean_or_keep(recovered)
             elif recovered.status is ArchiveStatus.PENDING:
                 await archives.step(self._store, recovered, ArchiveTrigger.FAIL, reason="given up for a later run")

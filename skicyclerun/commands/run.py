@@ -450,6 +450,6 @@ def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> 
         click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
         if left:
             first = "Next" if report.accounted_for else "Then"
-            click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.")
+            click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.", err=True)
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)
