@@ -355,6 +355,7 @@ def test_a_refusal_makes_no_folder_and_a_dry_run_leaves_nothing(library: Path, l
         ("GET https://nas.local/a?X-Amz-Signature=abc123&x=1", "GET https://nas.local/a?X-Amz-Signature=…&x=1"),
         ("AWS_SECRET_ACCESS_KEY=abc/+= NEXT=1", "AWS_SECRET_ACCESS_KEY=… NEXT=1"),
         ("run --api-token s3cr3t --yes", "run --api-token … --yes"),
+        ("run --api-token 's3 cr3t' --yes", "run --api-token … --yes"),
         ("run --api-token=s3cr3t --yes", "run --api-token=… --yes"),
         ("album a@b, keywords=summer", "album a@b, keywords=summer"),
         ("from https://nas.local/me@home", "from https://nas.local/me@home"),

@@ -18,7 +18,7 @@ _CALLED_SECRET: Final = r"[\w-]*(?:secret|token|password|passwd|api[_-]?key|acce
 _SECRETS: Final = (
     (re.compile(r"(?<=://)[^/\s@]+(?=@)"), "…"),
     (re.compile(rf"(?i)(\b{_CALLED_SECRET}=)[^\s&'\"]+"), r"\1…"),
-    (re.compile(rf"(?i)(--{_CALLED_SECRET} )\S+"), r"\1…"),
+    (re.compile(rf"(?i)(--{_CALLED_SECRET} )(?:'[^']*'|\S+)"), r"\1…"),
 )
 # Packages that give their logger a handler to stderr when they are imported, which is after the log was opened.
 _TALKATIVE: Final = ("osxphotos",)
