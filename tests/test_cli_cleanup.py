@@ -140,10 +140,11 @@ def test_what_will_be_deleted_is_said_before(lib_root: Path, library: Path) -> N
 
 
 def test_an_export_whose_library_cannot_be_opened_archives_and_deletes_nothing(lib_root: Path, tmp_path: Path) -> None:
-    before = tree_state(lib_root)
+    outputs = [path for path in lib_root.iterdir() if path.name != "logs"]  # where the reason is left
+    before = [tree_state(path) for path in outputs]
     assert skicyclerun("run", "--library", tmp_path / "gone", "--lib-root", lib_root, "--yes").code == 1
     assert skicyclerun("run", "--library", tmp_path / "library", "--album", "Nope", "--lib-root", lib_root).code == 2
-    assert tree_state(lib_root) == before
+    assert [tree_state(path) for path in outputs] == before
 
 
 def test_a_link_out_of_the_folders_is_never_followed(library: Path, lib_root: Path, tmp_path: Path) -> None:
