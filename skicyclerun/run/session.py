@@ -28,6 +28,7 @@ from skicyclerun.errors import (
     SkicyclerunError,
     UsageError,
 )
+from skicyclerun.files.fault_points import check_faults
 from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock
@@ -90,6 +91,7 @@ class RunSession:
 
     async def carry_out(self) -> RunOutcome:
         """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on."""
+        check_faults()
         async with AsyncExitStack() as stack:
             plan = await self._planner.look_ahead(stack)
             if isinstance(plan, str):
