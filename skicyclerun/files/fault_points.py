@@ -47,6 +47,9 @@ FAULT_POINTS: tuple[str, ...] = (
     # the catalog (catalog/master_json.py)
     "catalog.written",
     "catalog.renamed",
+    # what leaves the catalog, until its photo is somewhere again (state/former_entries.py)
+    "former_entries.kept",
+    "former_entries.forgotten",
     # the archive (archive/create.py, actors/archiver.py)
     "archive.job_created",
     "archive.first_member_written",

@@ -125,18 +125,24 @@ def lock_file(settings: Settings) -> Path:
 
 
 async def write_whole_catalog(
-    store: Store, settings: Settings, *, also_gone: Sequence[str] = (), even_if_nothing: bool = False
+    store: Store,
+    settings: Settings,
+    *,
+    also_gone: Sequence[str] = (),
+    pointed_to: Collection[str] = (),
+    even_if_nothing: bool = False,
 ) -> CatalogWrite:
     """Bring `master.json` up to what the database says, every record of it. Raises StorageError.
 
-    `also_gone`: further paths whose entries go. A catalog that cannot be used is set aside and made anew. Where the
-    database knows no file and there is no catalog, none is made unless `even_if_nothing`.
+    `also_gone`: further paths whose entries go. `pointed_to`: paths that entries point to, where nothing is. A catalog
+    that cannot be used is set aside and made anew. Where the database knows no file and there is no catalog, none is
+    made unless `even_if_nothing`.
     """
     places, path = catalog_places(settings), settings.paths.master_catalog
     known = await store.one("count_present")
     if not (known and known["files"]) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    return await bring_up_to_date(store, places, path, also_gone=also_gone)
+    return await bring_up_to_date(store, places, path, settled=True, also_gone=also_gone, pointed_to=pointed_to)
 
 
 @dataclass
