@@ -265,6 +265,55 @@ def test_numbers_and_escapes_of_other_programs_stay_to_the_letter(sample: Catalo
     assert sample.catalog()[restyled]["source_path"] == sample.path("albums/Coast/a.jpg")
 
 
+# ── verify ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_verify_names_the_entries_that_point_nowhere(sample: Catalogued) -> None:
+    restyled = sample.restyle("Alps/a.jpg")
+    entries = sample.catalog()
+    entries["/not/there.webp"] = {"type": "lora_processed", "source_path": sample.path("albums/Alps/b.jpg")}
+    entries[sample.path("albums/Alps/b.jpg")]["derivatives"] = {"theirs": {"small": ["/nowhere.webp", "relative.webp"]}}
+    entries["a name"] = {"type": "no path", "source_path": "https://example.org/a.jpg"}
+    sample.write(entries)
+    (sample.library / "Alps" / "a.jpg").unlink()
+    assert sample.update().code == 0
+    gone = "ROOT/pipeline/albums/Alps/a.jpg"
+    assert sample.findings() == [
+        ("points_nowhere", "its derivatives names /nowhere.webp, which has no entry and is not there"),
+        ("points_nowhere", f"its source_path names {gone}, which has no entry and is not there"),
+        ("points_nowhere", "there is no such file"),
+    ]
+    report = sample.run("verify")
+    assert report.code == 3
+    assert restyled in report.stdout
+    assert "lets them follow photos that are elsewhere now" in report.stdout
+    # A repair leaves to other programs what is theirs.
+    before = sample.catalog()
+    assert sample.run("verify", "--repair").code == 3
+    assert sample.catalog() == before
+
+
+def test_a_repair_lets_entries_follow_a_photo_that_moved_before_anybody_looked_after_them(sample: Catalogued) -> None:
+    restyled = sample.restyle("Alps/a.jpg")
+    page = sample.path("albums/Alps/never.jpg")
+    move(sample, "Alps/a.jpg", "Coast/a.jpg")
+    assert sample.update().code == 0
+    entries = sample.catalog()
+    entries[restyled]["source_path"] = sample.path("albums/Alps/a.jpg")
+    sample.write(entries)
+    assert [finding for finding, _ in sample.findings()] == ["points_nowhere"]
+    repaired = sample.run("verify", "--repair")
+    assert repaired.code == 0, repaired.stdout
+    assert "the catalog written" in repaired.stdout
+    keeps_what_others_said(sample, "Coast/a.jpg", restyled)
+    # What was never a photo of ours is nobody's to guess.
+    entries = sample.catalog()
+    entries[restyled]["source_path"] = page
+    sample.write(entries)
+    assert sample.run("verify", "--repair").code == 3
+    assert sample.catalog()[restyled]["source_path"] == page
+
+
 # ── a source whose photos have ids of their own ───────────────────────────────────────────────────────────────────
 
 

@@ -40,6 +40,9 @@ _SHOWN_ALBUMS = 12
 @click.option("--resume", is_flag=True, help="Carry on with the unfinished run where it stopped.")
 @click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
 @click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
+@click.option(
+    "--include-removed", is_flag=True, help="Export photos whose files were removed by hand (export.removed_files)."
+)
 @click.option("--stages", metavar="NAMES", help="What to do, with commas (docs/stages.md). Default: `pipeline.stages`.")
 @click.option("--from", "from_stage", metavar="STAGE", help="Leave out the stages before this one.")
 @click.option("--until", "until_stage", metavar="STAGE", help="Leave out the stages after this one.")
@@ -71,6 +74,7 @@ def run(
     resume: bool,
     fresh: bool,
     update: bool,
+    include_removed: bool,
     stages: str | None,
     no_cleanup: bool,
     force_clean: bool,
@@ -111,13 +115,17 @@ def run(
     said = {name: value for name, value in said.items() if value not in (None, False)}
     if resume and (said or from_stage or until_stage):
         raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
-    if resume and (fresh or update or stages or selection or choose or dialogs or no_cleanup or force_clean):
+    if resume and (
+        fresh or update or stages or include_removed or selection or choose or dialogs or no_cleanup or force_clean
+    ):
         raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
     if sum((bool(selection), choose, dialogs)) > 1:
         raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
     overrides: dict[str, object] = {}
     if update:
         overrides["export.mode"] = "update"
+    if include_removed:
+        overrides["export.removed_files"] = "export_again"
     if no_cleanup or update:
         overrides["cleanup.enabled"] = False
     if verbose:

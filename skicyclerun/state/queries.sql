@@ -128,9 +128,9 @@ WHERE photos.present = 1
 
 -- name: insert_photo
 INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, reason,
-                    path_key)
+                    removed, path_key)
 VALUES (:album, :position, :source_id, :component, :original_filename, :fingerprint, :file_name, :status, :reason,
-        :path_key)
+        :removed, :path_key)
 
 -- name: not_present
 UPDATE photos SET present = 0 WHERE id = :id
@@ -148,6 +148,23 @@ SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.f
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.present = 1 AND albums.source_id = :album_id
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+
+-- name: removed_of_album
+-- Left out because their files were removed by hand, by the newest row of each.
+SELECT mine.source_id, mine.component
+FROM photos AS mine JOIN albums ON albums.id = mine.album JOIN runs ON runs.id = albums.run_id
+WHERE mine.removed = 1 AND albums.source_id = :album_id
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+  AND NOT EXISTS (SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
+                  JOIN photos AS again ON again.album = later.id
+                  WHERE later.source_id = :album_id AND later.run_id > albums.run_id
+                    AND later_runs.source_kind = :source_kind AND later_runs.source_location = :source_location
+                    AND again.source_id = mine.source_id AND again.component = mine.component AND again.removed = 0)
+
+-- name: present_elsewhere
+-- What was exported into other folders than this one.
+SELECT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE photos.present = 1 AND albums.folder <> :folder
 
 -- name: present_of_earlier_runs
 -- Of the same source; planned_again: its album is part of this run and was listed, and no photo of it has this file.

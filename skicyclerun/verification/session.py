@@ -43,7 +43,15 @@ from skicyclerun.state.repairs import create_repair_run
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 from skicyclerun.verification.compare import REPAIR_OPTION, verify
-from skicyclerun.verification.repair import KeptFiles, SourceRepair, albums_to_repair, plan_repair, rows_of, set_times
+from skicyclerun.verification.repair import (
+    KeptFiles,
+    SourceRepair,
+    albums_to_repair,
+    plan_repair,
+    removed_by_hand,
+    rows_of,
+    set_times,
+)
 from skicyclerun.verification.repair_stages import (
     StageRepair,
     albums_in,
@@ -249,7 +257,16 @@ class _Repair:
             names = [(row["id"], row["folder"], row["file_name"]) for row in of_stages.rows if row["stage"] == stage]
             refused = await self.kept.keep(names, self.places.stages[stage].folder, stage)
             of_stages.leave_alone(refused)
-        for repair in await plan_repair(self.store, first):
+        removed: set[int] = set()
+        if self.settings.export.removed_files == "leave_out":
+            removed = await anyio.to_thread.run_sync(removed_by_hand, first)
+        if removed:
+            are = "photo whose file is gone is" if len(removed) == 1 else "photos whose files are gone are"
+            self.notes.append(
+                f"{len(removed)} {are} left alone (export.removed_files is leave_out): `skicyclerun run --update` "
+                "leaves out what is gone, and with --include-removed exports it again."
+            )
+        for repair in await plan_repair(self.store, first, removed):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
         if of_stages.folders and not self._stopped:
@@ -358,7 +375,8 @@ class _Repair:
             return bool(self.runs)
         left_over = [problem.name for problem in wrong if problem.finding is Finding.ENTRY_WITHOUT_FILE]
         gone = await anyio.to_thread.run_sync(_truly_gone, left_over, there)
-        written = await write_whole_catalog(self.store, self.settings, also_gone=gone)
+        pointed_to = {path for problem in wrong for path in problem.names}
+        written = await write_whole_catalog(self.store, self.settings, also_gone=gone, pointed_to=pointed_to)
         if written.problem:
             self.notes.append(written.problem)
         return written.written or bool(self.runs)
