@@ -1,6 +1,6 @@
 """The cataloger: brings `master.json` up to what SQLite says, now and then during a run and once at its end.
 
-Only at the end, and if every stage has come to its own, do entries leave, or go to where their photo is now: a photo
+Only at the end, and if the export has come to its own, do entries leave, or go to where their photo is now: a photo
 that is gone from one album may be about to come into another.
 
 It remembers nothing but whether there is news: what is written is read from the committed rows each time. A write of a
@@ -58,7 +58,9 @@ class CatalogerParts:
 
 async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:
     """The actor. A catalog that cannot be written is an error that ends the run; the rows are safe by then."""
-    news, ended, complete = False, False, True
+    news = False
+    exporting = False
+    settled: bool | None = None  # None: nothing has ended yet
     not_before = anyio.current_time() + PAUSE_SECONDS
     async with inbox:
         async for message in inbox:
@@ -79,17 +81,18 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
                 case ExportEnded(ending=ending):
                     if parts.stages:
                         await write_catalog(parts)
-                    news, ended = True, True
-                    complete = complete and ending is Ending.COMPLETE
+                    news, exporting = True, True
+                    settled = ending is Ending.COMPLETE
                     parts.on_end("export", ending)
                 case StageEnded(stage=stage, ending=ending):
-                    news, ended = True, True
-                    complete = complete and ending is Ending.COMPLETE
+                    news = True
+                    if not exporting:
+                        settled = settled is not False and ending is Ending.COMPLETE
                     parts.on_end(stage, ending)
                 case _:
                     assert_never(message)
     if news:
-        await write_catalog(parts, settled=ended and complete)
+        await write_catalog(parts, settled=settled is True)
 
 
 async def write_catalog(parts: CatalogerParts, *, settled: bool = False) -> CatalogWrite:

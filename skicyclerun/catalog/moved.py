@@ -52,6 +52,13 @@ def photo_of(entry: object) -> tuple[str, str]:
     return photo_id, component if isinstance(component, str) else ""
 
 
+def stage_of(entry: object) -> str:
+    """The stage of ours that made the file, as its entry says; empty for any other."""
+    made_by = entry.get("made_by") if isinstance(entry, dict) else None
+    stage = made_by.get("stage") if isinstance(made_by, dict) else None
+    return stage if isinstance(stage, str) else ""
+
+
 def is_of_another_photo(existing: object, record: Record) -> bool:
     """Whether an entry in a record's place speaks of another photo of the same kind of source.
 

@@ -153,16 +153,11 @@ class _AlbumRows:
         )
 
 
-async def gone_files(store: Store, places: CatalogPlaces) -> dict[str, FilePlace]:
-    """Paths that were written once and that no row speaks for any more, and whose they were: their entries leave."""
-    gone = {
-        str(places.export_folder / row["folder"] / row["file_name"]): FilePlace(
-            "export", row["folder"], row["file_name"]
-        )
-        for row in await store.all("paths_gone")
-    }
+async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:
+    """Paths that were written once and that no row speaks for any more: their entries leave the catalog."""
+    gone = [str(places.export_folder / row["folder"] / row["file_name"]) for row in await store.all("paths_gone")]
     staged = {
-        str(folder / row["folder"] / row["file_name"]): FilePlace(row["stage"], row["folder"], row["file_name"])
+        str(folder / row["folder"] / row["file_name"])
         for row in await store.all("stage_files_gone")
         if (folder := places.folder_of(row["stage"])) is not None
     }
@@ -172,7 +167,7 @@ async def gone_files(store: Store, places: CatalogPlaces) -> dict[str, FilePlace
         for row in (await store.all("stage_files_still_there") if staged else ())
         if (folder := places.folder_of(row["stage"])) is not None
     }
-    return gone | {path: staged[path] for path in sorted(staged.keys() - there)}
+    return gone + sorted(staged - there)
 
 
 def path_of(places: CatalogPlaces, place: FilePlace) -> str | None:
@@ -181,15 +176,16 @@ def path_of(places: CatalogPlaces, place: FilePlace) -> str | None:
     return str(folder / place.folder / place.file_name) if folder is not None else None
 
 
-def place_of(places: CatalogPlaces, path: str) -> FilePlace | None:
-    """Whose file a path would be: the export's, or a stage's, in an album's folder; None for any other."""
+def place_of(places: CatalogPlaces, path: str, stage: str = "") -> FilePlace | None:
+    """Whose file a path would be: the export's, or a stage's, in an album's folder; None for any other.
+
+    `stage`: which of several that write into one folder.
+    """
     above, _, file_name = path.rpartition("/")
     outputs, _, folder = above.rpartition("/")
     if not outputs or not folder or not file_name:
         return None
     if outputs == str(places.export_folder):
         return FilePlace("export", folder, file_name)
-    for stage, place in places.stages.items():
-        if outputs == str(place.folder):
-            return FilePlace(stage, folder, file_name)
-    return None
+    writing = [name for name, place in places.stages.items() if outputs == str(place.folder)]
+    return FilePlace(stage if stage in writing else writing[0], folder, file_name) if writing else None

@@ -9,7 +9,7 @@ middle nobody knows yet whether a photo that is gone is about to come back somew
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,11 @@ import orjson
 
 from skicyclerun import __version__
 from skicyclerun.catalog.master_json import CatalogWrite, identity_of, update_catalog
-from skicyclerun.catalog.moved import TakenOver, photo_of
+from skicyclerun.catalog.moved import TakenOver, photo_of, stage_of
 from skicyclerun.catalog.object_text import ObjectText
-from skicyclerun.catalog.records import CatalogPlaces, gone_files, path_of, place_of, records_of
+from skicyclerun.catalog.records import CatalogPlaces, gone_paths, path_of, place_of, records_of
 from skicyclerun.state import former_entries
-from skicyclerun.state.former_entries import FilePlace, LeavingEntry
+from skicyclerun.state.former_entries import LeavingEntry
 from skicyclerun.state.store import Reader, Store
 
 
@@ -60,17 +60,17 @@ async def bring_up_to_date(
             there = await anyio.to_thread.run_sync(identity_of, path)
             if there is not None and known["identity"] == orjson.dumps(there).decode():
                 return CatalogWrite(False, None, 0)
-    gone = await gone_files(store, places) if settled else {}
+    gone = [*await gone_paths(store, places), *also_gone] if settled else []
     if pointed_to:
         await _know_pointed_to(store, places, pointed_to)
 
     def write() -> tuple[CatalogWrite, tuple[int, ...] | None]:
         with store.reader() as reader:
-            relocate = partial(_relocated, store, reader, places, gone) if settled else None
+            relocate = partial(_relocated, store, reader, places, frozenset(gone)) if settled else None
             written = update_catalog(
                 path,
                 lambda: records_of(reader, places),
-                [*gone, *also_gone] if settled else (),
+                gone,
                 now=datetime.now(UTC),
                 relocate=relocate,
             )
@@ -92,17 +92,17 @@ def _relocated(
     store: Store,
     reader: Reader,
     places: CatalogPlaces,
-    gone: Mapping[str, FilePlace],
+    gone: Collection[str],
     entries: ObjectText,
     leaving: Collection[str],
 ) -> list[TakenOver]:
     """What leaves is kept in rows first; then what is kept there and whose photo is somewhere. In a worker thread."""
     kept = []
     for path in sorted(leaving):
-        place = gone.get(path) or place_of(places, path)
+        entry = entries[path]
+        place = place_of(places, path, stage_of(entry))
         if place is None:
             continue  # in none of our folders: nobody knows what it was of
-        entry = entries[path]
         photo_id, component = photo_of(entry)
         # The photo's own bytes, not those of a file that was made of it: those follow their photo.
         sha256 = entry.get("sha256") if photo_id else ""
