@@ -88,6 +88,7 @@ def import_what_runs_import() -> None:
         "skicyclerun.images.picture_facts",
         "skicyclerun.places.locator",
         "skicyclerun.places.offline",
+        "ollama",
         "skicyclerun.catalog.master_json",
         "skicyclerun.sources.folder_tree",
         "anyio._backends._asyncio",
