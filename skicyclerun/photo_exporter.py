@@ -33,7 +33,7 @@ from skicyclerun.run.pipeline import unwrapped
 from skicyclerun.run.plan import RunRequest, source_for
 from skicyclerun.run.report import RunReport, build_latest_report
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import enabled_stages
+from skicyclerun.settings.later_stages import enabled_stages, left_stages
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.store import Store
@@ -125,6 +125,7 @@ class AsyncPhotoExporter:
             stages=stages if "export" in stages else (*stages, "export"),
             selection=_selection(selected, settings),
             fresh_over_unfinished=give_up_unfinished,
+            left_out=left_stages(settings, settings.pipeline.stages),
         )
         outcome = await self._carried_out(request)
         if outcome.report is None:

@@ -70,7 +70,6 @@ def test_a_configuration_that_is_missing(lib_root: Path, tmp_path: Path) -> None
         ('{"paths": {"archive": "{pipeline_base}/x", "pipeline_base": "{archive}/y"}}', "refers to itself"),
         ('{"paths": {"archive": "${NOT_SET_ANYWHERE}/x"}}', "NOT_SET_ANYWHERE"),
         ('{"pipeline": {"stages": ["exprot"]}}', "export"),
-        ('{"pipeline": {"stages": ["export", "s3_deployment"]}}', "s3_deployment is not provided"),
     ],
 )
 def test_a_configuration_that_is_wrong(library: Path, lib_root: Path, tmp_path: Path, text: str, said: str) -> None:
@@ -92,7 +91,7 @@ def test_a_section_that_is_misspelt_is_carried_along_and_said(lib_root: Path, tm
 
 def test_a_section_that_is_misspelt_is_said_before_what_is_wrong(lib_root: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, exprot={"jpeg_quality": 90}, cleanup={"enabled": "yes"}, logging={"level": 3})
-    for command in (["config", "check"], ["run"], ["status"]):
+    for command in (["config", "check"], ["run"], ["verify", "--repair"]):
         refused = skicyclerun(*command, "--config", config, "--lib-root", lib_root)
         assert refused.code == 2
         first, *others = refused.stderr.splitlines()

@@ -8,6 +8,7 @@ from functools import partial
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from skicyclerun.actors.archive_job import CleanupChoice
 from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
 from skicyclerun.actors.stage_runs import options_after_retry, options_for_row
 from skicyclerun.errors import UnfinishedRun
@@ -70,6 +71,7 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         assert latest is not None  # The command line has looked: stages work on what was exported.
         place = (latest.source_kind, latest.source_location)
     stage_options = options_for_row(command.settings, command.stages, command.stage_options)
+    cleanup_options = CleanupChoice.of(command.settings, {}).to_row() if "cleanup" in command.stages else {}
     run = await runs.create(
         parts.store,
         mode=command.settings.export.mode if parts.source is not None else "update",
@@ -77,7 +79,7 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         source_kind=place[0],
         source_location=place[1],
         selection=command.selection,
-        options=options_of(command.settings).to_row() | stage_options,
+        options=options_of(command.settings).to_row() | stage_options | cleanup_options,
     )
     return RunConfigured(command, run)
 

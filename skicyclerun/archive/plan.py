@@ -42,6 +42,8 @@ class ArchivedFolder:
     path: Path
     kept: tuple[str, ...] = ()
     """Names of files directly in it that are archived, but stay where they are when it is emptied."""
+    stays: bool = False
+    """It is archived, and not emptied."""
 
     def __post_init__(self) -> None:
         """Raises ArchiveError for a name that no archive could hold."""
@@ -76,6 +78,11 @@ class ArchivePlan:
     @property
     def content_bytes(self) -> int:
         return sum(member.size for member in self.members)
+
+    @property
+    def emptied_bytes(self) -> int:
+        """Of the folders that do not stay."""
+        return sum(member.size for member in self.members if not self.folders[member.folder].stays)
 
     @property
     def is_empty(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -10,6 +10,7 @@ import click
 
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
+from skicyclerun.wording import counted
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -73,13 +74,28 @@ def settings_of(
     overrides: Mapping[str, object] | None = None,
     *,
     needs_lib_root: bool = True,
+    only: Collection[str] | None = None,
 ) -> Settings:
     """The settings with the command line's word on top; prints their warnings. Raises ConfigError.
 
-    `needs_lib_root` as for `load_settings`.
+    `needs_lib_root` and `only` as for `load_settings`; what is wrong in sections that are not needed is counted.
     """
     given = dict(overrides or {}) | given_source(source, library)
-    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root)
+    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
     for warning in settings.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        _warn(warning)
+    if settings.problems:
+        _warn(
+            f"{settings.file}: a run would refuse it for {counted(len(settings.problems), 'problem')}; "
+            "`skicyclerun config check` names each."
+        )
     return settings
+
+
+def _warn(sentence: str) -> None:
+    """Say it once, however often a command reads its settings."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.meta.setdefault("skicyclerun.warnings", set()) if context is not None else set()
+    if sentence not in said:
+        said.add(sentence)
+        click.echo(f"Warning: {sentence}", err=True)

@@ -25,7 +25,7 @@ from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
 from skicyclerun.run.report import as_json, as_text
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import enabled_stages
+from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
@@ -133,7 +133,10 @@ def run(
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
-        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
+        if resume:  # by the stages of that run; these say only what is looked at first
+            chosen = tuple(stage.name for stage in enabled_stages(settings, settings.pipeline.stages)) or ("export",)
+        else:
+            chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
         if stages is not None:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
@@ -154,11 +157,14 @@ def run(
             dry_run=dry_run,
             source_given=source is not None or library is not None,
             stage_options=said,
+            left_out=_left_out(settings, begin=from_stage, end=until_stage) if stages is None else None,
         )
 
     request = build(None, {})
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
+        for sentence in left_in_words(request.left_out or ()):
+            click.echo(sentence)
         return exit_codes.OK
     return carry_out(
         request,
@@ -203,9 +209,7 @@ def _stages(
 ) -> tuple[str, ...]:
     """The stages of the run. Those that the configuration switches off are left out unless they are named."""
     own = settings.own_stages()
-    stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
-    if wanted is None:
-        stages = enabled_stages(settings, settings.pipeline.stages)
+    stages = enabled_stages(settings, settings.pipeline.stages) if wanted is None else parse_stages(wanted, own)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
     if wanted is None and (no_cleanup or not settings.cleanup.enabled):
@@ -213,6 +217,16 @@ def _stages(
     if no_cleanup and "cleanup" in named:
         raise UsageError("The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone.")
     return named
+
+
+def _left_out(settings: Settings, *, begin: str | None, end: str | None) -> tuple[LeftStage, ...]:
+    """Of the stages that the configuration lists those that cannot be run here, if the command line does not leave them
+    out itself."""
+    left = left_stages(settings, settings.pipeline.stages)
+    order = [stage.name for stage in in_order({stage.name: stage for stage in settings.own_stages()})]
+    first = order.index(begin) if begin is not None else 0
+    last = order.index(end) if end is not None else len(order)
+    return tuple(each for each in left if first <= order.index(each.name) <= last)
 
 
 def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
@@ -223,6 +237,11 @@ def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, e
             check_stage_name(name, [stage.name for stage in own])
     first = order.index(begin) if begin is not None else 0
     last = order.index(end) if end is not None else len(order)
+    if not stages:
+        raise UsageError(
+            "Nothing is left to run: every stage of `pipeline.stages` is switched off or cannot be run here.",
+            next_step="`skicyclerun doctor` says what each one lacks; `--stages` names some for this run.",
+        )
     chosen = tuple(name for name in stages if first <= order.index(name) <= last)
     if not chosen:
         raise UsageError(
@@ -251,7 +270,11 @@ def carry_out(
     if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
     with _LateRenderer(
-        lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
+        lambda: choose_renderer(
+            sys.stdout if as_json_lines else sys.stderr,
+            json=as_json_lines,
+            quiet=not request.settings.logging.console,
+        )
     ) as renderer:
         session = RunSession(
             request,

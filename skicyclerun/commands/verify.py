@@ -50,7 +50,7 @@ def verify(
     --repair replaces is kept in the archive folder.
     """
     depth = depth_of(full=full, sample=sample, seed=seed)
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=None if repair else ())
     if repair:
         with choose_renderer(sys.stderr) as renderer:
             outcome: VerifyOutcome = anyio.run(lambda: verify_and_repair(settings, depth, renderer))

@@ -20,6 +20,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from skicyclerun.actors.archive_job import archived_folders
 from skicyclerun.actors.messages import ConfigureRun
 from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
@@ -195,7 +196,10 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
         return "Nothing was archived."
     if not archive.file:
         return "Nothing to archive: there are no old outputs."
-    emptied = "The folders are empty now." if archive.clean else "The folders were left as they are."
+    emptied = "The folders were left as they are."
+    if archive.clean:
+        kept = [folder.name_in_zip for folder in archived_folders(settings, ("cleanup",)) if folder.stays]
+        emptied = f"The folders are empty now, but for {', '.join(kept)}." if kept else "The folders are empty now."
     place = settings.paths.archive / archive.file
     return f"Archived {archive.files} files in {place} ({bytes_in_words(archive.size or 0)}), proved. {emptied}"
 
