@@ -253,6 +253,17 @@ def test_a_cleanup_that_empties_the_metadata_folder_begins_the_catalog_anew(samp
     assert sample.former() == []
 
 
+def test_a_fresh_run_that_keeps_the_metadata_folder_keeps_what_other_programs_said(sample: Catalogued) -> None:
+    sample.configure(cleanup={"keep": ["metadata"]})
+    stays, moves = sample.restyle("Alps/a.jpg"), sample.restyle("Alps/b.jpg")
+    move(sample, "Alps/b.jpg", "Coast/b.jpg")
+    assert sample.run("--yes", "--stages", "cleanup,export").code == 0
+    for name, path in (("Alps/a.jpg", stays), ("Coast/b.jpg", moves)):
+        # What was restyled was not kept, and is in the archive.
+        assert not Path(path).exists()
+        keeps_what_others_said(sample, name, path)
+
+
 def test_numbers_and_escapes_of_other_programs_stay_to_the_letter(sample: Catalogued) -> None:
     restyled = sample.restyle("Alps/a.jpg")
     text = sample.master.read_text().replace('"weight": 0.8', '"weight": 0.800, "seed": 123456789012345678901234567890')

@@ -187,7 +187,7 @@ class _Archiving:
             job,
             ArchiveTrigger.CLEANED,
             emptied=emptied,
-            catalog_emptied=any(catalog.is_relative_to(folder.path) for folder in folders),
+            catalog_emptied=any(catalog.is_relative_to(folder.path) for folder in emptied_folders),
         )
         fault_point("clean.committed")
         self._say_left(report)
