@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import (
+    YES,
     album_of,
     exported,
     make_library,
@@ -331,7 +332,7 @@ def test_a_disk_that_is_read_only(library: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     before = tree_state(small_disk)
     for lib_root in (small_disk / "new", small_disk / "old"):
-        refused = skicyclerun("run", "--library", library, "--lib-root", lib_root)
+        refused = skicyclerun("run", *YES, "--library", library, "--lib-root", lib_root)
         assert refused.code == 1
         assert "read-only" in refused.stderr.lower()
         assert str(lib_root) in refused.stderr

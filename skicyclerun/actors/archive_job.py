@@ -36,6 +36,7 @@ from skicyclerun.state import archives
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class ArchiveJobs:
             copy_to=self.copy_to,
         )
         fault_point("archive.committed")
-        log.info("archived %d files in %s, proved", proved.manifest.files, proved.path)
+        log.info("archived %d files: %s, %s, proved", proved.manifest.files, proved.path, bytes_in_words(proved.size))
         return job
 
     async def fail(self, job: ArchiveRow, error: SkicyclerunError) -> None:

@@ -57,9 +57,9 @@ from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
-from skicyclerun.state import albums, runs, stage_albums
+from skicyclerun.state import albums, archives, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
-from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
@@ -92,6 +92,8 @@ class Plan:
     """What is archived and what is deleted, as a sentence; empty for nothing."""
     emptied: frozenset[Path] = frozenset()
     """The folders that are emptied."""
+    emptied_in_words: tuple[str, ...] = ()
+    """The same, a line each with what is in them; nothing where none is. Never done without a yes."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -127,6 +129,14 @@ class RunRequest:
     that what has no input is refused rather than left out."""
     folders_to_make: frozenset[Path] = frozenset()
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
+    may_empty: bool = False
+    """Somebody has said yes to folders being emptied, once what is in them is in a proved archive."""
+    pipeline: tuple[str, ...] | None = None
+    """`pipeline.stages` of the configuration where other stages were typed; None: the settings say it."""
+    typed: str = ""
+    """The command line as it was typed, for the log file; empty where a program asks."""
+    how_to_agree: str = ""
+    """What to type for that yes, for the error where there is none."""
 
 
 #: Makes a source, not opened yet.
@@ -261,6 +271,7 @@ class Planner:
             ahead=await self._ahead(store, stages, chosen, emptied=cleanup.emptied),
             cleanup=cleanup.words,
             emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
             notes=(*notes, *self._of_the_source),
         )
         estimate = await export_estimate(store, plan)
@@ -321,6 +332,7 @@ class Planner:
             ahead=ahead,
             cleanup=cleanup.words,
             emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
             notes=notes,
         )
 
@@ -396,6 +408,7 @@ class Planner:
         waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
         if wanted is None:
             waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
+        cleanup = await self._cleanup_again(store, run) if intent is Intent.RESUME else CleanupAhead("")
         notes = [*self._of_the_source]
         kept = intent is Intent.RESUME and keeps_other_settings(self._settings, later, run.options)
         if kept or ExportOptions.from_row(run.options) != options_of(self._settings):
@@ -413,8 +426,21 @@ class Planner:
             later_stages=later,
             stage_options=options,
             ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=frozenset()),
+            cleanup=cleanup.words,
+            emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
             notes=tuple(notes),
         )
+
+    async def _cleanup_again(self, store: Store, run: RunRow) -> CleanupAhead:
+        """What a run that is resumed would still empty, of which nobody has heard: there was nothing when it began."""
+        job = await archives.of_run(store, run.id)
+        begun = run.planned or bool(await stage_albums.of_run(store, run.id))
+        agreed = (ArchiveStatus.ARCHIVED, ArchiveStatus.CLEANING, ArchiveStatus.DONE)
+        if run.may_empty or (begun if job is None else job.status in agreed):
+            return CleanupAhead("")
+        ahead = partial(cleanup_ahead, self._settings, run.stages, force_clean=False)
+        return await anyio.to_thread.run_sync(ahead, abandon_on_cancel=True)
 
     def _check_same_source(self, run: RunRow) -> None:
         if not self.request.source_given:

@@ -18,7 +18,8 @@ from skicyclerun.settings.dotenv_file import variables_beside
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
 from skicyclerun.settings.loader import settings_from
-from skicyclerun.settings.models import EMPTIED_KEYS, Settings
+from skicyclerun.settings.models import EMPTIED_KEYS, LoggingSettings, Settings
+from skicyclerun.settings.placeholders import escape
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.registry import STAGES
@@ -59,7 +60,12 @@ def load_settings(
     file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
     # The shipped default is nobody's own, and neither is what lies beside it.
     beside = None if config_file is None and file == shipped_file(CONFIG_NAME) else file
-    written = read_config_file(file)
+    try:
+        written = read_config_file(file)
+    except ConfigError as error:
+        if root is not None:
+            error.log_file = LoggingSettings().file.replace("{lib_root}", escape(str(root)))
+        raise
     variables = variables_beside(beside, environ)
     if root is None:
         root = _root(None, variables)

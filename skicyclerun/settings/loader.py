@@ -30,7 +30,7 @@ from skicyclerun.settings.models import (
     Settings,
 )
 from skicyclerun.settings.path_texts import path_texts, resolve_paths, settle_root
-from skicyclerun.settings.placeholders import escape
+from skicyclerun.settings.placeholders import escape, late_names
 from skicyclerun.settings.read_stages import read_command_stages, read_stage_sections
 from skicyclerun.settings.safety import lies_in, unsafe_outputs, unsafe_paths
 from skicyclerun.settings.sections import Scope, read_section
@@ -95,10 +95,14 @@ def settings_from(
         unneeded=tuple(problems.unneeded[:MAX_PROBLEMS]),
         variables=variables,
     )
-    raise_all([error for error in problems.errors if _stops(error, only)], settings.warnings)
     unsafe = _unsafe(settings, environ)
-    if only is None:
-        raise_all(unsafe, settings.warnings)
+    try:
+        raise_all([error for error in problems.errors if _stops(error, only)], settings.warnings)
+        if only is None:
+            raise_all(unsafe, settings.warnings)
+    except ConfigError as error:
+        error.log_file = _log_file_all_the_same(settings, unsafe)
+        raise
     return replace(settings, problems=tuple([*problems.errors, *unsafe][:MAX_PROBLEMS]))
 
 
@@ -134,6 +138,14 @@ def _check_cleanup_folders(cleanup: CleanupSettings, own: Collection[str], probl
                     f"cleanup.{key}[{index}]",
                     f"names no folder that a cleanup puts away, {show(name)}.{nearest(name, known)}",
                 )
+
+
+def _log_file_all_the_same(settings: Settings, unsafe: Collection[ConfigError]) -> str:
+    """Where a log may be kept of a configuration that is refused; empty where nothing should be written by it."""
+    template = settings.logging.file
+    if late_names(template) != {"timestamp"} or unsafe:
+        return ""
+    return template
 
 
 def _with_overrides(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -102,7 +103,7 @@ class CommandRecipe(Recipe):
 
     def _run(self, names: Mapping[str, str], key: Path, seconds: float) -> None:
         command = [fill_in(text, **names) for text in self._settings.command]
-        log.info("running %s", self._variables.hidden(command))
+        log.info("running %s", shlex.join(self._variables.hidden(command)))
         try:
             with self._lock:
                 if self._closed:

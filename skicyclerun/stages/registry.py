@@ -94,7 +94,7 @@ def check_stage_name(name: str, further: Iterable[str] = ()) -> None:
         provided = dict.fromkeys((*(stage.name for stage in STAGES if stage.provided), *further))
         raise StageError(
             f"There is no stage {name!r}.{nearest(name, known)} Provided: {', '.join(provided)}.",
-            next_step="`skicyclerun run --stages export` runs an export alone.",
+            next_step="`skicyclerun run --stages export` runs an export without the stages after it.",
         )
 
 

@@ -104,11 +104,13 @@ async def step(
     files: int | None = None,
     proved: bool = False,
     emptied: Sequence[str] = (),
+    catalog_emptied: bool = False,
     copy_to: str = "",
 ) -> ArchiveRow:
-    """Commit a transition of the job. `copy_to`: the second place that the archive is to be copied to is entered in the
-    same transaction. CLEANED also says, in the same transaction, whose files are no longer on disk:
-    those of the stages `emptied` (`export`, and later ones).
+    """Commit a transition of the job. CLEANED also says, in the same transaction, whose files are no longer on disk:
+    those of the stages `emptied` (`export`, and later ones). `catalog_emptied`: the catalog is among what was put away,
+    and what it said of photos that had left before is over, as is the rest of it. `copy_to`: the second place that the
+    archive is to be copied to is entered in the same transaction.
 
     Raises IllegalTransition, also when the database no longer holds `job.status`.
     """
@@ -135,6 +137,8 @@ async def step(
             if "export" in emptied:
                 await transaction.execute("none_present")
             await transaction.execute_many("stage_none_present", [{"stage": stage} for stage in emptied])
+            if catalog_emptied:
+                await transaction.execute("forget_former_entries")
         if copy_to and file:
             await enter_copies(transaction, copy_to, [file])
         await record(transaction, "archive", job.id, job.status, trigger, target, reason)
