@@ -34,7 +34,7 @@ from skicyclerun.errors import (
 )
 from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Location, Photo, Rendering
 from skicyclerun.sources import album_dialogs, photos_answers, photos_process
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import Source, TimeLimits
 from skicyclerun.sources.osascript import Osascript
 from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown
 from skicyclerun.sources.photos_app import PhotosApp, metadata_of
@@ -67,8 +67,9 @@ def app(scenario: Scenario, log: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     def make(**settings: Any) -> PhotosApp:
         for name, value in scenario.environment().items():
             monkeypatch.setenv(name, value)
+        seconds = settings.pop("photo_timeout", 30.0)
         defaults: dict[str, Any] = {
-            "photo_timeout": 30.0,
+            "limits": TimeLimits(seconds, seconds),
             "list_timeout": 30.0,
             "settle_interval": 0.01,
             "settle_patience": 0.05,

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import given_source, place_options, source_options
+from skicyclerun.commands.options import given_source, place_options, say_waiting, source_options, typed_command
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
@@ -61,7 +61,7 @@ async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
         yield ok("configuration", str(settings.file))
         for text in settings.warnings:
             yield warning("configuration", text)
-        async for finding in check_health(settings):
+        async for finding in check_health(settings, on_wait=say_waiting, typed=typed_command()):
             yield finding
         return
     for text in settings.warnings:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from skicyclerun.models import Waiting
+from skicyclerun.progress.plain_text import waiting_in_words
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 
@@ -83,3 +87,14 @@ def settings_of(
     for warning in settings.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return settings
+
+
+def typed_command() -> str:
+    """The command as it was typed, to be typed again."""
+    return shlex.join(["skicyclerun", *sys.argv[1:]])
+
+
+def say_waiting(waiting: Waiting) -> None:
+    """A line on stderr about what a source waits for, for commands without a progress display."""
+    if not waiting.over:
+        click.echo(f"Waiting for {waiting_in_words(waiting)}", err=True)

@@ -17,7 +17,7 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
-from skicyclerun.commands.options import place_options, settings_of, source_options
+from skicyclerun.commands.options import place_options, settings_of, source_options, typed_command
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
@@ -146,6 +146,7 @@ def run(
             dry_run=dry_run,
             source_given=source is not None or library is not None,
             stage_options=said,
+            typed=typed_command(),
         )
 
     request = build(None, {})
@@ -186,7 +187,7 @@ def retry_failed(
     chosen = None
     if stages is not None:
         chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
-    request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
+    request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen, typed=typed_command())
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
 

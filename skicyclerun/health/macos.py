@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.errors import SkicyclerunError
+from skicyclerun.errors import SkicyclerunError, SourceStopped
 from skicyclerun.health.findings import Finding, failed, ok, warning
+from skicyclerun.models import Waiting
 from skicyclerun.settings.shipped_files import shipped_file
+from skicyclerun.sources.base import TimeLimits
 from skicyclerun.sources.photos_app import PhotosApp
 
 SCRIPT: Final = "osxPhotoExporter.scpt"
@@ -56,17 +59,25 @@ def check_script_compiles(compiler: str = "osacompile") -> Finding:
     return ok(check, f"{script} compiles")
 
 
-async def check_permission(program: str, *, wanted: bool, seconds: float) -> Finding:
-    """Whether Photos answers a real event; macOS may ask the person for permission meanwhile. Launches Photos."""
+async def check_permission(
+    program: str, *, wanted: bool, seconds: float, on_wait: Callable[[Waiting], None], typed: str = ""
+) -> Finding:
+    """Whether Photos answers a real event; macOS may ask the person for permission meanwhile, which `on_wait` is told
+    before. Launches Photos. `typed` is the command that looks."""
     check = "automation"
     if not wanted:
         return ok(check, "not needed: the source is not apple_photos")
     said: list[str] = []
     try:
         script = shipped_file(SCRIPT)
-        app = PhotosApp(osascript=program, script=script, photo_timeout=seconds, list_timeout=seconds, log=said.append)
+        limits = TimeLimits(seconds, seconds)
+        app = PhotosApp(
+            osascript=program, script=script, limits=limits, list_timeout=seconds, log=said.append, on_wait=on_wait
+        )
         await app.open()
     except SkicyclerunError as error:
+        if isinstance(error, SourceStopped):
+            error.before_anything_began(typed)
         return failed(check, str(error), error.next_step)
     return ok(check, said[-1] if said else "Photos answers.")
 

@@ -38,11 +38,12 @@ from skicyclerun.errors import (
     Cancelled,
     LockHeld,
     NoState,
+    SourceStopped,
     StateDamaged,
     UnfinishedRun,
     UsageError,
 )
-from skicyclerun.models import Album
+from skicyclerun.models import Album, Waiting
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import later_stages
@@ -51,7 +52,7 @@ from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.album_selection import select_albums
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
@@ -120,6 +121,8 @@ class RunRequest:
     """retry-failed: only these stages; None for all."""
     folders_to_make: frozenset[Path] = frozenset()
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
+    typed: str = ""
+    """The command as it was typed, for the advice to type it again; empty where a program asks."""
 
 
 #: Makes a source, not opened yet.
@@ -136,6 +139,7 @@ class Planner:
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
         make: MakeSource | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
     ) -> None:
         self.request = request
         """As asked for; with the albums that were chosen from a list."""
@@ -146,9 +150,17 @@ class Planner:
         self._ask_unfinished = ask_unfinished
         self._choose_albums = choose_albums
         self._make = make or source_for
+        self._on_wait = on_wait
 
     async def look_ahead(self, stack: AsyncExitStack) -> Plan | str:
         """What would be done, with the source left open for it. Nothing is made, locked or written."""
+        try:
+            return await self._looked_ahead(stack)
+        except SourceStopped as error:
+            error.before_anything_began(self.request.typed)
+            raise
+
+    async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
         settings = self._settings
         stages = parse_stages(self.request.stages, settings.own_stages())
         check_stage_needs(settings, stages)
@@ -409,6 +421,8 @@ class Planner:
         if library is not None:
             check_source_and_outputs(self._settings, library)
         stack.push_async_callback(source.close)
+        if self._on_wait is not None and isinstance(source, KeepsTime):
+            source.on_wait = self._on_wait
         await source.open()
         self.source = source
         return source
@@ -437,7 +451,7 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
     def photos_app() -> Source:
         return PhotosApp(
             script=shipped_file("osxPhotoExporter.scpt"),
-            photo_timeout=export.timeouts.photo,
+            limits=time_limits(settings),
             # The first event may wait for the person to answer macOS's question about permission.
             list_timeout=max(120.0, export.timeouts.photo),
             restart_photos=export.restart_photos,
@@ -445,6 +459,12 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
         )
 
     return make_source(kind, library, missing=options.missing, make_apple_photos=photos_app)
+
+
+def time_limits(settings: Settings) -> TimeLimits:
+    """How long one photo of an export may take."""
+    timeouts = settings.export.timeouts
+    return TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
 
 
 async def export_estimate(store: Store | None, plan: Plan) -> int:

@@ -86,7 +86,9 @@ class RunSession:
         self._renderer = renderer
         self._confirm = confirm
         self._shutdown = Shutdown()
-        self._planner = Planner(request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make)
+        self._planner = Planner(
+            request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make, on_wait=renderer.handle
+        )
 
     async def carry_out(self) -> RunOutcome:
         """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on."""

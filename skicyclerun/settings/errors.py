@@ -128,7 +128,7 @@ _FORMER_KEYS = {
     "name": "a note of your own begins with an underscore, '_name'",
     "version": "a note of your own begins with an underscore, '_version'",
     "quality": "it is called 'jpeg_quality' here",
-    "timeout": "it is 'timeouts' here, with 'photo', 'album' and 'run' in seconds",
+    "timeout": "it is 'timeouts' here, with 'photo', 'movie', 'album' and 'run' in seconds",
     "script_path": "the script is shipped with skicyclerun; remove the key",
     "enabled": "which stages run is said in 'pipeline.stages'; remove the key",
     "preserve_albums": "albums are always kept apart; remove the key",

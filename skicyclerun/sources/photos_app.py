@@ -1,7 +1,8 @@
 """The running Photos.app as a source, through `osascript` and scripts/osxPhotoExporter.scpt. One photo at a time.
 
 Photos renders the current version of every photo. Each attempt exports one item into a directory made for that
-attempt alone, so what Photos still writes after a time-out can never be taken for a later attempt.
+attempt alone, so what Photos still writes after a time-out can never be taken for a later attempt. Albums are listed
+in many short calls, so that there is something to show meanwhile and none of them needs a long time-out.
 docs/photos-app.md says what of this has been seen on a Mac, and what has not.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePath
 from typing import Final, NoReturn
@@ -22,21 +24,26 @@ import anyio.to_thread
 from skicyclerun.errors import (
     DiskFull,
     NotWritable,
+    PhotoError,
     PhotoGone,
+    PhotoRefused,
+    PhotoSlow,
     PhotoTransient,
     PhotoUnreadable,
     SourceError,
     SourceStopped,
 )
 from skicyclerun.images.sniff import Content
-from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind
+from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind, Waiting
 from skicyclerun.sources import photos_process
-from skicyclerun.sources.osascript import Osascript, Outcome, Trouble
+from skicyclerun.sources.base import TimeLimits
+from skicyclerun.sources.osascript import Listener, Osascript, Outcome, Trouble
 from skicyclerun.sources.photos_answers import (
     AnswerIncomplete,
     AnswerUnknown,
     ItemFacts,
     albums_of,
+    counts_of,
     facts_of,
     is_id,
     items_of,
@@ -47,12 +54,33 @@ from skicyclerun.sources.photos_exports import date_taken, exported_file
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
 """Items whose facts are asked for in one call of osascript."""
+_ALBUMS_PER_CALL: Final = 50
+"""Albums whose items are counted in one call; one event each, about 20 ms."""
+_LISTED_PER_SECOND: Final = 100
+"""Items of an album, at the slowest that a listing is waited for."""
+_TELL_SECONDS: Final = 5.0
+"""Between two times that somebody is told how far a listing is, and before a photo is called slow."""
+_NEWS: Final = re.compile(r"skicyclerun: (listed|counted|size|at) (\S+)\Z")
+"""What the script logs for us; see its beginning."""
 
 _GRANT: Final = (
-    "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos, then `skicyclerun run "
-    "--resume`. If your terminal is not listed there, `tccutil reset AppleEvents` makes macOS ask again."
+    "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos. If your terminal is not "
+    "listed there, `tccutil reset AppleEvents` makes macOS ask again."
 )
 _REPORT: Final = "This is a fault of the script, or Photos has changed; please report it with the message above."
+_ONE_ITEMS: Final = frozenset({-1700, -1703, -1708})
+"""Error numbers that a single item may answer with though the script is sound: errAECoercionFail, errAEWrongDataType,
+errAEEventNotHandled."""
+_TERMINALS: Final = {
+    "Apple_Terminal": "Terminal",
+    "iTerm.app": "iTerm",
+    "vscode": "Visual Studio Code",
+    "WezTerm": "WezTerm",
+    "ghostty": "Ghostty",
+    "WarpTerminal": "Warp",
+}
+"""What macOS calls the program that the terminal calls TERM_PROGRAM."""
+_FROM_ICLOUD: Final = "Photos fetches from iCloud what is not on this Mac."
 _SESSION: Final = (
     "Photos can only be asked from a logged-in desktop session: not over ssh, not from cron. A LaunchAgent works."
 )
@@ -75,11 +103,14 @@ class PhotosApp:
 
     osascript: str = "osascript"
     script: Path
-    photo_timeout: float
-    """Bounds one `fetch`; osascript gets nine tenths of it, so that a caller with the same bound hears of a time-out
-    before it strikes itself."""
+    limits: TimeLimits
+    """Bound one `fetch`; its export gets nine tenths of that, and the file that may still come the rest."""
     list_timeout: float
-    """Bounds every other call; the first one launches Photos and may wait for macOS to ask for permission."""
+    """How long any other call may be silent; the first one launches Photos and may wait for macOS to ask for
+    permission."""
+    on_wait: Callable[[Waiting], None] = lambda waiting: None
+    """Hears what is waited for; the `KeepsTime` of a source."""
+    tell_after: float = _TELL_SECONDS
     restart_photos: bool = False
     log: Callable[[str], None]
     """Gets what the script says while it works."""
@@ -92,31 +123,62 @@ class PhotosApp:
     process_name: str = "Photos"
 
     def __post_init__(self) -> None:
-        self._osascript = Osascript(program=self.osascript, script=self.script, log=self.log, grace=self.grace)
+        self._osascript = Osascript(
+            program=self.osascript, script=self.script, log=self.log, grace=self.grace, first_wait=self.tell_after
+        )
+        self._listed: dict[str, Album] = {}
 
     @property
     def location(self) -> str:
         return "Photos.app"
 
     async def open(self) -> None:
-        """Ask Photos for its version and the number of its albums. Raises SourceStopped."""
-        records = await self._ask("preflight")
+        """Ask Photos for its version and the number of its albums. Raises SourceStopped.
+
+        What macOS may ask the person meanwhile is told before.
+        """
+        asked = Waiting("application", self.location, 0.0, self.list_timeout, note=_about_to_ask())
+        self.on_wait(asked)
+        records = await self._ask("preflight", listener=_Patience(asked, self.on_wait))
         if records and len(records[0]) == 3:
             self.log(f"Photos {records[0][0]} answers.")
 
     async def albums(self) -> list[Album]:
-        """The person's albums, those in folders after those at the top; smart albums are not offered by Photos."""
-        records = await self._ask("list-albums")
+        """The person's albums, those in folders after those at the top; smart albums are not offered by Photos.
+
+        However many there are: no call asks about more than 50, and each may take its time as long as it comes on.
+        Raises SourceError.
+        """
+        progress = _ListingProgress(
+            Waiting("albums", self.location, 0.0), self.on_wait, self.list_timeout, self.tell_after
+        )
+        records = await self._ask("list-albums", listener=progress)
+        counts: dict[str, int] = {}
         try:
-            return albums_of(records)
+            albums = albums_of(records)
+            for start in range(0, len(albums), _ALBUMS_PER_CALL):
+                progress.begin(start, len(albums))
+                ids = [album.id for album in albums[start : start + _ALBUMS_PER_CALL]]
+                counts |= counts_of(await self._ask("album-counts", *ids, listener=progress))
         except AnswerUnknown:
             raise self._not_understood("list-albums") from None
+        # One without a count was removed meanwhile.
+        found = [replace(album, photo_count=counts[album.id]) for album in albums if album.id in counts]
+        self._listed = {album.id: album for album in found}
+        return found
 
     async def photos(self, album_id: str) -> list[Photo]:
         """The album's items in the order Photos gives them. Raises SourceError if it is gone or keeps changing."""
         if not is_id(album_id):
             raise SourceError(f"{album_id!r} is not an id of Photos.")
-        records = await self._ask("item-ids", album_id)
+        album = self._listed.get(album_id)
+        if album is None:  # a run that was resumed has not listed the albums
+            album = Album(album_id, "", photo_count=await self._count(album_id))
+        # All ids, and all names, are one event each, which has nothing to say until it is answered.
+        seconds = self.list_timeout + album.photo_count / _LISTED_PER_SECOND
+        waiting = Waiting("album", album.path, 0.0, of=album.photo_count)
+        progress = _ListingProgress(waiting, self.on_wait, seconds, self.tell_after)
+        records = await self._ask("item-ids", album_id, listener=progress, seconds=seconds)
         try:
             items = items_of(records)
         except AnswerUnknown:
@@ -125,7 +187,7 @@ class PhotosApp:
         return [_photo(item_id, names.get(item_id, "") if name is None else name) for item_id, name in items]
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
-        """Export one item below `attempt_directory`, which is made here, within `photo_timeout`.
+        """Export one item below `attempt_directory`, which is made here, within the `limits` for it.
 
         Raises PhotoError, SourceStopped, StorageError.
         PhotoTransient is worth another attempt in another directory: after a time-out Photos may still be writing
@@ -136,13 +198,25 @@ class PhotosApp:
         if photo.component is Component.LIVE_MOVIE:
             raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
         directory = await anyio.to_thread.run_sync(_made, attempt_directory)
-        end = anyio.current_time() + self.photo_timeout
-        limit = 0.9 * self.photo_timeout
+        call = _ExportPatience(photo, self.limits, self.on_wait)
+        try:
+            return await self._fetched(photo, directory, call)
+        finally:
+            call.over()
+
+    async def _fetched(self, photo: Photo, directory: Path, call: _ExportPatience) -> Fetched:
         outcome = await self._osascript.run(
-            "export-item", *_event_limit(limit), photo.id, str(directory), seconds=limit
+            "export-item",
+            *_event_limit(call.share),
+            "--growth",
+            str(int(1000 * self.limits.per_mb)),
+            photo.id,
+            str(directory),
+            seconds=call.share,
+            listener=call,
         )
         facts: ItemFacts | None = None
-        patience = end - anyio.current_time()
+        patience = call.left
         if outcome.ok:
             facts = self._facts(photo, outcome, "export-item")
             patience = min(patience, self.settle_patience)
@@ -161,9 +235,9 @@ class PhotosApp:
         except PhotoTransient as error:
             if outcome.ok:
                 raise
-            raise PhotoTransient(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
+            raise PhotoSlow(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
         if facts is None:
-            facts = await self._facts_alone(photo, end - anyio.current_time())
+            facts = await self._facts_alone(photo, call.left)
         in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.content is Content.JPEG else None
         edited = file.path.stem.startswith("FullSizeRender")
         return Fetched(
@@ -190,11 +264,17 @@ class PhotosApp:
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, verb: str, *words: str) -> list[list[str]]:
-        """The records of a listing. A connection that failed is tried once more; then SourceError or SourceStopped."""
+    async def _ask(
+        self, verb: str, *words: str, listener: Listener | None = None, seconds: float = 0.0
+    ) -> list[list[str]]:
+        """The records of a listing, for which Photos has `seconds` (0: `list_timeout`).
+
+        A connection that failed is tried once more; then SourceError or SourceStopped.
+        """
+        seconds = seconds or self.list_timeout
         for last in (False, True):
             outcome = await self._osascript.run(
-                verb, *_event_limit(self.list_timeout), *words, seconds=self.list_timeout
+                verb, *_event_limit(seconds), *words, seconds=seconds, listener=listener
             )
             if outcome.ok:
                 try:
@@ -231,6 +311,13 @@ class PhotosApp:
             _give_up_photo(photo, outcome)
         return self._facts(photo, outcome, "item-facts")
 
+    async def _count(self, album_id: str) -> int:
+        """The number of an album's items; 0 where it is gone."""
+        try:
+            return counts_of(await self._ask("album-counts", album_id)).get(album_id, 0)
+        except AnswerUnknown:
+            raise self._not_understood("album-counts") from None
+
     async def _names(self, ids: list[str]) -> dict[str, str]:
         """File names asked for item by item, for the rare album whose names cannot be told apart in one answer."""
         names: dict[str, str] = {}
@@ -256,10 +343,13 @@ class PhotosApp:
         if outcome.trouble is Trouble.NOT_RUNNING:
             raise SourceStopped(f"Photos is not reachable: {outcome.explanation}.", next_step=_SESSION)
         if outcome.trouble is Trouble.NO_REPLY:
-            raise SourceStopped(
-                f"Photos did not answer {verb}: {_no_answer(outcome)}.",
-                next_step="Does Photos show a dialog, or open its library? Then `skicyclerun run --resume`.",
-            )
+            dialog = "Answer the dialog that Photos shows, or wait until it has opened its library."
+            if verb == "preflight":
+                dialog = (
+                    f"Answer macOS's question whether {_terminal()} may control Photos, or the dialog that Photos shows; "
+                    "it may be behind other windows, or Photos may still be opening its library."
+                )
+            raise SourceStopped(f"Photos did not answer {verb}: {_no_answer(outcome)}.", remedy=dialog)
         if outcome.trouble is Trouble.CANCELLED:
             raise SourceStopped(f"Photos did not get ready: {outcome.explanation}.")
         raise SourceStopped(f"Photos did not answer {verb}: {outcome.explanation}.")
@@ -272,24 +362,143 @@ class PhotosApp:
 
 
 def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
-    _stop_if_final(outcome)
     name = photo.original_filename
+    error: PhotoError
+    if outcome.error_number in _ONE_ITEMS and not outcome.timed_out:
+        error = PhotoRefused(f"{name}: Photos would not export it: {outcome.explanation}.")
+        error.if_every = SourceStopped(f"The AppleScript failed: {outcome.explanation}.", next_step=_REPORT)
+        raise error
+    _stop_if_final(outcome)
     match outcome.trouble:
         case Trouble.GONE:
-            raise PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
+            error = PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
+            error.if_every = SourceStopped(
+                f"Photos finds none of the photos that it listed: {outcome.explanation}.",
+                next_step=f"If they were deleted since, `skicyclerun run --fresh` lists them anew. Otherwise: {_REPORT}",
+            )
+            raise error
         case Trouble.NO_REPLY:
-            raise PhotoTransient(f"{name}: {_no_answer(outcome)}.")
+            raise PhotoSlow(f"{name}: {_no_answer(outcome)}.")
         case Trouble.NOT_RUNNING:
             raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}.")
         case _:
             raise PhotoTransient(f"{name}: Photos could not export it: {outcome.explanation}.")
 
 
+class _Patience:
+    """Hears one call that has nothing to say until it ends; tells how long it has been at work."""
+
+    def __init__(self, waiting: Waiting, tell: Callable[[Waiting], None]) -> None:
+        self._waiting = waiting
+        self._tell = tell
+
+    def heard(self, line: str) -> float | None:
+        return None
+
+    def waited(self, seconds: float) -> None:
+        self._tell(replace(self._waiting, seconds=seconds))
+
+
+class _ListingProgress:
+    """Hears a listing of several calls. Each step that the script reports gives it its whole time anew."""
+
+    def __init__(self, waiting: Waiting, tell: Callable[[Waiting], None], seconds: float, interval: float) -> None:
+        self._waiting = waiting
+        self._tell = tell
+        self._seconds = seconds
+        self._interval = interval
+        self._began = anyio.current_time()
+        self._next = self._began + interval
+        self._before = 0
+
+    def begin(self, done: int, of: int) -> None:
+        """The next call begins, with so many done by those before it."""
+        self._before = done
+        self._waiting = replace(self._waiting, done=done, of=of)
+
+    def heard(self, line: str) -> float | None:
+        if (news := _NEWS.match(line)) is None:
+            return None
+        if news[1] in ("listed", "counted") and (number := _whole(news[2])) is not None:
+            self._waiting = replace(self._waiting, done=self._before + number)
+            self.waited(0.0)
+        return self._seconds
+
+    def waited(self, seconds: float) -> None:
+        now = anyio.current_time()
+        if now >= self._next:
+            self._next = now + self._interval
+            self._tell(replace(self._waiting, seconds=now - self._began))
+
+
+class _ExportPatience:
+    """Hears the export of one item, and knows how long it may take: longer once its size is known."""
+
+    def __init__(self, photo: Photo, limits: TimeLimits, tell: Callable[[Waiting], None]) -> None:
+        self._photo = photo
+        self._limits = limits
+        self._tell = tell
+        self._began = anyio.current_time()
+        self._told = False
+        self._limit = limits.seconds(photo.component)
+        self._say(0.0)
+
+    @property
+    def share(self) -> float:
+        """Seconds for the export itself."""
+        return 0.9 * self._limit
+
+    @property
+    def left(self) -> float:
+        """Seconds until the item has had its time."""
+        return max(0.0, self._began + self._limit - anyio.current_time())
+
+    def heard(self, line: str) -> float | None:
+        if (news := _NEWS.match(line)) is None:
+            return None
+        if news[1] == "size" and (megabytes := _whole(news[2])) is not None:
+            self._limit = self._limits.seconds(self._photo.component, megabytes * 1_000_000)
+            self._say(0.0)
+        return max(0.0, self._began + self.share - anyio.current_time())
+
+    def waited(self, seconds: float) -> None:
+        self._told = True
+        self._say(seconds)
+
+    def over(self) -> None:
+        if self._told:
+            self._say(anyio.current_time() - self._began, over=True)
+
+    def _say(self, seconds: float, *, over: bool = False) -> None:
+        name = self._photo.original_filename
+        self._tell(Waiting("photo", name, seconds, self._limit, note=_FROM_ICLOUD, over=over))
+
+
+def _whole(text: str) -> int | None:
+    """A whole number as AppleScript writes it; a large one is written as `1.5E+9`, or `1,5E+9`. None for none."""
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return int(number) if 0 <= number < 1e12 else None
+
+
+def _terminal() -> str:
+    """What macOS calls the program that asks, as far as it can be known."""
+    return _TERMINALS.get(os.environ.get("TERM_PROGRAM", ""), "your terminal")
+
+
+def _about_to_ask() -> str:
+    """What to expect of the first event that Photos is sent."""
+    return (
+        f"The first time, macOS asks whether {_terminal()} may control Photos: choose Allow, or OK. "
+        "Photos is opened if it is not open."
+    )
+
+
 def _stop_if_final(outcome: Outcome) -> None:
     if outcome.trouble is Trouble.DENIED:
-        raise SourceStopped(
-            f"macOS does not let this terminal control Photos: {outcome.explanation}.", next_step=_GRANT
-        )
+        raise SourceStopped(f"macOS does not let this terminal control Photos: {outcome.explanation}.", remedy=_GRANT)
     if outcome.trouble is Trouble.BROKEN_SCRIPT:
         raise SourceStopped(f"The AppleScript failed: {outcome.explanation}.", next_step=_REPORT)
 
