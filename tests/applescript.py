@@ -369,22 +369,17 @@ def _check_shell(script: Script, statement: Statement) -> None:
 
 
 def _check_loops(script: Script) -> None:
-    """The variable of `repeat with … in` is a reference to a place in the list: what stands there is `contents of` it."""
-    loops: list[tuple[str, str]] = []
+    """The variable of `repeat with … in` is a reference to a place in a list: what stands there is `contents of` it."""
+    variables: set[tuple[str, str]] = set()
     for statement in script.statements:
         words = statement.words
-        match words:
-            case ["repeat", "with", name, "in", *_]:
-                loops.append((name, statement.handler))
-                continue
-            case _:
-                pass
-        if words[0] == "on":
-            loops = [loop for loop in loops if loop[1] == statement.handler]
-        for name, handler in loops:
-            for at, word in enumerate(words):
-                if word == name and handler == statement.handler and words[max(at - 2, 0) : at] != ["contents", "of"]:
-                    script.complain(statement.line, f"`{name}` is a reference into a list, used without `contents of`")
+        known, begin = {name for handler, name in variables if handler == statement.handler}, 0
+        if words[:2] == ["repeat", "with"] and words[3:4] == ["in"]:
+            variables.add((statement.handler, words[2]))
+            begin = 4
+        for at in range(begin, len(words)):
+            if words[at] in known and words[max(at - 2, 0) : at] != ["contents", "of"]:
+                script.complain(statement.line, f"`{words[at]}` is a reference into a list, used without `contents of`")
 
 
 def _check_dialogs(script: Script) -> None:

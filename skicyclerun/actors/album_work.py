@@ -2,11 +2,11 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off by
-a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off
+by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
 
-A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it is
-called and what is in it was decided before, so the order in which pictures come changes neither.
+A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
+is called and what is in it was decided before, so the order in which pictures come changes neither.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class TransientStreak:
         self._restarted = False
 
     def refused(self, if_every: SourceStopped) -> None:
-        """One more, while nothing has worked, that may be the picture's own. Raises `if_every` when there are too many."""
+        """One more that may be the picture's own, while nothing has worked. Raises `if_every` if there are too many."""
         self._refused += 1
         if self._refused >= self._limit:
             raise if_every
@@ -161,8 +161,9 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self.timed_out = False
 
     async def run(self, items: Sequence[_Item]) -> None:
-        """Do what can be done before `album_seconds` pass without progress, or `album_total_seconds` in all; `timed_out`
-        says whether that was too little.
+        """Do what can be done before `album_seconds` pass without progress, or `album_total_seconds` in all.
+
+        `timed_out` says whether that was too little.
 
         Errors that end more than this album come within an ExceptionGroup; what is durable by then is committed.
         """

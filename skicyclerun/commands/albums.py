@@ -21,12 +21,12 @@ from skicyclerun.wording import counted, printable
 
 _NOT_LISTED: Final = {
     SourceKind.APPLE_PHOTOS: (
-        "Photos gives scripts its ordinary albums only: no smart albums, shared albums, Memories or projects. Put what you "
-        "want of them into an ordinary album."
+        "Photos gives scripts its ordinary albums only: no smart albums, shared albums, Memories or projects. Put what "
+        "you want of them into an ordinary album."
     ),
     SourceKind.PHOTOS_LIBRARY: (
-        "Smart albums, shared albums, Memories and projects are not offered. Put what you want of them into an ordinary "
-        "album."
+        "Smart albums, shared albums, Memories and projects are not offered. Put what you want of them into an "
+        "ordinary album."
     ),
     SourceKind.FOLDER: "",
 }

@@ -182,7 +182,7 @@ def _stage_first(stage: str) -> str:
 
 
 def waiting_in_words(event: Waiting) -> str:
-    """`IMG_1.HEIC: 20 s so far, at most 2 min 25 s. Photos fetches …`, `albums of Photos.app: 400 of 2000, 12 s so far`."""
+    """`IMG_1.HEIC: 20 s so far, at most 2 min 25 s. Photos …`; `albums of Photos.app: 40 of 200, 5.0 s so far`."""
     what = printable(event.what)
     facts = []
     match event.kind:

@@ -75,7 +75,7 @@ def records_of(output: str, verb: str) -> list[list[str]]:
 
 
 def albums_of(records: list[list[str]]) -> list[Album]:
-    """The albums, in Photos' order, each once, without their counts. Raises AnswerUnknown for a record of another shape.
+    """The albums, in Photos' order, each once, not counted. Raises AnswerUnknown for a record of another shape.
 
     Old versions of Photos list nested albums at the top level too; the entry that knows its folders counts.
     """

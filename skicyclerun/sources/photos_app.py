@@ -346,8 +346,8 @@ class PhotosApp:
             dialog = "Answer the dialog that Photos shows, or wait until it has opened its library."
             if verb == "preflight":
                 dialog = (
-                    f"Answer macOS's question whether {_terminal()} may control Photos, or the dialog that Photos shows; "
-                    "it may be behind other windows, or Photos may still be opening its library."
+                    f"Answer macOS's question whether {_terminal()} may control Photos, or the dialog that Photos "
+                    "shows; it may be behind other windows, or Photos may still be opening its library."
                 )
             raise SourceStopped(f"Photos did not answer {verb}: {_no_answer(outcome)}.", remedy=dialog)
         if outcome.trouble is Trouble.CANCELLED:
@@ -374,7 +374,7 @@ def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
             error = PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
             error.if_every = SourceStopped(
                 f"Photos finds none of the photos that it listed: {outcome.explanation}.",
-                next_step=f"If they were deleted since, `skicyclerun run --fresh` lists them anew. Otherwise: {_REPORT}",
+                next_step=f"If they were deleted, `skicyclerun run --fresh` lists them anew. Otherwise: {_REPORT}",
             )
             raise error
         case Trouble.NO_REPLY:
