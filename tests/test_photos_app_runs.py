@@ -541,7 +541,7 @@ def test_a_photo_that_always_hangs_fails_alone(mac: Mac) -> None:
 
 
 def test_an_album_whose_time_is_up_keeps_what_it_has_and_the_next_one_follows(mac: Mac) -> None:
-    mac.settings["timeouts"] = {"album": 2.0}
+    mac.settings["timeouts"] = {"album": 4.0}
     items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
     mac.album("Peak", "D.JPG")
     mac.photos.add_fault(about=items[1], hang="silent")
@@ -549,7 +549,7 @@ def test_an_album_whose_time_is_up_keeps_what_it_has_and_the_next_one_follows(ma
     assert done.code == 3
     assert mac.all_exported() == {"Lake/A.jpg": "A", "Peak/D.jpg": "D"}
     reason = album_of(status_of(mac.lib_root), "Lake")["reason"]
-    assert "time-out after 2 s without progress (export.timeouts.album)" in reason
+    assert "time-out after 4 s without progress (export.timeouts.album)" in reason
     mac.nothing_is_left()
     assert mac.run("retry-failed").code == 0
     assert mac.all_exported() == {"Lake/A.jpg": "A", "Lake/B.jpg": "B", "Lake/C.jpg": "C", "Peak/D.jpg": "D"}

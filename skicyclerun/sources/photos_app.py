@@ -54,7 +54,7 @@ from skicyclerun.sources.photos_exports import date_taken, exported_file
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
 """Items whose facts are asked for in one call of osascript."""
-_ALBUMS_PER_CALL: Final = 50
+_ALBUMS_PER_CALL: Final = 100
 """Albums whose items are counted in one call; one event each, about 20 ms."""
 _LISTED_PER_SECOND: Final = 100
 """Items of an album, at the slowest that a listing is waited for."""
@@ -146,7 +146,7 @@ class PhotosApp:
     async def albums(self) -> list[Album]:
         """The person's albums, those in folders after those at the top; smart albums are not offered by Photos.
 
-        However many there are: no call asks about more than 50, and each may take its time as long as it comes on.
+        However many there are: no call asks about more than 100, and each may take its time as long as it comes on.
         Raises SourceError.
         """
         progress = _ListingProgress(
