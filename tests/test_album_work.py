@@ -199,6 +199,11 @@ def test_an_absolute_limit_stands_beside_it() -> None:
     assert len(ended.played.settled) == 4
 
 
+def test_who_gives_an_album_longer_than_the_absolute_limit_has_it() -> None:
+    ended = work_through("a", {"a": [(9999.0, None)]}, album_seconds=5000.0, album_total_seconds=1000.0)
+    assert ended.seconds == pytest.approx(5000)
+
+
 def test_slow_photos_that_stay_slow_are_no_progress_when_they_come_again() -> None:
     names = "abcdefgh"
     ended = work_through(

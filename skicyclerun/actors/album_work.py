@@ -54,7 +54,7 @@ class WorkLimits:
     album_seconds: float
     """Without progress: no picture settled, and none put off for the first time."""
     album_total_seconds: float
-    """From the beginning, however well it goes."""
+    """From the beginning, however well it goes; where `album_seconds` is more, that."""
     attempts: int
     backoff_seconds: float
     pause_after: int
@@ -168,7 +168,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
         Errors that end more than this album come within an ExceptionGroup; what is durable by then is committed.
         """
         send_outcome, receive_outcome = anyio.create_memory_object_stream[_Outcome](self._limits.group_photos)
-        self._ends_at = anyio.current_time() + self._limits.album_total_seconds
+        self._ends_at = anyio.current_time() + self._total_seconds
         self._progressed()
         async with anyio.create_task_group() as settling:
             settling.start_soon(self._settle_in_groups, receive_outcome)
@@ -187,8 +187,12 @@ class AlbumWork(Generic[_Item, _Outcome]):
         """Which of the two times was up."""
         section = self._limits.section
         if self._time.deadline >= self._ends_at:
-            return f"time-out after {self._limits.album_total_seconds:g} s ({section}.timeouts.album_total)"
+            return f"time-out after {self._total_seconds:g} s ({section}.timeouts.album_total)"
         return f"time-out after {self._limits.album_seconds:g} s without progress ({section}.timeouts.album)"
+
+    @property
+    def _total_seconds(self) -> float:
+        return max(self._limits.album_total_seconds, self._limits.album_seconds)
 
     @property
     def every_one_refused(self) -> SourceStopped | None:
