@@ -18,6 +18,7 @@ from skicyclerun.models import Waiting
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.base import TimeLimits
 from skicyclerun.sources.photos_app import PhotosApp
+from skicyclerun.sources.photos_bundle import DATABASE_NAMES
 
 SCRIPT: Final = "osxPhotoExporter.scpt"
 GRANT_FULL_DISK_ACCESS: Final = (
@@ -89,7 +90,10 @@ def check_full_disk_access(library: Path | None, *, platform: str = sys.platform
         return ok(check, "not macOS; nothing of the kind is needed here")
     probe = Path.home() / "Library" / "Application Support" / "com.apple.TCC" / "TCC.db"
     if library is not None:
-        probe = library.expanduser() / "database" / "Photos.sqlite"
+        database = library.expanduser() / "database"
+        probe = next(
+            filter(os.path.lexists, (database / name for name in DATABASE_NAMES)), database / DATABASE_NAMES[0]
+        )
     try:
         with open(probe, "rb") as stream:
             stream.read(1)
