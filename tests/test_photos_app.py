@@ -752,8 +752,8 @@ async def test_an_export_may_take_longer_once_the_size_is_known(scenario: Scenar
     source = app(limits=TimeLimits(120.0, 600.0, 1.5), on_wait=told.append)
     await source.fetch(photo(item, "clip.MOV", Component.VIDEO), attempt)
     assert [each.at_most for each in told] == [600.0, 3600.0]
-    # Nine tenths of 600, less ten: the rest is for the file that may still come.
-    assert scenario.calls("export-item")[0]["argv"][1:6] == ["export-item", "--timeout", "530", "--growth", "1500"]
+    # Nine tenths of 600, less ten, and of each megabyte's 1.5 s: the rest is for the file that may still come.
+    assert scenario.calls("export-item")[0]["argv"][1:6] == ["export-item", "--timeout", "530", "--growth", "1350"]
 
 
 async def test_the_time_of_a_call_counts_from_the_size_that_was_told(scenario: Scenario, app: Make) -> None:
