@@ -555,7 +555,7 @@ def test_an_album_whose_time_is_up_keeps_what_it_has_and_the_next_one_follows(ma
 
 
 def test_when_the_runs_time_is_up_the_rest_stays_pending(mac: Mac) -> None:
-    mac.settings["timeouts"] = {"run": 2.5, "photo": 3.5}
+    mac.settings["timeouts"] = {"run": 3.0, "photo": 4.0}
     items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
     mac.photos.add_fault(about=items[1], hang="silent")
     done = mac.run()
