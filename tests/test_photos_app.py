@@ -39,8 +39,9 @@ from skicyclerun.sources import album_dialogs, photos_answers, photos_process
 from skicyclerun.sources.base import Source, TimeLimits
 from skicyclerun.sources.osascript import Osascript
 from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown
-from skicyclerun.sources.photos_app import PhotosApp, _ExportPatience, _ListingProgress, metadata_of
+from skicyclerun.sources.photos_app import PhotosApp, metadata_of
 from skicyclerun.sources.photos_exports import date_taken, look_into
+from skicyclerun.sources.photos_waiting import ExportPatience, ListingProgress
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import SCRIPT, Scenario, error, until
 
@@ -239,7 +240,7 @@ async def test_an_album_that_is_removed_while_the_albums_are_counted_is_left_out
 async def test_each_step_of_a_listing_gives_it_its_whole_time_anew(scenario: Scenario, app: Make) -> None:
     """The bound is on silence, and each album counted is progress."""
     told: list[Waiting] = []
-    progress = _ListingProgress(Waiting("albums", "Photos.app", 0.0), told.append, 120.0, 0.0)
+    progress = ListingProgress(Waiting("albums", "Photos.app", 0.0), told.append, 120.0, 0.0)
     assert progress.heard("skicyclerun: listed 120") == 120
     progress.begin(50, 120)
     for number in range(1, 51):
@@ -757,11 +758,11 @@ async def test_an_export_may_take_longer_once_the_size_is_known(scenario: Scenar
 
 
 async def test_the_time_of_a_call_counts_from_the_size_that_was_told(scenario: Scenario, app: Make) -> None:
-    call = _ExportPatience(photo("A"), TimeLimits(100.0, 600.0, 1.0), lambda waiting: None)
+    call = ExportPatience(photo("A"), TimeLimits(100.0, 600.0, 1.0), lambda waiting: None)
     assert call.heard("skicyclerun: size 25") == pytest.approx(0.9 * 125, abs=1)
     assert call.left == pytest.approx(125, abs=1)
     assert call.heard("skicyclerun: size 1,5E+3") == pytest.approx(0.9 * 1600, abs=1)
-    for odd in ("-1", "nan", "1e99", "many"):
+    for odd in ("-1", "nan", "1e7", "many"):
         assert call.heard(f"skicyclerun: size {odd}") == pytest.approx(0.9 * 1600, abs=1)
     assert call.heard("(*size 3*)") is None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -50,21 +49,24 @@ from skicyclerun.sources.photos_answers import (
     records_of,
 )
 from skicyclerun.sources.photos_exports import date_taken, exported_file
+from skicyclerun.sources.photos_waiting import (
+    SHARE,
+    ExportPatience,
+    ListingProgress,
+    Patience,
+    about_to_ask,
+    terminal_name,
+)
 
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
 """Items whose facts are asked for in one call of osascript."""
 _ALBUMS_PER_CALL: Final = 100
 """Albums whose items are counted in one call; one event each, about 20 ms."""
-_SHARE: Final = 0.9
-"""Of the time for a photo, what its export has; the rest is for the file that may come after it."""
 _LISTED_PER_SECOND: Final = 100
 """Items of an album, at the slowest that a listing is waited for."""
 _TELL_SECONDS: Final = 5.0
 """Between two times that somebody is told how far a listing is, and before a photo is called slow."""
-_NEWS: Final = re.compile(r"skicyclerun: (listed|counted|size|at) (\S+)\Z")
-"""What the script logs for us; see its beginning."""
-
 _GRANT: Final = (
     "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos. If your terminal is not "
     "listed there, `tccutil reset AppleEvents` makes macOS ask again."
@@ -73,16 +75,6 @@ _REPORT: Final = "This is a fault of the script, or Photos has changed; please r
 _ONE_ITEMS: Final = frozenset({-1700, -1703, -1708})
 """Error numbers that a single item may answer with though the script is sound: errAECoercionFail, errAEWrongDataType,
 errAEEventNotHandled."""
-_TERMINALS: Final = {
-    "Apple_Terminal": "Terminal",
-    "iTerm.app": "iTerm",
-    "vscode": "Visual Studio Code",
-    "WezTerm": "WezTerm",
-    "ghostty": "Ghostty",
-    "WarpTerminal": "Warp",
-}
-"""What macOS calls the program that the terminal calls TERM_PROGRAM."""
-_FROM_ICLOUD: Final = "Photos fetches from iCloud what is not on this Mac."
 _SESSION: Final = (
     "Photos can only be asked from a logged-in desktop session: not over ssh, not from cron. A LaunchAgent works."
 )
@@ -139,9 +131,9 @@ class PhotosApp:
 
         What macOS may ask the person meanwhile is told before.
         """
-        asked = Waiting("application", self.location, 0.0, self.list_timeout, note=_about_to_ask())
+        asked = Waiting("application", self.location, 0.0, self.list_timeout, note=about_to_ask())
         self.on_wait(asked)
-        records = await self._ask("preflight", listener=_Patience(asked, self.on_wait))
+        records = await self._ask("preflight", listener=Patience(asked, self.on_wait))
         if records and len(records[0]) == 3:
             self.log(f"Photos {records[0][0]} answers.")
 
@@ -151,7 +143,7 @@ class PhotosApp:
         However many there are: no call asks about more than 100, and each may take its time as long as it comes on.
         Raises SourceError.
         """
-        progress = _ListingProgress(
+        progress = ListingProgress(
             Waiting("albums", self.location, 0.0), self.on_wait, self.list_timeout, self.tell_after
         )
         records = await self._ask("list-albums", listener=progress)
@@ -179,7 +171,7 @@ class PhotosApp:
         # All ids, and all names, are one event each, which has nothing to say until it is answered.
         seconds = self.list_timeout + album.photo_count / _LISTED_PER_SECOND
         waiting = Waiting("album", album.path, 0.0, of=album.photo_count)
-        progress = _ListingProgress(waiting, self.on_wait, seconds, self.tell_after)
+        progress = ListingProgress(waiting, self.on_wait, seconds, self.tell_after)
         records = await self._ask("item-ids", album_id, listener=progress, seconds=seconds)
         try:
             items = items_of(records)
@@ -200,18 +192,18 @@ class PhotosApp:
         if photo.component is Component.LIVE_MOVIE:
             raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
         directory = await anyio.to_thread.run_sync(_made, attempt_directory)
-        call = _ExportPatience(photo, self.limits, self.on_wait)
+        call = ExportPatience(photo, self.limits, self.on_wait)
         try:
             return await self._fetched(photo, directory, call)
         finally:
             call.over()
 
-    async def _fetched(self, photo: Photo, directory: Path, call: _ExportPatience) -> Fetched:
+    async def _fetched(self, photo: Photo, directory: Path, call: ExportPatience) -> Fetched:
         outcome = await self._osascript.run(
             "export-item",
             *_event_limit(call.share),
             "--growth",
-            str(int(_SHARE * 1000 * self.limits.per_mb)),
+            str(int(SHARE * 1000 * self.limits.per_mb)),
             photo.id,
             str(directory),
             seconds=call.share,
@@ -348,7 +340,7 @@ class PhotosApp:
             dialog = "Answer the dialog that Photos shows, or wait until it has opened its library."
             if verb == "preflight":
                 dialog = (
-                    f"Answer macOS's question whether {_terminal()} may control Photos, or the dialog that Photos "
+                    f"Answer macOS's question whether {terminal_name()} may control Photos, or the dialog that Photos "
                     "shows; it may be behind other windows, or Photos may still be opening its library."
                 )
             raise SourceStopped(f"Photos did not answer {verb}: {_no_answer(outcome)}.", remedy=dialog)
@@ -385,117 +377,6 @@ def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
             raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}.")
         case _:
             raise PhotoTransient(f"{name}: Photos could not export it: {outcome.explanation}.")
-
-
-class _Patience:
-    """Hears one call that has nothing to say until it ends; tells how long it has been at work."""
-
-    def __init__(self, waiting: Waiting, tell: Callable[[Waiting], None]) -> None:
-        self._waiting = waiting
-        self._tell = tell
-
-    def heard(self, line: str) -> float | None:
-        return None
-
-    def waited(self, seconds: float) -> None:
-        self._tell(replace(self._waiting, seconds=seconds))
-
-
-class _ListingProgress:
-    """Hears a listing of several calls. Each step that the script reports gives it its whole time anew."""
-
-    def __init__(self, waiting: Waiting, tell: Callable[[Waiting], None], seconds: float, interval: float) -> None:
-        self._waiting = waiting
-        self._tell = tell
-        self._seconds = seconds
-        self._interval = interval
-        self._began = anyio.current_time()
-        self._next = self._began + interval
-        self._before = 0
-
-    def begin(self, done: int, of: int) -> None:
-        """The next call begins, with so many done by those before it."""
-        self._before = done
-        self._waiting = replace(self._waiting, done=done, of=of)
-
-    def heard(self, line: str) -> float | None:
-        if (news := _NEWS.match(line)) is None:
-            return None
-        if news[1] in ("listed", "counted") and (number := _whole(news[2])) is not None:
-            self._waiting = replace(self._waiting, done=self._before + number)
-            self.waited(0.0)
-        return self._seconds
-
-    def waited(self, seconds: float) -> None:
-        now = anyio.current_time()
-        if now >= self._next:
-            self._next = now + self._interval
-            self._tell(replace(self._waiting, seconds=now - self._began))
-
-
-class _ExportPatience:
-    """Hears the export of one item, and knows how long it may take: longer once its size is known."""
-
-    def __init__(self, photo: Photo, limits: TimeLimits, tell: Callable[[Waiting], None]) -> None:
-        self._photo = photo
-        self._limits = limits
-        self._tell = tell
-        self._began = anyio.current_time()
-        self._told = False
-        self._limit = limits.seconds(photo.component)
-        self._say(0.0)
-
-    @property
-    def share(self) -> float:
-        """Seconds for the export itself."""
-        return _SHARE * self._limit
-
-    @property
-    def left(self) -> float:
-        """Seconds until the item has had its time."""
-        return max(0.0, self._began + self._limit - anyio.current_time())
-
-    def heard(self, line: str) -> float | None:
-        if (news := _NEWS.match(line)) is None:
-            return None
-        if news[1] == "size" and (megabytes := _whole(news[2])) is not None:
-            self._limit = self._limits.seconds(self._photo.component, megabytes * 1_000_000)
-            self._say(0.0)
-        return max(0.0, self._began + self.share - anyio.current_time())
-
-    def waited(self, seconds: float) -> None:
-        self._told = True
-        self._say(seconds)
-
-    def over(self) -> None:
-        if self._told:
-            self._say(anyio.current_time() - self._began, over=True)
-
-    def _say(self, seconds: float, *, over: bool = False) -> None:
-        name = self._photo.original_filename
-        self._tell(Waiting("photo", name, seconds, self._limit, note=_FROM_ICLOUD, over=over))
-
-
-def _whole(text: str) -> int | None:
-    """A whole number as AppleScript writes it; a large one is written as `1.5E+9`, or `1,5E+9`. None for none."""
-    try:
-        number = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return int(number) if 0 <= number < 1e12 else None
-
-
-def _terminal() -> str:
-    """What macOS calls the program that asks, as far as it can be known."""
-    return _TERMINALS.get(os.environ.get("TERM_PROGRAM", ""), "your terminal")
-
-
-def _about_to_ask() -> str:
-    """What to expect of the first event that Photos is sent."""
-    return (
-        f"The first time, macOS asks whether {_terminal()} may control Photos: choose Allow, or OK. "
-        "Photos is opened if it is not open."
-    )
 
 
 def _stop_if_final(outcome: Outcome) -> None:
