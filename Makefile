@@ -69,6 +69,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.places
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
+	$(BIN)/python -m bench.llm
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
