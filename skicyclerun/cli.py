@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import shlex
 import sys
 import tempfile
 import traceback
@@ -79,7 +80,8 @@ def cli() -> None:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code. Everything that can go wrong is printed here, and only here."""
     try:
-        result = cli.main(args=list(arguments), prog_name="skicyclerun", standalone_mode=False)
+        typed = shlex.join(("skicyclerun", *arguments))
+        result = cli.main(args=list(arguments), prog_name="skicyclerun", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -362,10 +362,3 @@ async def test_waiting_is_told_at_growing_intervals_and_never_after_the_end(
     outcome = await replace(osascript(), first_wait=0.01).run("preflight", seconds=30, listener=heard)
     assert outcome.ok
     assert heard.waits[:4] == [0.01, 0.02, 0.04, 0.08]
-
-
-def test_the_verbs_that_a_script_does_not_know_are_named() -> None:
-    text = SCRIPT.read_text("ascii")
-    assert runner.missing_verbs(text) == []
-    assert runner.missing_verbs(text.replace('theVerb is "album-counts"', 'theVerb is "count"')) == ["album-counts"]
-    assert runner.missing_verbs("") == list(runner.VERBS)

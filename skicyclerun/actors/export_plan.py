@@ -50,5 +50,5 @@ async def plan_photos(
         return plan_update(listed, earlier, options, occupied, strangers)
     names = plan_file_names(listed, extension_of=options.extension_of, reserved=strangers)
     if strangers:
-        log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
+        log.info("album %s: %d files in %s are not ours and stay", album.path, len(strangers), folder.path)
     return [PhotoPlan(photo, names[photo.id, photo.component.value], options.left_out(photo)) for photo in listed]

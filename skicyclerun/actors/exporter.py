@@ -51,6 +51,7 @@ from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus, PhotoToDo
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, seconds_in_words
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class _RunExport:
     async def carry_out(self) -> None:
         store, run = self._parts.store, self._run
         for crashed in await albums.listing(store, run.id, AlbumStatus.EXPORTING):
-            log.info("album %r was being exported when the last run ended", crashed.album.title)
+            log.info("album %s was being exported when the last run ended", crashed.album.path)
             await albums.interrupt(store, crashed)
         if not run.planned:
             await plan_albums(store, self._parts.source, run)
@@ -230,7 +231,21 @@ class _RunExport:
                     await albums.interrupt(store, current, anyio.current_time() - began)
             raise
         counts = await albums.accounting(store, ended.id)
-        log.info("album %r: %s%s", ended.album.title, ended.status, f" ({ended.reason})" if ended.reason else "")
+        log.info(
+            "album %d of %d, %s: %s, %d of %d photos exported (%s), %d failed, %d missing, %d left out, in %s%s",
+            ended.position,
+            of,
+            ended.album.path,
+            ended.status.value,
+            counts.exported,
+            ended.album.photo_count if ended.expected is None else ended.expected,
+            bytes_in_words(counts.bytes),
+            counts.failed,
+            counts.missing,
+            counts.left_out,
+            seconds_in_words(anyio.current_time() - began),
+            f" ({ended.reason})" if ended.reason else "",
+        )
         self._parts.progress(
             AlbumFinished(
                 number=ended.position,
@@ -303,7 +318,14 @@ class _RunExport:
                 )
             )
             if not isinstance(outcome, Exported):
-                log.warning("album %r, %s: %s", album.album.title, photo.photo.original_filename, outcome)
+                log.log(
+                    logging.INFO if outcome.status is PhotoStatus.LEFT_OUT else logging.WARNING,
+                    "album %s, photo %s: %s: %s",
+                    album.album.path,
+                    photo.photo.original_filename,
+                    outcome.status.value.replace("_", " "),
+                    outcome.reason,
+                )
 
         async def on_commit(count: int) -> None:
             await self._outbox.send(PhotosCommitted(album.run_id, count))

@@ -11,7 +11,7 @@ import click
 
 from skicyclerun.actors.config import options_of
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, say_waiting, settings_of, source_options, typed_command
+from skicyclerun.commands.options import as_typed, place_options, say_waiting, settings_of, source_options
 from skicyclerun.errors import SourceStopped
 from skicyclerun.models import Album, SourceKind
 from skicyclerun.run.plan import source_for
@@ -68,7 +68,7 @@ async def _listed(settings: Settings) -> tuple[SourceKind, str, list[Album]]:
         await source.open()
         return source.kind, source.location, await source.albums()
     except SourceStopped as error:
-        error.before_anything_began(typed_command())
+        error.before_anything_began(as_typed())
         raise
     finally:
         with anyio.CancelScope(shield=True):

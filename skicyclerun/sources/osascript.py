@@ -96,14 +96,6 @@ def trouble_of(number: int | None) -> Trouble:
     return _MEANINGS.get(number, Trouble.UNSETTLED)
 
 
-def missing_verbs(script: str) -> list[str]:
-    """The verbs that the text of a script does not know; empty for one that can take the place of ours.
-
-    That it knows their names is all that can be seen without running it. What it answers is checked with each answer.
-    """
-    return [verb for verb in VERBS if f'theVerb is "{verb}"' not in script]
-
-
 class Listener(Protocol):
     """Hears what goes on while a call is at work; called in the event loop."""
 

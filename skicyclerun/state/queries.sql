@@ -81,6 +81,53 @@ FROM albums LEFT JOIN photos ON photos.album = albums.id
 WHERE albums.run_id = :run_id
 GROUP BY albums.id ORDER BY albums.position
 
+-- name: album_changes_of_run
+-- What an update did with the photos of each album. A row that was carried over has had no attempt in this run. Replaced:
+-- an earlier run exported this photo to this album, no run since has planned the album without it, and the albums were
+-- not emptied since. The run before tells, but of a photo that failed there.
+WITH emptied AS MATERIALIZED (
+    SELECT COALESCE(MAX(archives.ended_at), '') AS at
+    FROM archives LEFT JOIN runs ON runs.id = archives.run_id
+    WHERE archives.clean = 1 AND archives.status = 'done' AND archives.file <> ''
+      AND archives.ended_at < (SELECT started_at FROM runs WHERE id = :run_id)
+      AND (runs.id IS NULL OR EXISTS (SELECT 1 FROM json_each(runs.stages) WHERE value = 'export'))
+), planned AS MATERIALIZED (
+    SELECT albums.id, albums.run_id, albums.source_id
+    FROM albums JOIN runs ON runs.id = albums.run_id JOIN runs AS this ON this.id = :run_id
+    WHERE albums.source_id IN (SELECT source_id FROM albums WHERE run_id = :run_id)
+      AND albums.run_id < :run_id AND albums.expected IS NOT NULL
+      AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
+      AND json_extract(runs.options, '$.repairs_run') IS NULL
+), mine AS MATERIALIZED (
+    SELECT albums.id, albums.source_id,
+           (SELECT planned.id FROM planned WHERE planned.source_id = albums.source_id
+            ORDER BY planned.run_id DESC LIMIT 1) AS last
+    FROM albums WHERE albums.run_id = :run_id
+)
+SELECT mine.id,
+       COUNT(photos.id) AS found,
+       COALESCE(SUM(photos.status = 'exported' AND photos.attempts = 0), 0) AS unchanged,
+       COALESCE(SUM(CASE
+           WHEN photos.status <> 'exported' OR photos.attempts = 0 THEN 0
+           WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
+           WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
+               SELECT 1
+               FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
+                    AND its.source_id = photos.source_id AND its.component = photos.component
+               WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
+                 AND its.exported_at > (SELECT at FROM emptied)
+                 AND NOT EXISTS (
+                     SELECT 1 FROM planned AS since
+                     WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
+                       AND NOT EXISTS (SELECT 1 FROM photos AS there
+                                       WHERE there.album = since.id AND there.source_id = photos.source_id
+                                         AND there.component = photos.component AND there.status <> 'left_out')))
+           ELSE 0 END), 0) AS replaced
+FROM mine LEFT JOIN photos ON photos.album = mine.id
+     LEFT JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
+                                   AND before.component = photos.component
+GROUP BY mine.id
+
 -- name: earlier_failures
 -- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
 -- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once

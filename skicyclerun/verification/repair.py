@@ -118,7 +118,7 @@ async def _photos_now(source: Source, album: Album) -> dict[tuple[str, str], Pho
     try:
         listed = await source.photos(album.id)
     except SourceError as error:
-        log.info("album %r cannot be listed: %s", album.title, error)
+        log.info("album %s cannot be listed: %s", album.path, error)
         return {}
     return {(photo.id, photo.component.value): photo for photo in listed}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -29,6 +28,14 @@ from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.run.log_file import open_run_log
+from skicyclerun.run.log_report import (
+    say_beginning,
+    say_early_end,
+    say_ending,
+    say_from_where,
+    say_report,
+    timestamp_now,
+)
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.run.plan import source_for
 from skicyclerun.run.session import render, said_from_any_thread
@@ -59,6 +66,7 @@ from skicyclerun.verification.report import (
     Problem,
     RepairSummary,
     VerificationReport,
+    as_text,
 )
 from skicyclerun.verification.workers import Advance
 
@@ -97,6 +105,7 @@ async def verify_and_repair(
     *,
     advance: Advance | None = None,
     make: MakeSource = source_for,
+    typed: str = "",
 ) -> VerifyOutcome:
     """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
@@ -107,15 +116,24 @@ async def verify_and_repair(
     async with await Store.open_to_read(settings.paths.state_db):
         pass
     with RunLock(settings.lib_root, lock_file(settings)):
-        log_path = settings.log_file(datetime.now(UTC).strftime("%Y%m%d_%H%M%S"))
-        with open_run_log(log_path, settings.logging.level):
-            log.info("verify --repair: %s", " ".join(sys.argv[1:]))
+        began = anyio.current_time()
+        with open_run_log(settings.log_file(timestamp_now()), settings.logging.level):
+            say_beginning(typed)
+            say_from_where(settings, "verify and repair", (), "that of each run whose files are repaired")
+            ended = "early"
             try:
                 async with await Store.open(settings.paths.state_db) as store:
                     outcome = await _Repair(store, settings, depth, renderer, advance, make).carry_out()
-            except BaseExceptionGroup as group:
-                log.critical("the repair ended early", exc_info=group)
-                raise unwrapped(group) from group
+                say_report(as_text(outcome.report))
+                ended = "nothing is wrong now" if outcome.report.sound else "something is wrong still"
+            except BaseException as raised:
+                error = unwrapped(raised) if isinstance(raised, BaseExceptionGroup) else raised
+                say_early_end(error)
+                if error is raised:
+                    raise
+                raise error from raised
+            finally:
+                say_ending(ended, anyio.current_time() - began)
     return outcome
 
 
