@@ -135,7 +135,7 @@ class RunRequest:
     pipeline: tuple[str, ...] | None = None
     """`pipeline.stages` of the configuration where other stages were typed; None: the settings say it."""
     typed: str = ""
-    """The command line as it was typed, for the log file and the advice to type it again; empty where a program asks."""
+    """The command line as it was typed, for the log file and for advice; empty where a program asks."""
     how_to_agree: str = ""
     """What to type for that yes, for the error where there is none."""
 
