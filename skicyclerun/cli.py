@@ -20,6 +20,7 @@ from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.errors import Cancelled, ConfigError, ConfigErrors, InternalFault, SkicyclerunError
+from skicyclerun.files.fault_points import check_faults
 
 #: Command → (module, object, one line for `--help`). The line stands here so that `--help` imports no command.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
@@ -80,6 +81,7 @@ def cli() -> None:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code. Everything that can go wrong is printed here, and only here."""
     try:
+        check_faults()
         typed = shlex.join(("skicyclerun", *arguments))
         result = cli.main(args=list(arguments), prog_name="skicyclerun", standalone_mode=False, obj=typed)
         sys.stdout.flush()

@@ -32,6 +32,7 @@
     │   ├── NotWritable
     │   ├── DiskFailed           an input or output error: the disk itself does not answer as it should
     │   ├── FolderMissing            a folder to write to is missing, and so is the one above it
+    │   ├── AlbumFilesGone           all that was exported into an album's folder is gone at once
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
     │   ├── ArchiveNotProved         reading back did not give what was written
@@ -332,6 +333,19 @@ class FolderMissing(StorageError):
     def __init__(self, key: str, folder: Path, problem: str, *, next_step: str = "") -> None:
         self.key, self.folder, self.problem = key, folder, problem
         super().__init__(f"{folder} ({key}) is not there: {problem}. Nothing was touched.", next_step=next_step)
+
+
+class AlbumFilesGone(StorageError):
+    """Of what was exported into an album's folder nothing is there, which somebody may have meant, or not."""
+
+    def __init__(self, folder: Path, files: int) -> None:
+        self.folder, self.files = folder, files
+        super().__init__(
+            f"none of the {files} files exported into {folder} is there. That may be a disk that is not connected, so "
+            "nothing was left out (export.removed_files) and nothing exported.",
+            next_step="Connect it, then `skicyclerun retry-failed`; or `skicyclerun run --update --include-removed` "
+            "exports them again.",
+        )
 
 
 class OutsideFolder(StorageError):

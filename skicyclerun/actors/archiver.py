@@ -194,7 +194,14 @@ class _Archiving:
         report = await anyio.to_thread.run_sync(clean_folders, emptied_folders, proved.manifest)
         self._parts.progress(ArchiveProgress("cleaning", job.size or 0, job.size or 0))
         emptied = emptied_stages(self._settings, folders)
-        job = await archives.step(self._store, job, ArchiveTrigger.CLEANED, emptied=emptied)
+        catalog = self._settings.paths.master_catalog
+        job = await archives.step(
+            self._store,
+            job,
+            ArchiveTrigger.CLEANED,
+            emptied=emptied,
+            catalog_emptied=any(catalog.is_relative_to(folder.path) for folder in emptied_folders),
+        )
         fault_point("clean.committed")
         self._say_left(report)
         return job

@@ -97,4 +97,5 @@ def options_of(settings: Settings) -> ExportOptions:
         live_photos=export.live_photos,
         videos=export.videos,
         max_pixels=export.max_pixels,
+        removed_files=export.removed_files,
     )

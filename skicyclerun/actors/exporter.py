@@ -30,7 +30,7 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     PhotosCommitted,
 )
-from skicyclerun.errors import NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
+from skicyclerun.errors import AlbumFilesGone, NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
 from skicyclerun.files.album_folder import AlbumFolder, StagingFolder
 from skicyclerun.models import Waiting
 from skicyclerun.progress.events import (
@@ -284,8 +284,9 @@ class _RunExport:
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
-        except (SourceError, OutsideFolder) as error:
-            problem = str(error)  # This album alone: it was deleted meanwhile, or a link stands in its folder's place.
+        except (SourceError, OutsideFolder, AlbumFilesGone) as error:
+            # This album alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is gone.
+            problem = " ".join(filter(None, (str(error), error.next_step)))
         except OSError as error:
             raise NotWritable(
                 f"{folder.path} cannot be made: {error.strerror or error}.",

@@ -50,6 +50,9 @@ _SHOWN_ALBUMS = 12
 @click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
 @click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
 @click.option(
+    "--include-removed", is_flag=True, help="Export photos whose files were removed by hand (export.removed_files)."
+)
+@click.option(
     "--stages",
     multiple=True,
     metavar="NAMES",
@@ -86,6 +89,7 @@ def run(
     resume: bool,
     fresh: bool,
     update: bool,
+    include_removed: bool,
     stages: tuple[str, ...],
     no_cleanup: bool,
     force_clean: bool,
@@ -124,10 +128,13 @@ def run(
         "cache_only_geocode": cache_only_geocode,
     }
     said = {name: value for name, value in said.items() if value not in (None, False)}
-    others = (fresh, update, stages, selection, choose, dialogs, no_cleanup, force_clean, from_stage, until_stage)
+    flags = (fresh, update, include_removed, choose, dialogs, no_cleanup, force_clean)
+    others = (*flags, stages, selection, from_stage, until_stage)
     overrides: dict[str, object] = {}
     if update:
         overrides["export.mode"] = "update"
+    if include_removed:
+        overrides["export.removed_files"] = "export_again"
     if no_cleanup or update:
         overrides["cleanup.enabled"] = False
     if verbose:

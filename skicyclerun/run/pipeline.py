@@ -181,6 +181,7 @@ class _Supervisor:
                     progress=progress,
                     on_committed=self._count,
                     on_end=partial(self._ended, progress),
+                    stages=bool(parts.stages),
                 )
                 actors.start_soon(cataloger, cataloger_inbox, cataloging)
                 await to_config.send(command)

@@ -28,6 +28,7 @@ from skicyclerun.errors import (
     SkicyclerunError,
     UsageError,
 )
+from skicyclerun.files.fault_points import check_faults
 from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock
@@ -138,6 +139,7 @@ class RunSession:
 
         A refusal leaves its reason in a log file of its own, where the folder of the log files is there.
         """
+        check_faults()
         try:
             return await self._carried_out()
         except SkicyclerunError as error:

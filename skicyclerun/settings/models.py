@@ -82,6 +82,7 @@ class ExportSettings(Section):
     live_photos: bool = False
     videos: bool = True
     mode: Literal["fresh", "update"] = "fresh"
+    removed_files: Literal["export_again", "leave_out"] = "export_again"
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     restart_photos: bool = False
