@@ -60,7 +60,12 @@ class Timeouts(Section):
     """Seconds."""
 
     photo: Seconds = 120.0
+    movie: Seconds = 600.0
+    per_mb: float = Field(default=1.0, ge=0, le=3600, allow_inf_nan=False)
+    """On top of `photo` and `movie`, for each megabyte where the size is known."""
     album: Seconds = 600.0
+    """Without progress."""
+    album_total: Seconds = 14_400.0
     run: Seconds = 3600.0
 
 
