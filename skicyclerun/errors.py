@@ -7,7 +7,8 @@
     │   │   └── PlaceholderCycle     it refers to itself, by way of others
     │   ├── StageError               a stage that is unknown or not provided yet
     │   ├── NoAlbumMatches           --album matched nothing
-    │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
+    │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
+    │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
     ├── SourceError                  the library or the folder as a whole
     │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
@@ -16,8 +17,10 @@
     │   ├── OriginalMissing          the library does not hold its original
     │   ├── PhotoGone                the library no longer has it
     │   ├── PhotoUnreadable          its bytes are not a picture we can read
+    │   ├── PhotoRefused             the source answers with an error that is this photo's, or means that nothing works
     │   ├── PhotoTimedOut            it took longer than the configuration allows
-    │   └── PhotoTransient           it may work the next time (a reply that timed out, a busy application)
+    │   └── PhotoTransient           it may work the next time (a busy application)
+    │       └── PhotoSlow            it took too long; tried again when the others of its album are done
     ├── StateError                   the state database
     │   ├── NoState                  there is none yet
     │   ├── StateTooNew              written by a newer version
@@ -29,11 +32,14 @@
     │   ├── NotWritable
     │   ├── DiskFailed           an input or output error: the disk itself does not answer as it should
     │   ├── FolderMissing            a folder to write to is missing, and so is the one above it
+    │   ├── AlbumFilesGone           all that was exported into an album's folder is gone at once
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
     │   ├── ArchiveNotProved         reading back did not give what was written
     │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
+    │   ├── RemoteError              the place elsewhere: it refuses, is full, or holds something else
+    │   │   └── RemoteUnreachable    it does not answer, or its disk is not connected
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
     ├── Cancelled                    the person said no; nothing was touched
@@ -53,6 +59,8 @@ class SkicyclerunError(Exception):
     """Base of all; `str()` is a sentence, `next_step` what to do about it (empty where there is nothing to do)."""
 
     next_step: str = ""
+    in_log: bool = False
+    """A log file has it already."""
 
     def __init__(self, sentence: str, *, next_step: str = "") -> None:
         super().__init__(sentence)
@@ -71,9 +79,11 @@ class ConfigError(UsageError):
     """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file.
 
     `warnings` are the sentences of what else the configuration should be looked at for: they may be the cause.
+    `log_file` is where a log would be kept all the same, a `Resolved.template`; empty where that cannot be said.
     """
 
     warnings: tuple[str, ...] = ()
+    log_file: str = ""
 
     def __init__(self, problem: str, *, key: str = "", file: Path | None = None, next_step: str = "") -> None:
         self.key = key
@@ -146,7 +156,23 @@ class UnfinishedRun(UsageError):
         super().__init__(
             f"Run {run_id} is unfinished{': ' + to_do if remaining_albums else ''}. Nothing was touched.",
             next_step="`skicyclerun run --resume` carries on with it; "
-            "`skicyclerun run --fresh` gives it up and starts anew.",
+            "`skicyclerun run --fresh` gives it up and starts anew (with `--yes` where nobody can be asked).",
+        )
+
+
+class EmptyingNotAgreed(UsageError):
+    """A run would archive old outputs and empty their folders, and nobody has said yes to that.
+
+    `what` says in a sentence what would be archived and where; `folders` are those that would be emptied, a line each.
+    """
+
+    def __init__(self, what: str, folders: Sequence[str], *, next_step: str = "") -> None:
+        self.what, self.folders = what, tuple(folders)
+        lines = "".join(f"\n    {folder}" for folder in folders)
+        super().__init__(
+            f"This run would empty folders, and nobody has said yes to that. Nothing was touched. It would do this: "
+            f"{what}{lines}",
+            next_step=next_step,
         )
 
 
@@ -166,11 +192,31 @@ class LibraryError(SourceError):
 
 
 class SourceStopped(SourceError):
-    """The source cannot go on in this run; what was exported is kept and what is left stays pending."""
+    """The source cannot go on in this run; what was exported is kept and what is left stays pending.
+
+    `remedy` is what the person has to do, as a sentence, before the work can be carried on with.
+    """
+
+    def __init__(self, sentence: str, *, next_step: str = "", remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(
+            sentence, next_step=next_step or (f"{remedy} Then `skicyclerun run --resume`." if remedy else "")
+        )
+
+    def before_anything_began(self, command: str) -> None:
+        """It was met before there was a run to resume: the next step is to type `command` again.
+
+        An empty command: it was not typed, a program asked for it.
+        """
+        if self.remedy:
+            self.next_step = f"{self.remedy} Then `{command}`." if command else f"{self.remedy} Then ask for it again."
 
 
 class PhotoError(SkicyclerunError):
     """One photo cannot be exported; the rest of its album goes on. `str()` is the reason shown by `status`."""
+
+    if_every: SourceStopped | None = None
+    """What it means where no photo has worked and every one of the album fails so; None: nothing more."""
 
 
 class OriginalMissing(PhotoError):
@@ -185,12 +231,23 @@ class PhotoUnreadable(PhotoError):
     """The bytes are empty, truncated, too large, or no picture at all."""
 
 
+class PhotoRefused(PhotoError):
+    """The source answers this photo with an error that may be the photo's own; `if_every` says what it is otherwise."""
+
+
 class PhotoTimedOut(PhotoError):
-    """It took longer than `export.timeouts.photo`."""
+    """It took longer than its stage's `timeouts.photo`."""
 
 
 class PhotoTransient(PhotoError):
     """May work the next time: retried with back-off before the photo is called failed."""
+
+
+class PhotoSlow(PhotoTransient):
+    """It took longer than it was given, perhaps because its original is being fetched from afar.
+
+    It is put off until the others of its album are done, and then tried again.
+    """
 
 
 # ── the state ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -280,6 +337,19 @@ class FolderMissing(StorageError):
         super().__init__(f"{folder} ({key}) is not there: {problem}. Nothing was touched.", next_step=next_step)
 
 
+class AlbumFilesGone(StorageError):
+    """Of what was exported into an album's folder nothing is there, which somebody may have meant, or not."""
+
+    def __init__(self, folder: Path, files: int) -> None:
+        self.folder, self.files = folder, files
+        super().__init__(
+            f"none of the {files} files exported into {folder} is there. That may be a disk that is not connected, so "
+            "nothing was left out (export.removed_files) and nothing exported.",
+            next_step="Connect it, then `skicyclerun retry-failed`; or `skicyclerun run --update --include-removed` "
+            "exports them again.",
+        )
+
+
 class OutsideFolder(StorageError):
     """A path that would leave the configured folders, by `..`, an absolute name or a symbolic link."""
 
@@ -305,6 +375,21 @@ class ArchiveStopped(ArchiveError):
 
 class ArchiveUnknown(ArchiveError):
     """There is no archive of that name."""
+
+
+class RemoteError(ArchiveError):
+    """The place that archives are copied to (`cleanup.remote`): it refuses, is full, or holds something else."""
+
+
+class RemoteUnreachable(RemoteError):
+    """It does not answer, or its disk is not connected; what was to be copied there stays pending."""
+
+    def __init__(self, remote: str, problem: str) -> None:
+        self.remote, self.problem = remote, problem
+        super().__init__(
+            f"{remote} cannot be reached: {problem}.",
+            next_step="`skicyclerun archive push` copies what is pending once it is there.",
+        )
 
 
 class RestoreRefused(ArchiveError):

@@ -555,6 +555,7 @@ def look_at_answer(data: bytes, folder: Path) -> None:
         AnswerIncomplete,
         AnswerUnknown,
         albums_of,
+        counts_of,
         facts_of,
         items_of,
         records_of,
@@ -564,7 +565,7 @@ def look_at_answer(data: bytes, folder: Path) -> None:
     for verb in ("albums", "items", "facts"):
         with contextlib.suppress(AnswerIncomplete, AnswerUnknown):
             records = records_of(output, verb)
-            for understood in (albums_of, items_of, lambda found: [facts_of(record) for record in found]):
+            for understood in (albums_of, counts_of, items_of, lambda found: [facts_of(record) for record in found]):
                 with contextlib.suppress(AnswerUnknown):
                     understood(records)
 

