@@ -9,7 +9,6 @@ crash of a C library, a loop without an end and a bomb are found like any other 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import lzma
@@ -800,7 +799,9 @@ def _be_a_campaign(question: dict[str, Any], answer: Path, last: Path) -> None:
             last.write_bytes(data)
             used = int(time.process_time())
             # The kernel ends what never comes back; what comes back late is found by `attempt`.
-            resource.setrlimit(resource.RLIMIT_CPU, (used + 20, resource.RLIM_INFINITY))
+            patience = 1 if question.get("misbehave") else 20
+            resource.setrlimit(resource.RLIMIT_CPU, (used + patience, resource.RLIM_INFINITY))
+            _misbehave(question.get("misbehave", ""))
             attempt(question["surface"], data, last.parent)
 
         try:
@@ -817,6 +818,18 @@ def _be_a_campaign(question: dict[str, Any], answer: Path, last: Path) -> None:
         code = 0
     finally:
         os._exit(code)
+
+
+def _misbehave(how: str) -> None:
+    """For the test of these tests: what they are to notice."""
+    match how:
+        case "an error":
+            raise LookupError
+        case "a crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "an endless loop":
+            while True:
+                pass
 
 
 def _campaign(examples: SearchStrategy[bytes], one: Callable[[bytes], None], count: int, number: int) -> None:
@@ -847,11 +860,6 @@ def _peak() -> int:
     """Bytes of memory at most, of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def digest(data: bytes) -> str:
-    """A short name for an input."""
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 if __name__ == "__main__":
