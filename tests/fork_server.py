@@ -77,7 +77,7 @@ class ForkServer:
         assert self._process.stdout is not None
         held = os.open(self._folder / "held", os.O_RDONLY | os.O_NONBLOCK)
         try:
-            ready, _, _ = select.select([held, self._process.stdout], [], [], 60)
+            ready, _, _ = select.select([held, self._process.stdout.fileno()], [], [], 60)
             assert ready == [held], "it came to its end, or nowhere: " + self._shown()
         finally:
             os.close(held)
@@ -219,13 +219,13 @@ def hold_at(place: str, folder: Path) -> None:
 
     take_lock, open_as_ever = RunLock.acquire, Store.open_to_read
     if place == "lock":
-        RunLock.acquire = acquire  # type: ignore[method-assign]
+        RunLock.acquire = acquire  # type: ignore[method-assign, assignment]
     elif place == "open":
-        Store.open_to_read = staticmethod(open_to_read)  # type: ignore[assignment, method-assign]
+        Store.open_to_read = staticmethod(open_to_read)  # type: ignore[method-assign]
     else:
         # The armed fault point waits in the place of dying.
         fault_points._KILL = place
-        fault_points.os = SimpleNamespace(kill=lambda *_: wait(), getpid=os.getpid)  # type: ignore[assignment]
+        vars(fault_points)["os"] = SimpleNamespace(kill=lambda *_: wait(), getpid=os.getpid)
 
 
 def watch_the_disk(how: dict[str, Any]) -> Callable[[], tuple[int, str]] | None:

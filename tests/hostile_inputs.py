@@ -1,23 +1,17 @@
 """Surfaces at which strangers' bytes come in, what is tried on each, and a process of its own in which it is tried.
 
-A surface is a function that takes bytes and a folder, does with them what the program does, and raises what the program
-would. `attempt` says whether that was allowed: errors of ours, nothing written but where it should be, little time.
-`python -m tests.hostile_inputs` is a server: for each line it forks a child whose memory and time are bounded, so that a
-crash of a C library, a loop without an end and a bomb are found like any other mistake.
+A surface is a function that takes bytes and a folder, does with them what the program does, and raises what it would.
+`attempt` says whether that was allowed: errors of ours, nothing written but where it should be, little time.
+It is called in a process of its own (tests/hostile_server.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import lzma
 import os
-import resource
-import signal
 import struct
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -89,19 +82,19 @@ def exif_blocks(draw: st.DrawFn) -> bytes:
 
 
 @cache
-def _plain_jpeg() -> bytes:
+def plain_jpeg() -> bytes:
     from tests.images_samples import encoded, exif_with, quadrants, srgb_profile
 
     return encoded(quadrants(), "JPEG", exif=exif_with(), icc_profile=srgb_profile())
 
 
-def _segment(marker: int, body: bytes, length: int | None = None) -> bytes:
-    return bytes((0xFF, marker)) + struct.pack(">H", (len(body) + 2 if length is None else length) & 0xFFFF) + body
+def _segment(marker: int, body: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", (len(body) + 2) & 0xFFFF) + body
 
 
 def _jpeg_pieces() -> list[bytes]:
     """SOI, each segment, and from the first scan on."""
-    data, at = _plain_jpeg(), 2
+    data, at = plain_jpeg(), 2
     pieces = [data[:2]]
     while data[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -140,7 +133,7 @@ def jpegs(draw: st.DrawFn) -> bytes:
         _segment(0xDD, draw(st.binary(max_size=4))),
         b"\xff" * draw(st.integers(1, 300)),
         b"\xff\x01\xff\xd0",
-        _plain_jpeg(),
+        plain_jpeg(),
     ]
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(1, len(pieces) - 1))
@@ -164,7 +157,7 @@ def _box(kind: bytes, body: bytes, size: int | None = None) -> bytes:
 
 
 @cache
-def _plain_heic() -> bytes:
+def plain_heic() -> bytes:
     from tests.command_line import picture
 
     return picture("hostile.heic", (64, 48))
@@ -174,7 +167,7 @@ def _plain_heic() -> bytes:
 def boxes(draw: st.DrawFn) -> bytes:
     """A HEIC or a movie of boxes with sizes that lie, one in the other, or one of ours damaged."""
     if draw(st.booleans()):
-        data = bytearray(_plain_heic())
+        data = bytearray(plain_heic())
         places = [at for at in range(len(data) - 8) if data[at + 4 : at + 8].isalnum() and data[at] == 0]
         for _ in range(draw(st.integers(1, 4))):
             at = draw(st.sampled_from(places) | st.integers(0, len(data) - 8))
@@ -187,10 +180,10 @@ def boxes(draw: st.DrawFn) -> bytes:
     )  # fmt: skip
     body = draw(st.binary(max_size=40))
     for _ in range(draw(st.integers(0, 60))):
-        lie = draw(st.none() | st.none() | st.sampled_from([0, 1, 7, 8, 0xFFFFFFFF]))
-        body = _box(draw(kinds), b"\0\0\0\0" + body if draw(st.booleans()) else body, lie)
+        size: int | None = draw(st.none() | st.none() | st.sampled_from([0, 1, 7, 8, 0xFFFFFFFF]))
+        body = _box(draw(kinds), b"\0\0\0\0" + body if draw(st.booleans()) else body, size)
     brand = draw(st.sampled_from([b"heic", b"mif1", b"avif", b"qt  ", b"mp42", b"crx "]))
-    return _box(b"ftyp", brand + b"\0\0\0\0" + brand + b"mif1") + body + draw(st.just(b"") | st.just(_plain_heic()))
+    return _box(b"ftyp", brand + b"\0\0\0\0" + brand + b"mif1") + body + draw(st.just(b"") | st.just(plain_heic()))
 
 
 def look_at_picture(data: bytes, folder: Path) -> None:
@@ -234,7 +227,7 @@ _NAMES = st.sampled_from(
 
 @st.composite
 def archives(draw: st.DrawFn) -> bytes:
-    """An archive that is sealed as it should be, with members nobody should take out; or one whose bytes were changed."""
+    """An archive that is sealed as it should be, with members nobody should take out; or with bytes changed."""
     from dataclasses import replace
 
     from tests.archive_trees import file_member, forge_archive, link_member
@@ -255,10 +248,10 @@ def archives(draw: st.DrawFn) -> bytes:
         st.sampled_from([("albums",), ("albums", "metadata"), ("..",), ("albums", "a/b"), (), ("albums", "\0")])
     )
     path = Path(draw(st.just("forged.zip")))
-    with _scratch() as scratch:
+    with scratch() as place:
         try:
             forge_archive(
-                scratch / path,
+                place / path,
                 members,
                 folders=folders,
                 zip_names=draw(st.dictionaries(index, _NAMES.map("pipeline_20261122_161500/{}".format), max_size=1)),
@@ -266,7 +259,7 @@ def archives(draw: st.DrawFn) -> bytes:
                 lies=tuple(draw(st.lists(index, max_size=1))),
                 gap=draw(st.sampled_from([b"", b"gap"])) if members else b"",
             )
-            data = bytearray((scratch / path).read_bytes())
+            data = bytearray((place / path).read_bytes())
             day = draw(
                 _mostly(b"2026-11-22T16:15:01Z", st.sampled_from([b"9999-99-99T99:99:99Z", b"0001-01-01T00:00:00Z"]))
             )
@@ -534,7 +527,8 @@ def answers() -> SearchStrategy[bytes]:
     field = (
         st.text(st.characters(exclude_characters="\x1d\x1e\x1f"), max_size=8)
         | st.sampled_from(["missing value", "1", "0", "-1", "9" * 5_000, "²", "٣", "nan", "inf", "1e400", "91", "46,5",
-                           "2021-07-27T10:05:21", "9999-12-31T23:59:59", "A-B/L0/040", "\x1d", "a\x1d\x1db", "location"])
+                           "2021-07-27T10:05:21", "9999-12-31T23:59:59", "A-B/L0/040", "\x1d", "a\x1d\x1db",
+                           "location"])
     )  # fmt: skip
     record = (
         st.lists(field, max_size=12)
@@ -576,7 +570,8 @@ _NAME_BYTES = (
     | st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 0x2F} & set(name))
     | st.sampled_from(
         [b"CON", b"nul.txt", b"-rf", b"~", b"...", b"a\nb", b"\x1b[2J", b"\xff\xfe", "é".encode(), "e\u0301".encode(),
-         b".skicyclerun-staging", b"MANIFEST.json", b"x" * 200, "\u202egpj".encode(), b" ", b"a.", b"$(id)", b"%00", b"A", b"a",
+         b".skicyclerun-staging", b"MANIFEST.json", b"x" * 200, "\u202egpj".encode(), b" ", b"a.", b"$(id)", b"%00",
+         b"A", b"a",
          "\u1e9e".encode(), "\U0001f6b2".encode() * 40, b"master.json", b"\\..\\..", b"C:"]
     )
 ).filter(lambda name: name not in (b".", b".."))  # fmt: skip
@@ -675,13 +670,13 @@ def _sentence(error: SkicyclerunError) -> None:
         raise Unacceptable(f"no sentence: {error!r}")
 
 
-def _tree(root: Path) -> dict[str, tuple[int, int, int]]:
+def _tree(root: Path) -> dict[bytes, tuple[int, int, int]]:
     return {
         os.path.join(place, name): (found.st_ino, found.st_size, found.st_mtime_ns)
         for place, folders, files in os.walk(os.fsencode(root))
         for name in (*folders, *files)
         for found in [os.lstat(os.path.join(place, name))]
-    }  # type: ignore[misc]
+    }
 
 
 def _empty(folder: Path) -> None:
@@ -692,7 +687,7 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
@@ -715,152 +710,3 @@ def corpus(surface: str) -> list[Path]:
 def unpacked(file: Path) -> bytes:
     """An input of the corpus; what ends in `.xz` is compressed, for some are bombs."""
     return lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
-
-
-# ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class HostileServer:
-    """The side of the tests."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def ask(self, **question: object) -> dict[str, Any]:
-        """What became of a campaign: `tried`, and `problem`, empty where all was well."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-
-@contextmanager
-def hostile_server() -> Iterator[HostileServer]:
-    """It ends with its standard input."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.hostile_inputs"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_CHECKOUT,
-        env={key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdin, process.stdout:
-        yield HostileServer(process)
-        process.stdin.close()
-        process.wait(30)
-
-
-def serve() -> None:
-    """The other side. What a campaign needs is imported before it is forked, and before its memory is bounded."""
-    from tests.fork_server import import_what_runs_import
-
-    import_what_runs_import()
-    with _scratch() as scratch:  # exiv2, the decoders and the catalog are set up once
-        for surface, data in (("jpeg", _plain_jpeg()), ("boxes", _plain_heic()), ("catalog", b"{}")):
-            attempt(surface, data, prepared(scratch / surface))
-    for line in sys.stdin:
-        question = json.loads(line)
-        answer = Path(question["folder"]) / "answer.json"
-        last = prepared(Path(question["folder"]) / "tried") / "last"
-        pid = os.fork()
-        if pid == 0:
-            _be_a_campaign(question, answer, last)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code == 0:
-            said = json.loads(answer.read_text())
-        else:
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            said = {"tried": 0, "problem": f"the process ended: {how}"}
-        if said["problem"]:
-            said["input"] = str(last)
-        sys.stdout.write(json.dumps(said) + "\n")
-        sys.stdout.flush()
-
-
-def _be_a_campaign(question: dict[str, Any], answer: Path, last: Path) -> None:
-    """In the child; does not return. The input in hand lies in `last`, whatever ends the process."""
-    code = 70
-    try:
-        most = _address_space() + MOST_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        sys.stdout = io.StringIO()
-        tried, problem = 0, ""
-
-        def one(data: bytes) -> None:
-            nonlocal tried
-            tried += 1
-            last.write_bytes(data)
-            used = int(time.process_time())
-            # The kernel ends what never comes back; what comes back late is found by `attempt`.
-            patience = 1 if question.get("misbehave") else 20
-            resource.setrlimit(resource.RLIMIT_CPU, (used + patience, resource.RLIM_INFINITY))
-            _misbehave(question.get("misbehave", ""))
-            attempt(question["surface"], data, last.parent)
-
-        try:
-            for file in question["files"]:
-                one(unpacked(Path(file)))
-            if question["count"]:
-                _campaign(SURFACES[question["surface"]].examples(), one, question["count"], question["seed"])
-        except Exception as error:
-            import traceback
-
-            error.__notes__ = []  # hypothesis' own; the input lies in `last`
-            problem = "".join(traceback.format_exception(error))[-3000:] or repr(error)
-        answer.write_text(json.dumps({"tried": tried, "problem": problem, "peak": _peak()}))
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _misbehave(how: str) -> None:
-    """For the test of these tests: what they are to notice."""
-    match how:
-        case "an error":
-            raise LookupError
-        case "a crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "an endless loop":
-            while True:
-                pass
-
-
-def _campaign(examples: SearchStrategy[bytes], one: Callable[[bytes], None], count: int, number: int) -> None:
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-        report_multiple_bugs=False,
-    )
-    @seed(number)
-    @given(examples)
-    def campaign(data: bytes) -> None:
-        one(data)
-
-    campaign()
-
-
-def _address_space() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:  # no Linux: the bound is then on all of it
-        return 4 << 30
-
-
-def _peak() -> int:
-    """Bytes of memory at most, of this process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-if __name__ == "__main__":
-    serve()

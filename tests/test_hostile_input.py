@@ -27,7 +27,8 @@ from skicyclerun.images.staging import Original
 from skicyclerun.sources.photos_answers import AnswerUnknown, items_of
 from tests.archive_trees import file_member, forge_archive
 from tests.command_line import skicyclerun
-from tests.hostile_inputs import CORPUS, SURFACES, HostileServer, corpus, hostile_server, unpacked
+from tests.hostile_inputs import CORPUS, SURFACES, corpus, unpacked
+from tests.hostile_server import HostileServer, hostile_server
 
 COUNT = int(os.environ.get("SKICYCLERUN_HOSTILE", "40"))
 """Inputs to try on each surface; of those that cost much a share of it."""
