@@ -17,6 +17,7 @@
     │   ├── PhotoGone                the library no longer has it
     │   ├── PhotoUnreadable          its bytes are not a picture we can read
     │   ├── PhotoTimedOut            it took longer than the configuration allows
+    │   ├── PhotoInterrupted         the run is to stop, and it was given up half done
     │   └── PhotoTransient           it may work the next time (a reply that timed out, a busy application)
     ├── StateError                   the state database
     │   ├── NoState                  there is none yet
@@ -186,6 +187,10 @@ class PhotoUnreadable(PhotoError):
 
 class PhotoTimedOut(PhotoError):
     """It took longer than `export.timeouts.photo`."""
+
+
+class PhotoInterrupted(PhotoError):
+    """The run is to stop, and what takes minutes was given up on the way; it is left to the resume, not failed."""
 
 
 class PhotoTransient(PhotoError):

@@ -18,7 +18,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.errors import DiskFull, NotWritable, PhotoError, PhotoTransient, SkicyclerunError
+from skicyclerun.errors import DiskFull, NotWritable, PhotoError, PhotoInterrupted, PhotoTransient, SkicyclerunError
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +159,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
         for number in range(1, limits.attempts + 1):
             try:
                 outcome = await self._work.attempt(item, number)
+            except PhotoInterrupted:
+                return None  # Its row stays planned, for the resume.
             except PhotoTransient as error:
                 log.warning("%s, attempt %d: %s", name, number, error)
                 await self._streak.longer(error)

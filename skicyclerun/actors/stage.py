@@ -91,9 +91,12 @@ async def stage_actor(
     async with inbox, outbox, catalog:
         working = _StageWorking(parts, catalog)
         try:
-            async for ready in inbox:
-                await working.take(ready)
-                await outbox.send(ready)
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(working.stop_when_draining)
+                async for ready in inbox:
+                    await working.take(ready)
+                    await outbox.send(ready)
+                watching.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(working.close)
@@ -132,6 +135,11 @@ class _StageWorking:
             self._stage.recipe.close()
         if self._staging is not None:
             self._staging.sweep()
+
+    async def stop_when_draining(self) -> None:
+        """Tell the recipe of the first signal."""
+        await self._parts.shutdown.wait()
+        self._stage.recipe.stop()
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -253,7 +261,7 @@ class _StageWorking:
                 each,
                 plan.pictures[each.input.file_name, each.input.variant],
             )
-            for each in plan.to_do
+            for each in _by_variant(plan.to_do)
         ]
         folder = None
         if self._stage.output_folder is not None and self._staging is not None:
@@ -279,7 +287,7 @@ class _StageWorking:
                     albums=of,
                     number=settled,
                     of=expected,
-                    name=item.plan.input.file_name,
+                    name=_name_of(item),
                     outcome="failed" if reason else "exported",
                     size=0 if isinstance(outcome, PictureFailed) else outcome.size or 0,
                     reason=reason,
@@ -287,7 +295,7 @@ class _StageWorking:
                 )
             )
             if reason:
-                log.warning("%s, album %r, %s: %s", self._name, row.title, item.plan.input.file_name, reason)
+                log.warning("%s, album %r, %s: %s", self._name, row.title, _name_of(item), reason)
 
         async def on_commit(count: int) -> None:
             await self._catalog.send(PicturesCommitted(self._name, count))
@@ -303,6 +311,18 @@ class _ToDo:
     row_id: int
     plan: PicturePlan
     picture: Picture
+
+
+def _by_variant(plans: Sequence[PicturePlan]) -> list[PicturePlan]:
+    """All pictures of one variant before those of the next: changing between them may be slow."""
+    order = {variant: number for number, variant in enumerate(dict.fromkeys(plan.input.variant for plan in plans))}
+    return sorted(plans, key=lambda plan: order[plan.input.variant])
+
+
+def _name_of(item: _ToDo) -> str:
+    """For people: the input, and which of several results of it."""
+    name, variant = item.plan.input.file_name, item.plan.input.variant
+    return f"{name} ({variant})" if variant and variant not in name else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +398,7 @@ class StageWork:
             self._album_problem = error
 
     def name_of(self, item: _ToDo) -> str:
-        return f"{self._stage.stage.name}, {item.plan.input.file_name}"
+        return f"{self._stage.stage.name}, {_name_of(item)}"
 
     async def attempt(self, item: _ToDo, number: int) -> _Outcome:
         if self._album_problem is not None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -92,7 +92,10 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     if reads != "export":
         inputs, left_out = await stage_pictures.stage_inputs(store, run.upstream, folder)
         come = {each.photo for each in inputs} | left_out
-        owed |= {taken.photo for taken, _ in exported if not taken.is_movie} - come
+        exported_pictures = {taken.photo for taken, _ in exported if not taken.is_movie}
+        owed |= exported_pictures - come
+        # One variant of several may be owed, while the others have come.
+        owed |= exported_pictures & await stage_pictures.owed_by_stage(store, reads, folder)
     found: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
     if run.facts_from and run.recipe.needs_facts:
         found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
@@ -153,6 +156,8 @@ def _compared(
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
     """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
 
+    An input of which the recipe makes several variants has a plan for each.
+
     `held`: names that rows have, of this stage or another that writes there. `owed`: photos that are there and have not
     come, because a stage before this one failed: what was made of an earlier version stays until there is a new one.
     """
@@ -160,10 +165,11 @@ def _compared(
     by_key = {(row.input, row.variant): row for row in rows}
     found = _files(run.output_folder / folder) if run.output_folder is not None else {}
     there = {name: size for name, (size, _) in found.items()}
+    album = run.input_folder / folder
+    inputs = [each for given in inputs for each in _variants_of(recipe, given, album)]
     come = {(each.file_name, each.variant) for each in inputs}
     departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
     names = TakenNames((*there, *held))
-    album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
     for each in inputs:
@@ -197,7 +203,7 @@ def _compared(
                 row = None
         name = row.file_name if row is not None else ""
         if not name and extension is not None and not left_out:
-            name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
+            name = names.claim(recipe.stem(picture), (extension,)) + extension
         elif row is None and left_out:
             name = ""
         claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
@@ -210,6 +216,13 @@ def _compared(
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
+
+
+def _variants_of(recipe: Recipe, given: StageInput, album: Path) -> list[StageInput]:
+    if given.is_movie:
+        return [given]
+    picture = Picture(album / given.file_name, given.sha256, variant=given.variant)
+    return [replace(given, variant=variant) for variant in recipe.variants(picture)]
 
 
 def _why(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -24,7 +25,7 @@ from skicyclerun.settings.later_stages import later_stages, output_folder, secti
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
-from skicyclerun.stages.stage import Recipe, Stage, Surroundings
+from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.runs import RunRow
@@ -133,7 +134,8 @@ def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection
         section = stage.settings.model_validate_json(orjson.dumps(kept))
     except ValidationError:
         return now
-    limits = {name: getattr(now, name) for name in _LIMITS if hasattr(section, name) and hasattr(now, name)}
+    names = (*_LIMITS, *section.of_this_process)
+    limits = {name: getattr(now, name) for name in names if hasattr(section, name) and hasattr(now, name)}
     return section.model_copy(update=limits)
 
 
@@ -150,7 +152,7 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
     return WorkLimits(
         section=stage.section,
         workers=section.workers or at_once or cores,
-        group_photos=settings.export.group_photos,
+        group_photos=1 if recipe.dear else settings.export.group_photos,
         group_seconds=settings.export.group_seconds,
         photo_seconds=section.timeouts.photo,
         album_seconds=section.timeouts.album,
@@ -194,23 +196,27 @@ async def stages_ahead(
     counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
     waiting: Counter[str] = Counter()
     for album in albums:
-        made_anew: dict[str, set[str]] = {}
+        made_anew: dict[str, set[tuple[str, str]]] = {}
         for each in planned:
             name, reads = each.run.stage.name, each.run.stage.reads
             plan = await plan_album(store, each.run, album.folder)
-            anew = made_anew.get(reads, set())
-            known = {one.input.photo for one in plan.plans}
+            anew = {
+                (photo, result)
+                for photo, variant in made_anew.get(reads, set())
+                for result in each.run.recipe.variants(Picture(Path(photo), "", variant=variant))
+            }
+            known = {(one.input.photo, one.input.variant) for one in plan.plans}
             for one in plan.plans:
                 why = one.why
-                if why is Why.UP_TO_DATE and one.input.photo in anew:
+                if why is Why.UP_TO_DATE and (one.input.photo, one.input.variant) in anew:
                     why = Why.INPUT_CHANGED
                 if why is Why.UP_TO_DATE and one.file_name and emptied:
                     why = Why.OUTPUT_GONE
                 counts[name][why] += 1
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
-            waiting[name] += max(plan.waiting - len(coming), 0)
-            made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
+            waiting[name] += max(plan.waiting - len({photo for photo, _ in coming}), 0)
+            made_anew[name] = {(one.input.photo, one.input.variant) for one in plan.to_do} | (anew & known) | coming
             if emptied and each.run.output_folder is not None:
                 made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())

@@ -51,15 +51,23 @@ def read_stage_sections(
         section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
-        read[name] = read_section(model, name, section, scope, found)
+        read[name] = read_section(model, name, _with_texts(model, section), scope, found)
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
-        untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
+        # A path that only this stage needs, and that needs a variable, is nothing to be warned of.
+        wrong = [e for e in found.errors if not (isinstance(e, EnvironmentUnset) and e.key.startswith("paths."))]
+        untold = dict.fromkeys(str(error) for error in wrong if error not in told)
         problems.warnings += found.warnings
         problems.warnings += [
             f"{text.removesuffix('.')}. No stage that runs needs it; the defaults stand." for text in untold
         ]
     return read
+
+
+def _with_texts(model: type[StageSection], section: Mapping[str, object]) -> dict[str, object]:
+    """The section with the defaults that hold placeholders of the configuration, to be resolved like its own texts."""
+    defaults = {key: field.default for key, field in model.model_fields.items() if key not in model.templates}
+    return {key: text for key, text in defaults.items() if isinstance(text, str) and "{" in text} | dict(section)
 
 
 def read_command_stages(

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages import geocode_sweep, metadata_extraction, preprocessing, watermarking
+from skicyclerun.stages import geocode_sweep, lora_processing, metadata_extraction, preprocessing, watermarking
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -46,15 +46,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     ),
     preprocessing.STAGE,
     watermarking.STAGES[0],
-    Stage(
-        "lora_processing",
-        "restyles pictures with LoRA models",
-        needs_paths=("preprocessed", "lora_processed"),
-        needs_packages=("torch", "diffusers"),
-        waits_for="an image model and its LoRA weights",
-        reads="preprocessing",
-        output="lora_processed",
-    ),
+    lora_processing.STAGE,
     watermarking.STAGES[1],
     Stage(
         "s3_deployment",

@@ -33,7 +33,8 @@ class Picture:
     """What the catalog says of the photo it comes from, with the keys of its entry (docs/catalog.md): `date_taken`,
     `gps`, `location`, `exif`, `title`, `keywords`, … and `album_title`, `file_name`. Absent facts are absent keys."""
     variant: str = ""
-    """Which of several results of one photo this is (the style of a restyled picture); empty for the only one."""
+    """Which of several results of one photo this is (the style of a restyled picture); empty for the only one. Of the
+    input; where a stage makes variants itself, the one that is to be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,13 @@ class Recipe(ABC):
     extension: str | None = None
     """Of the files it makes, with its dot, lower case; `INPUT_EXTENSION` for that of each input; None for a stage that
     makes facts only."""
-    at_once: ClassVar[int] = 0
+    at_once: int = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
     needs_facts: ClassVar[bool] = True
     """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
+    dear: ClassVar[bool] = False
+    """A picture takes so long (minutes) that each is made durable and committed by itself, not in a group."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
@@ -94,6 +97,19 @@ class Recipe(ABC):
 
     def open(self) -> None:  # noqa: B027
         """Before the first picture; may block."""
+
+    def variants(self, picture: Picture) -> Sequence[str]:
+        """The results to be made of one input, each with a row, a file and a digest of its own; by default one.
+
+        The other methods then get the picture once for each, with its `variant`. The order is that of the work: an
+        album's pictures are done variant by variant, since changing from one to another may be slow. What is no longer
+        named here is put away like what has lost its photo. `picture.facts` are not there yet.
+        """
+        return (picture.variant,)
+
+    def stem(self, picture: Picture) -> str:
+        """What the file that is made is called, without extension; decided when a picture gets its row."""
+        return picture.path.stem
 
     @abstractmethod
     def depends_on(self, picture: Picture) -> Mapping[str, object]:
@@ -125,6 +141,13 @@ class Recipe(ABC):
         """Before the pictures of an album that are to be done, once. `inputs` is its folder, `outputs` an empty one.
 
         For recipes that do an album at a time; `make` then only has to take each result.
+        """
+
+    def stop(self) -> None:  # noqa: B027
+        """A signal asks the run to stop: what takes long gives up what it has in hand.
+
+        `make` then raises PhotoInterrupted, and the picture is left to the resume. Called from the event loop while
+        `make` is at work, so it must not block. Without it, pictures in hand are finished.
         """
 
     def abandon(self, staged: Path | None) -> None:  # noqa: B027

@@ -494,6 +494,11 @@ ORDER BY position, variant
 SELECT DISTINCT photo FROM stage_pictures
 WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND departed = 0 AND status = 'left_out'
 
+-- name: stage_owes
+-- Photos of the folder of which a result that the stage has planned is not there.
+SELECT DISTINCT photo FROM stage_pictures
+WHERE stage = :stage AND folder = :folder AND departed = 0 AND status IN ('planned', 'failed')
+
 -- name: stage_facts
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures

@@ -236,6 +236,11 @@ async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tu
     return taken, {row["photo"] for row in left_out}
 
 
+async def owed_by_stage(store: Store, stage: str, folder: str) -> set[str]:
+    """Photos of the folder of which the stage has planned a result and has not made it."""
+    return {row["photo"] for row in await store.all("stage_owes", {"stage": stage, "folder": folder})}
+
+
 async def facts_of_folder(store: Store, folder: str, stages: Sequence[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Photo → stage → the facts that one of these stages found."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
