@@ -42,15 +42,18 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path) -> Iterator[ForkServer]:
-    """One that works in `folder`; it ends with its standard input."""
+def fork_server(folder: Path, *further: str) -> Iterator[ForkServer]:
+    """One that works in `folder`; it ends with its standard input.
+
+    `further` modules are imported before the first run as well; of libraries whose warnings are their own.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server"],
+        [sys.executable, "-m", "tests.fork_server", *further],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=kept | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"},
+        env=kept | {"PYTHONWARNINGS": "default" if further else "error", "PYTHONHASHSEED": "0"},
         cwd=Path(__file__).resolve().parents[1],
     )
     assert process.stdin is not None
@@ -61,9 +64,9 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
         process.wait(30)
 
 
-def serve() -> None:
+def serve(*further: str) -> None:
     """The other side: a line is a run, its answer the return code."""
-    import_what_runs_import()
+    import_what_runs_import(*further)
     for line in sys.stdin:
         question = json.loads(line)
         pid = os.fork()
@@ -73,7 +76,7 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def import_what_runs_import() -> None:
+def import_what_runs_import(*further: str) -> None:
     """All that is imported late otherwise, by a process that runs one."""
     import importlib
 
@@ -95,6 +98,7 @@ def import_what_runs_import() -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
+        *further,
     ):
         importlib.import_module(name)
 
@@ -131,4 +135,4 @@ def ended(pid: int, kill_after: float) -> int:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(*sys.argv[1:])

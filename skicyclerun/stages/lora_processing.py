@@ -128,6 +128,9 @@ class Engine(Protocol):
 
     def close(self) -> None: ...
 
+    def held(self) -> str:
+        """What the device has in use, in words."""
+
 
 class LocalEngine:
     """The model in this process, which holds it until the end."""
@@ -157,10 +160,8 @@ class LocalEngine:
         self._stopped.set()
         self._restyler.close()
 
-    @property
-    def restyler(self) -> object:
-        """For `doctor --models`."""
-        return self._restyler
+    def held(self) -> str:
+        return self._restyler.memory()
 
 
 class LoraProcessing(Recipe):
@@ -168,7 +169,7 @@ class LoraProcessing(Recipe):
 
     extension = ".webp"
     needs_facts: ClassVar[bool] = False
-    dear: ClassVar[bool] = True
+    costly: ClassVar[bool] = True
 
     def __init__(self, section: LoraSettings, surroundings: Surroundings) -> None:
         self._section = section
@@ -301,6 +302,9 @@ class LoraProcessing(Recipe):
         if self._engine is not None:
             self._engine.abandon(staged)
 
+    def held(self) -> str:
+        return self._engine.held() if self._engine is not None else ""
+
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
@@ -409,5 +413,6 @@ STAGE: Final = Stage(
     recipe=LoraProcessing,
     reads="preprocessing",
     output="lora_processed",
+    has_model=True,
     entry_type="lora_processed",
 )

@@ -127,6 +127,8 @@ class RayEngine:
         self._refused: StageError | None = None
         self._stopped = threading.Event()
         self._calls = 0
+        self._memory = ""
+        """Of the last worker that came."""
         self._connect()
         try:
             for _ in range(cluster.workers):
@@ -180,6 +182,9 @@ class RayEngine:
         if busy is not None:
             _tell(*busy)
 
+    def held(self) -> str:
+        return self._memory
+
     def close(self) -> None:
         self.stop()
         self._disconnect()
@@ -203,7 +208,8 @@ class RayEngine:
                 if error is not None:
                     self._refused = _refusal(error)
             if error is None:
-                log.info("a worker is ready; %s", answer.result())
+                self._memory = str(answer.result())
+                log.info("a worker is ready; %s", self._memory)
                 self._idle.put(worker)
             else:
                 log.warning("a worker could not be started: %s", error)

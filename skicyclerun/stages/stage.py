@@ -84,10 +84,12 @@ class Recipe(ABC):
     at_once: int = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
+    costly: ClassVar[bool] = False
+    """A result takes so long (a minute of a model's time) that each is committed by itself: a stop loses none that is
+    made."""
+
     needs_facts: ClassVar[bool] = True
     """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
-    dear: ClassVar[bool] = False
-    """A picture takes so long (minutes) that each is made durable and committed by itself, not in a group."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
@@ -159,6 +161,10 @@ class Recipe(ABC):
     def settle(self) -> None:  # noqa: B027
         """Called before the rows of a group are committed: what must be durable before them (a cache of answers)."""
 
+    def held(self) -> str:
+        """What the recipe holds while it is open, in words (the memory of a device), for `doctor --models`."""
+        return ""
+
     def close(self) -> None:  # noqa: B027
         """After the last picture, also when the run was stopped."""
 
@@ -193,5 +199,7 @@ class Stage:
     """The stage whose files it takes."""
     output: str = ""
     """Key of `paths` for the folder of its files; empty for a stage that makes facts only."""
+    has_model: bool = False
+    """`doctor --models` tries it out."""
     entry_type: str = ""
     """`type` of its files' entries in the catalog."""
