@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +25,7 @@ def language_model() -> Iterator[dict[str, Any]]:
     if not STAGE_BY_NAME["llm_image_analysis"].provided or find_spec("ollama") is None:
         yield {}
         return
-    from tests import ollama_server
-
+    ollama_server = import_module("tests.ollama_server")
     with ollama_server.start() as server:
         yield {"llm_image_analysis": {"endpoint": server.endpoint, "model": ollama_server.MODEL}}
 

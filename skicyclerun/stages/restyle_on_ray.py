@@ -51,8 +51,18 @@ class Cluster:
 class Worker:
     """Holds the model on a node of the cluster. Made there by Ray; nothing it is given is kept but weights."""
 
-    def __init__(self, choice: ModelChoice, version: str) -> None:
-        """Raises StageError where this node has not what the run expects."""
+    def __init__(self) -> None:
+        self._restyler: Restyler | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="skicyclerun-")
+        self._given_up: set[str] = set()
+        self._stopped = False
+
+    def load(self, choice: ModelChoice, version: str) -> str:
+        """Load the model; answers what the device has in use then.
+
+        Raises StageError where this node has not what the run expects. Not in `__init__`, of whose errors Ray passes on
+        a text alone.
+        """
         if version != __version__:
             raise StageError(
                 f"a node of the cluster has skicyclerun {__version__}, and this is {version}.",
@@ -69,12 +79,6 @@ class Worker:
                 f"{choice.model} is of the revision {revision} on a node of the cluster, and of {choice.revision} here."
             )
         self._restyler = Restyler(choice)
-        self._folder = tempfile.TemporaryDirectory(prefix="skicyclerun-")
-        self._given_up: set[str] = set()
-        self._stopped = False
-
-    def ready(self) -> str:
-        """Answers once the model is loaded: what the device has in use."""
         return self._restyler.memory()
 
     def restyle(self, name: str, data: bytes, sha256: str, weights: bytes, choice: PictureChoice) -> Restyled:
@@ -82,6 +86,8 @@ class Worker:
 
         PhotoTransient where the picture or the weights did not come whole.
         """
+        if self._restyler is None:
+            raise PhotoTransient("the worker has no model yet")
         if hashlib.sha256(data).hexdigest() != sha256:
             raise PhotoTransient("the picture did not come whole to the worker")
         folder = Path(self._folder.name)
@@ -124,6 +130,8 @@ class RayEngine:
         self._weights: dict[str, Any] = {}
         """SHA-256 → reference in the object store."""
         self._starting = 0
+        self._lives = 3 * cluster.workers
+        """How many workers may be asked for yet in the place of lost ones; a picture that kills them all ends it."""
         self._refused: StageError | None = None
         self._stopped = threading.Event()
         self._calls = 0
@@ -196,10 +204,10 @@ class RayEngine:
         remote = self._ray.remote(Worker)
         # Of two calls at once the second is `give_up`.
         options = {"num_cpus": 1, "num_gpus": self._cluster.gpus_per_worker, "max_concurrency": 2}
-        worker = remote.options(**options).remote(self._choice, __version__)
+        worker = remote.options(**options).remote()
         with self._lock:
             self._starting += 1
-        answer = worker.ready.remote().future()
+        answer = worker.load.remote(self._choice, __version__).future()
 
         def ready(answer: Any) -> None:
             error = answer.exception()
@@ -207,6 +215,8 @@ class RayEngine:
                 self._starting -= 1
                 if error is not None:
                     self._refused = _refusal(error)
+            if isinstance(error, self._ray.exceptions.RayActorError):
+                self._replace_worker()
             if error is None:
                 self._memory = str(answer.result())
                 log.info("a worker is ready; %s", self._memory)
@@ -215,6 +225,13 @@ class RayEngine:
                 log.warning("a worker could not be started: %s", error)
 
         answer.add_done_callback(ready)
+
+    def _replace_worker(self) -> None:
+        with self._lock:
+            self._lives -= 1
+            if self._lives < 0 or self._stopped.is_set():
+                return
+        self._start_worker()
 
     def _first_worker(self) -> Any:
         seconds = self._cluster.start_seconds
@@ -253,7 +270,7 @@ class RayEngine:
             return self._cluster_lost()
         try:
             self._ray.kill(worker)
-            self._start_worker()
+            self._replace_worker()
         except Exception as failure:  # the cluster went between two calls
             log.warning("no other worker could be asked for: %s", failure)
             return self._cluster_lost()
@@ -331,13 +348,10 @@ def _what_happened(error: Any) -> Exception:
 
 def _refusal(error: BaseException) -> StageError:
     """Why a worker could not be started."""
-    cause: BaseException | None = error
-    while cause is not None:
-        for found in (cause, getattr(cause, "cause", None)):
-            if isinstance(found, StageError):
-                return StageError(f"A worker of the Ray cluster: {found}", next_step=found.next_step)
-        cause = cause.__cause__
-    said = " ".join(str(error).split())[:300]
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, StageError):
+        return StageError(f"A worker of the Ray cluster: {cause}", next_step=cause.next_step)
+    said = " ".join(str(cause or error).split())[:300]
     return StageError(f"A worker of the Ray cluster could not be started: {said}")
 
 
