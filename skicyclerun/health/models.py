@@ -73,9 +73,8 @@ def _one_picture(recipe: Recipe) -> str:
         path = Path(folder) / "generated.webp"
         _generate(path)
         picture = Picture(path, hashlib.sha256(path.read_bytes()).hexdigest())
-        variants = list(recipe.variants(picture))
-        # The last one: where the first is the picture as it is, that needs no model.
-        picture = Picture(path, picture.sha256, variant=variants[-1] if len(variants) > 1 else variants[0])
+        choices = [Picture(path, picture.sha256, variant=variant) for variant in recipe.variants(picture)]
+        picture = next((choice for choice in choices if recipe.uses_model(choice)), choices[0])
         began = time.monotonic()
         made = recipe.make(picture, Path(folder) / f"made{recipe.extension}" if recipe.extension else None)
         seconds = time.monotonic() - began

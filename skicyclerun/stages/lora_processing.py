@@ -302,6 +302,9 @@ class LoraProcessing(Recipe):
         if self._engine is not None:
             self._engine.abandon(staged)
 
+    def uses_model(self, picture: Picture) -> bool:
+        return picture.variant != NO_LORA
+
     def held(self) -> str:
         return self._engine.held() if self._engine is not None else ""
 

@@ -161,6 +161,10 @@ class Recipe(ABC):
     def settle(self) -> None:  # noqa: B027
         """Called before the rows of a group are committed: what must be durable before them (a cache of answers)."""
 
+    def uses_model(self, picture: Picture) -> bool:
+        """Whether a model has a part in this picture, for `doctor --models`."""
+        return True
+
     def held(self) -> str:
         """What the recipe holds while it is open, in words (the memory of a device), for `doctor --models`."""
         return ""
