@@ -129,7 +129,7 @@ class RayEngine:
         """Staged file → the worker that makes it, and its name there."""
         self._weights: dict[str, Any] = {}
         """SHA-256 → reference in the object store."""
-        self._starting = 0
+        self._starting = self._alive = 0
         self._lives = 3 * cluster.workers
         """How many workers may be asked for yet in the place of lost ones; a picture that kills them all ends it."""
         self._refused: StageError | None = None
@@ -211,12 +211,14 @@ class RayEngine:
 
         def ready(answer: Any) -> None:
             error = answer.exception()
-            with self._lock:
-                self._starting -= 1
-                if error is not None:
-                    self._refused = _refusal(error)
             if isinstance(error, self._ray.exceptions.RayActorError):
                 self._replace_worker()
+            with self._lock:
+                self._starting -= 1
+                if error is None:
+                    self._alive += 1
+                else:
+                    self._refused = _refusal(error)
             if error is None:
                 self._memory = str(answer.result())
                 log.info("a worker is ready; %s", self._memory)
@@ -248,32 +250,41 @@ class RayEngine:
         )
 
     def _free_worker(self, is_over: Callable[[], bool]) -> Any:
-        """The next one that has nothing to do. None where there will be none, or `is_over`."""
+        """The next one that has nothing to do; None once `is_over`. Raises StageError, StagePaused: there is none."""
         while not is_over():
             try:
                 return self._idle.get(timeout=_LOOK)
             except queue.Empty:
                 with self._lock:
-                    if self._starting == 0 and not self._busy:
-                        return self._none_left()
+                    none_left = self._starting == 0 and self._alive == 0
+                if none_left:
+                    raise self._none_left() from None
         return None
 
-    def _none_left(self) -> None:
+    def _none_left(self) -> SkicyclerunError:
         if self._refused is not None:
-            raise self._refused
+            return self._refused
         if not self._is_there():
-            raise self._cluster_lost()
+            return self._cluster_lost()
+        return StagePaused(
+            f"lora_processing: no worker of the Ray cluster {self._cluster.address} is left, each of those asked for "
+            "was lost. What was made is kept, and the other stages go on. The log has the details; "
+            "`skicyclerun run --resume` tries it again."
+        )
 
     def _worker_lost(self, worker: Any, error: Exception) -> SkicyclerunError:
         log.warning("a worker was lost: %s", error)
-        if not self._is_there():
-            return self._cluster_lost()
         try:
+            if not self._is_there():
+                return self._cluster_lost()
             self._ray.kill(worker)
             self._replace_worker()
         except Exception as failure:  # the cluster went between two calls
             log.warning("no other worker could be asked for: %s", failure)
             return self._cluster_lost()
+        finally:
+            with self._lock:
+                self._alive -= 1
         return PhotoTransient("the worker that made it was lost")
 
     def _cluster_lost(self) -> StagePaused:
