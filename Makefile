@@ -63,7 +63,7 @@ $(MODELS_STAMP): pyproject.toml
 	@touch $@
 
 test-models: $(MODELS_STAMP)
-	$(MODELS_VENV)/bin/python -m pytest tests_models
+	$(MODELS_VENV)/bin/python -m pytest --timeout 900 tests_models
 
 crash: $(TEST_STAMP)
 	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest -m crash --timeout 3600
