@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -319,6 +320,7 @@ class RayEngine:
     def _connect(self) -> None:
         address = self._cluster.address
         try:
+            _knock(address)
             _keep_off_stdout()
             self._ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="skicyclerun")
         except Exception as error:  # ConnectionError, RuntimeError, ValueError, what gRPC raises
@@ -333,6 +335,13 @@ class RayEngine:
             self._ray.shutdown()
         except Exception as error:
             log.warning("leaving the Ray cluster: %s", error)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at `host:port` or `ray://host:port`; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
 
 
 def _tell(worker: Any, name: str) -> None:
