@@ -59,7 +59,7 @@ $(MODELS_STAMP): pyproject.toml
 	@echo "Installing skicyclerun with torch and diffusers into $(MODELS_VENV) …"
 	@test -x $(MODELS_VENV)/bin/python || $(PYTHON) -m venv $(MODELS_VENV)
 	@$(MODELS_VENV)/bin/python -m pip install -q --disable-pip-version-check '$(TORCH)'
-	@$(MODELS_VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test,raw,lora,ray]'
+	@$(MODELS_VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test,raw,llm,lora,ray]'
 	@touch $@
 
 test-models: $(MODELS_STAMP)
@@ -87,6 +87,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.places
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
+	$(BIN)/python -m bench.llm
 
 clean:
 	rm -rf $(VENV) $(MODELS_VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -91,6 +91,7 @@ def import_what_runs_import(*further: str) -> None:
         "skicyclerun.images.picture_facts",
         "skicyclerun.places.locator",
         "skicyclerun.places.offline",
+        "ollama",
         "skicyclerun.catalog.master_json",
         "skicyclerun.sources.folder_tree",
         "anyio._backends._asyncio",

@@ -151,19 +151,26 @@ class _StageWorking:
         """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
-        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED) and not await self._once_more(row):
-            return
-        if self._stop():
-            self._left = True
-            return
         try:
+            ended = row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)
+            if row is not None and ended and not await self._once_more(row):
+                return
+            if self._stop():
+                self._left = True
+                return
             await self._album(key, ready.of)
+        except StagePaused as paused:
+            self._pause(paused)
         except BaseExceptionGroup as group:
-            paused, rest = group.split(StagePaused)
-            if paused is None or rest is not None:
+            paused_ones, rest = group.split(StagePaused)
+            if paused_ones is None or rest is not None:
                 raise
-            self._paused = self._left = True
-            self._parts.progress(Notice(str(_first(paused)), "warning"))
+            self._pause(_first(paused_ones))
+
+    def _pause(self, why: BaseException) -> None:
+        self._paused = self._left = True
+        log.warning("%s is paused", self._name, exc_info=why)
+        self._parts.progress(Notice(str(why), "warning"))
 
     async def _once_more(self, row: StageAlbumRow) -> bool:
         """Whether an album that this run has ended is gone through again: a stage before it has made more since.

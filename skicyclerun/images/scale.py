@@ -139,6 +139,15 @@ def check_encoder(format: str) -> None:
         )
 
 
+def scaled_jpeg(source: Path, max_dimension: int, *, quality: int = 85) -> bytes:
+    """The picture in `source` as a JPEG for somebody who looks at it: upright, in sRGB, without metadata.
+
+    Its longest side has at most `max_dimension` pixels. Raises as `scale_picture`.
+    """
+    small = ScaleOptions(max_dimension=max_dimension, multiple_of=1, format="jpeg", quality=quality, metadata="strip")
+    return scaled_pixels(source, small).encoded()
+
+
 def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
     """Write `staged`, which does not exist yet, from the picture in `source`.
 
