@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from skicyclerun.errors import PhotoError, PhotoInterrupted, StageError
+from skicyclerun import __version__
+from skicyclerun.errors import PhotoError, PhotoInterrupted, PhotoTransient, StageError
 from skicyclerun.stages.lora_registry import Hub, model_revision, sha256_of
 from skicyclerun.stages.restyle import (
     ModelChoice,
@@ -21,6 +23,7 @@ from skicyclerun.stages.restyle import (
     device_of,
     is_out_of_memory,
 )
+from skicyclerun.stages.restyle_on_ray import Worker
 from tests.command_line import skicyclerun
 from tests.staged_sample import Staged
 from tests_models.conftest import Tiny
@@ -177,3 +180,29 @@ def test_doctor_says_what_is_missing(sample: Staged, tiny: Tiny) -> None:
     assert said["status"] == "failed"
     assert "'Gone' is not in it" in said["detail"]
     assert found.code == 1
+
+
+def test_a_worker_of_a_cluster_takes_nothing_that_is_not_what_the_run_means(tiny: Tiny, source: Path) -> None:
+    choice, picture = choice_of(tiny), picture_choice(tiny)
+    worker = Worker()
+    with pytest.raises(StageError, match=r"has skicyclerun .*, and this is 0\.0\.1"):
+        worker.load(choice, "0.0.1")
+    with pytest.raises(StageError, match="is of the revision sha256:"):
+        worker.load(replace(choice, revision="sha256:0"), __version__)
+    assert worker.load(choice, __version__).startswith("cpu: ")
+    data, weights = source.read_bytes(), tiny.weights["Red"].read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    with pytest.raises(PhotoTransient, match="the picture did not come whole"):
+        worker.restyle("1.webp", data[:-1], sha256, weights, picture)
+    with pytest.raises(PhotoTransient, match="the weights did not come whole"):
+        worker.restyle("2.webp", data, sha256, weights[:-1], picture)
+    made = worker.restyle("3.webp", data, sha256, weights, picture)
+    assert made.sha256 == hashlib.sha256(made.data).hexdigest()
+    worker.give_up("4.webp")
+    with pytest.raises(PhotoInterrupted):
+        worker.restyle("4.webp", data, sha256, weights, picture)
+    assert worker.restyle("5.webp", data, sha256, b"", picture).data == made.data, "it has the weights"
+    kept = Path(worker._folder.name)
+    assert kept.exists()
+    worker.close()
+    assert not kept.exists()

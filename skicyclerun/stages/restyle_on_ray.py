@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _LOOK: Final = 0.2
 #: How long the head of the cluster may take to say that it is there; seconds.
 _ANSWER: Final = 15.0
+#: How long the workers may take to remove what they kept; seconds.
+_GOODBYE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,11 @@ class Worker:
         else:
             self._stopped = True
 
+    def close(self) -> None:
+        """Remove what was kept of weights; the process is ended from outside, and would leave it."""
+        self._stopped = True
+        self._folder.cleanup()
+
 
 class RayEngine:
     """The workers of one run. `restyle` is called from as many threads as there are workers."""
@@ -131,6 +138,7 @@ class RayEngine:
         self._weights: dict[str, Any] = {}
         """SHA-256 → reference in the object store."""
         self._starting = self._alive = 0
+        self._workers: list[Any] = []
         self._lives = 3 * cluster.workers
         """How many workers may be asked for yet in the place of lost ones; a picture that kills them all ends it."""
         self._refused: StageError | None = None
@@ -196,6 +204,11 @@ class RayEngine:
 
     def close(self) -> None:
         self.stop()
+        try:
+            said = [worker.close.remote() for worker in self._workers]
+            self._ray.wait(said, num_returns=len(said), timeout=_GOODBYE)
+        except Exception as error:  # where the cluster is lost there is nothing to be tidied up
+            log.warning("the workers could not be told of the end: %s", error)
         self._disconnect()
 
     # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +221,7 @@ class RayEngine:
         worker = remote.options(**options).remote()
         with self._lock:
             self._starting += 1
+            self._workers.append(worker)
         answer = worker.load.remote(self._choice, __version__).future()
 
         def ready(answer: Any) -> None:
