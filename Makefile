@@ -20,7 +20,7 @@ help:
 	@echo "make test    the whole test suite (TESTS=tests/test_naming.py: a part of it)"
 	@echo "make test-models    the tests with models, in an environment of their own with torch (TORCH=torch==…)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
-	@echo "make crash   a long campaign of SIGKILLs at random moments (CRASHES=200)"
+	@echo "make crash   long campaigns: kills at random (CRASHES=200), power cuts (CUTS=500 a command), failing calls (FAILURES=1000)"
 	@echo "make bench   the benchmarks, by hand; nothing is asserted"
 
 $(BIN)/python:
@@ -66,7 +66,8 @@ test-models: $(MODELS_STAMP)
 	$(MODELS_VENV)/bin/python -m pytest --timeout 900 tests_models
 
 crash: $(TEST_STAMP)
-	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest -m crash --timeout 3600
+	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) SKICYCLERUN_CUTS=$(or $(CUTS),500) SKICYCLERUN_FAILURES=$(or $(FAILURES),1000) \
+	  $(BIN)/python -m pytest -n auto --dist loadfile -m crash --timeout 3600
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

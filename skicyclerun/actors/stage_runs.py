@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,20 @@ from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
-from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
+from skicyclerun.settings.dotenv_file import lend_to_libraries
+from skicyclerun.settings.later_stages import (
+    LeftStage,
+    is_enabled,
+    later_stages,
+    output_folder,
+    output_folders,
+    section_of,
+    upstream_of,
+)
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
+from skicyclerun.stages.registry import known_stages
 from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
@@ -55,8 +65,11 @@ def options_for_row(settings: Settings, names: Sequence[str], said: Mapping[str,
     stages = {name: stage for name, stage in later_stages(settings).items() if name in names}
     if not stages:
         return {}
+    hidden = settings.variables.hidden  # a secret does not go into the state; `_kept_section` puts it back
     kept: dict[str, Any] = {
-        SECTIONS_OPTION: {name: section_of(settings, stage).model_dump(mode="json") for name, stage in stages.items()}
+        SECTIONS_OPTION: {
+            name: hidden(section_of(settings, stage).model_dump(mode="json")) for name, stage in stages.items()
+        }
     }
     return kept | ({SAID_OPTION: dict(said)} if said else {})
 
@@ -69,7 +82,8 @@ def stage_runs(
 ) -> list[PlannedStage]:
     """The stages named, in pipeline order. `options` are those of the run's row."""
     known = later_stages(settings)
-    kept = options.get(SECTIONS_OPTION, {})
+    kept = settings.variables.revealed(options.get(SECTIONS_OPTION, {}))
+    lend_to_libraries(settings.variables)
     planned = []
     facts_from: list[str] = []
     for name, stage in known.items():
@@ -81,6 +95,7 @@ def stage_runs(
                 config_folder=settings.file.parent,
                 options=options.get(SAID_OPTION, {}),
                 say=say,
+                variables=settings.variables,
             )
             recipe = _recipe(stage, section, surroundings)
             run = StageRun(
@@ -102,7 +117,7 @@ def stage_runs(
 
 def keeps_other_settings(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> bool:
     """Whether a run that keeps what it was begun with makes other results than the configuration means now."""
-    kept = options.get(SECTIONS_OPTION, {})
+    kept = settings.variables.revealed(options.get(SECTIONS_OPTION, {}))
     stages = [stage for name, stage in later_stages(settings).items() if name in names and name in kept]
     return any(
         _kept_section(stage, kept[stage.name], section_of(settings, stage)) != section_of(settings, stage)
@@ -187,56 +202,95 @@ def _sharing(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tu
 
 
 async def stages_ahead(
-    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow], *, emptied: bool
+    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow], *, emptied: Collection[Path]
 ) -> tuple[StageAhead, ...]:
     """What these stages would do with the albums, one after the other; nothing is written.
 
-    What a stage makes anew is new or changed input of those that read it. `emptied`: their folders are emptied before.
+    What a stage makes anew is new or changed input of those that read it. `emptied`: folders that are emptied before.
     """
     counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
     waiting: Counter[str] = Counter()
     for album in albums:
         made_anew: dict[str, set[tuple[str, str]]] = {}
+        # Of what is made anew, what comes out otherwise than before; a file that is only gone comes out the same.
+        other_bytes: dict[str, set[tuple[str, str]]] = {}
         for each in planned:
             name, reads = each.run.stage.name, each.run.stage.reads
             plan = await plan_album(store, each.run, album.folder)
-            anew = {
-                (photo, result)
-                for photo, variant in made_anew.get(reads, set())
-                for result in each.run.recipe.variants(Picture(Path(photo), "", variant=variant))
-            }
+            anew = _results_of(each.run.recipe, made_anew.get(reads, set()))
+            other = _results_of(each.run.recipe, other_bytes.get(reads, set()))
             known = {(one.input.photo, one.input.variant) for one in plan.plans}
             for one in plan.plans:
-                why = one.why
-                if why is Why.UP_TO_DATE and (one.input.photo, one.input.variant) in anew:
+                why, result = one.why, (one.input.photo, one.input.variant)
+                if why is Why.UP_TO_DATE and result in other:
                     why = Why.INPUT_CHANGED
-                if why is Why.UP_TO_DATE and one.file_name and emptied:
+                if why is Why.UP_TO_DATE and one.file_name and each.run.output_folder in emptied:
                     why = Why.OUTPUT_GONE
                 counts[name][why] += 1
+                if why not in (Why.UP_TO_DATE, Why.OUTPUT_GONE, Why.LEFT_OUT):
+                    other_bytes.setdefault(name, set()).add(result)
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
+            other_bytes.setdefault(name, set()).update(coming)
             waiting[name] += max(plan.waiting - len({photo for photo, _ in coming}), 0)
             made_anew[name] = {(one.input.photo, one.input.variant) for one in plan.to_do} | (anew & known) | coming
-            if emptied and each.run.output_folder is not None:
+            if each.run.output_folder in emptied:
                 made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
 
 
+def _results_of(recipe: Recipe, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """(photo, variant) of what the recipe makes of inputs that are not there yet."""
+    return {
+        (photo, result)
+        for photo, variant in inputs
+        for result in recipe.variants(Picture(Path(photo), "", variant=variant))
+    }
+
+
 async def bytes_ahead(
-    store: Store | None, settings: Settings, names: Sequence[str], photos: int, *, emptied: bool
+    store: Store | None, settings: Settings, names: Sequence[str], photos: int, *, emptied: Collection[Path]
 ) -> int:
-    """Bytes that these stages will write for those of so many photos that they have not done before; all, if `emptied`.
+    """Bytes that these stages will write for those of so many photos that they have not done before; for all of them
+    where their folder is among the `emptied` ones.
 
     By what their pictures took so far, else by what a scaled picture takes at least. Meant to be too low rather than
     too high: a run is turned away only when even that does not fit.
     """
     means = {row["stage"]: row["size"] for row in await store.all("mean_stage_sizes")} if store is not None else {}
-    counted = await store.all("count_stage_files") if store is not None and not emptied else []
-    have = {row["stage"]: row["files"] for row in counted}
+    counted = await store.all("count_stage_files") if store is not None else []
+    gone = {name for name, folder in output_folders(settings).items() if folder in emptied}
+    have = {row["stage"]: row["files"] for row in counted if row["stage"] not in gone}
     making = [stage for name, stage in later_stages(settings).items() if name in names and stage.output]
     return sum(
         int((means.get(stage.name) or _SMALLEST_PICTURE) * max(photos - have.get(stage.name, 0), 0)) for stage in making
     )
+
+
+async def without_input(
+    store: Store | None, settings: Settings, names: Sequence[str], left: Sequence[LeftStage]
+) -> list[LeftStage]:
+    """Of the stages `names` those that nothing was ever made for, and is not now: the stage that they take the files of
+    is among those `left` out, or switched off in the configuration, or one of these.
+
+    `store` None: there is no state, nothing has ever run.
+    """
+    own = settings.own_stages()
+    listed = known_stages(settings.pipeline.stages, own)
+    absent = {each.name: "is left out" for each in left}
+    absent |= {stage.name: "is switched off" for stage in listed if not is_enabled(settings, stage)}
+    known = later_stages(settings)
+    found: list[LeftStage] = []
+    for name, stage in known.items():
+        makers = (stage.reads,)
+        if name not in names or not all(maker in absent and maker != "export" for maker in makers):
+            continue
+        readable = [maker for maker in makers if maker in known]
+        if store is None or not [maker for maker in readable if await stage_pictures.has_run(store, maker)]:
+            why = f"it takes what {makers[0]} makes, which {absent[makers[0]]} and has never run here"
+            found.append(LeftStage(name, why, without=makers[0]))
+            absent[name] = "is left out"
+    return found
 
 
 async def check_inputs(store: Store | None, settings: Settings, names: Sequence[str]) -> None:

@@ -15,11 +15,12 @@ from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
 from skicyclerun.health.models import check_models
+from skicyclerun.health.stages import stage_findings
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 from skicyclerun.wording import printable
 
-_WIDTH = 22
+_WIDTH = 28
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -36,14 +37,14 @@ def doctor(
     json_wanted: bool,
     models: bool,
 ) -> int:
-    """Look whether an export would work here: program, permissions, library, disk, state.
+    """Look whether an export would work here: program, permissions, library, disk, state; and each other stage.
 
     Exits with 1 where something failed. With the source apple_photos it launches Photos.
     """
     given = given_source(source, library)
     found: list[Finding] = []
     try:
-        settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given)
+        settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given, only=())
     except ConfigError as error:
         settings = error
 
@@ -66,10 +67,15 @@ def doctor(
 
 async def _findings(settings: Settings | ConfigError, *, models: bool) -> AsyncIterator[Finding]:
     if isinstance(settings, Settings):
-        yield ok("configuration", str(settings.file))
         for text in settings.warnings:
             yield warning("configuration", text)
+        for problem in settings.problems:
+            yield failed("configuration", str(problem), problem.next_step)
+        if not settings.problems:
+            yield ok("configuration", str(settings.file))
         async for finding in check_health(settings):
+            yield finding
+        async for finding in stage_findings(settings):
             yield finding
         if models:
             async for finding in check_models(settings):

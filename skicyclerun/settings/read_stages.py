@@ -47,7 +47,7 @@ def read_stage_sections(
     """
     read: dict[str, StageSection] = {}
     for name, model in section_models().items():
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
@@ -56,6 +56,7 @@ def read_stage_sections(
         problems.errors += told
         # A path that only this stage needs, and that needs a variable, is nothing to be warned of.
         wrong = [e for e in found.errors if not (isinstance(e, EnvironmentUnset) and e.key.startswith("paths."))]
+        problems.unneeded += [error for error in wrong if error not in told]
         untold = dict.fromkeys(str(error) for error in wrong if error not in told)
         problems.warnings += found.warnings
         problems.warnings += [
@@ -82,7 +83,7 @@ def read_command_stages(
     read: dict[str, CommandStageSettings] = {}
     for name, value in section.items():
         key = join("stages", name)
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         if wrong := wrong_name(name):
             found.add(key, wrong)
             settings = None
