@@ -57,19 +57,21 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path, preload: Path | None = None, *, further: Sequence[str] = ()) -> Iterator[ForkServer]:
-    """One that works in `folder`; it ends with its standard input.
+def fork_server(
+    folder: Path, preload: Path | None = None, imports: Sequence[str] = (), *, warnings: str = "error"
+) -> Iterator[ForkServer]:
+    """One that works in `folder`, with these modules imported besides; it ends with its standard input.
 
-    `further` modules are imported before the first run as well; of libraries whose warnings are their own.
+    `warnings` is its PYTHONWARNINGS: those of foreign libraries are their own.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", *further],
+        [sys.executable, "-m", "tests.fork_server", *imports],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=kept
-        | {"PYTHONWARNINGS": "default" if further else "error", "PYTHONHASHSEED": "0"}
+        | {"PYTHONWARNINGS": warnings, "PYTHONHASHSEED": "0"}
         | ({"LD_PRELOAD": str(preload)} if preload else {}),
         cwd=Path(__file__).resolve().parents[1],
     )
@@ -81,9 +83,9 @@ def fork_server(folder: Path, preload: Path | None = None, *, further: Sequence[
         process.wait(30)
 
 
-def serve(*further: str) -> None:
+def serve() -> None:
     """The other side: a line is a run, its answer the return code."""
-    import_what_runs_import(*further)
+    import_what_runs_import()
     for line in sys.stdin:
         question = json.loads(line)
         pid = os.fork()
@@ -93,7 +95,7 @@ def serve(*further: str) -> None:
         sys.stdout.flush()
 
 
-def import_what_runs_import(*further: str) -> None:
+def import_what_runs_import() -> None:
     """All that is imported late otherwise, by a process that runs one."""
     import importlib
 
@@ -116,7 +118,7 @@ def import_what_runs_import(*further: str) -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
-        *further,
+        *sys.argv[1:],
     ):
         importlib.import_module(name)
 
@@ -171,4 +173,4 @@ def ended(pid: int, kill_after: float) -> int:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve()

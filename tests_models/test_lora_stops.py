@@ -35,7 +35,7 @@ LOUD: Final = {"PYTHONWARNINGS": "default"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server"), further=LIBRARIES) as found:
+    with fork_server(tmp_path_factory.mktemp("server"), imports=LIBRARIES, warnings="default") as found:
         yield found
 
 

@@ -50,7 +50,8 @@ class LoraTimeouts(StageTimeouts):
     """Seconds. A picture takes minutes on a small machine."""
 
     photo: Seconds = 1800.0
-    album: Seconds = 604_800.0
+    album: Seconds = 7200.0
+    album_total: Seconds = 604_800.0
     run: Seconds = 2_592_000.0
 
 
