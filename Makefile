@@ -91,4 +91,4 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.llm
 
 clean:
-	rm -rf $(VENV) $(MODELS_VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest $(MODELS_VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
