@@ -10,20 +10,29 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
+from skicyclerun.actors.deployment import Deployment
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
-from skicyclerun.settings.later_stages import later_stages, output_folder, section_of, upstream_of
+from skicyclerun.settings.later_stages import (
+    later_stages,
+    output_folder,
+    read_by,
+    read_folder,
+    section_of,
+    upstream_of,
+)
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
+from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.stages.stage import Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
@@ -89,10 +98,13 @@ def stage_runs(
                 export_folder=settings.paths.apple_photos_export,
                 input_folder=_input_folder(settings, known, stage),
                 output_folder=output_folder(settings, stage),
-                upstream=upstream_of(known, stage),
+                upstreams=_upstreams(settings, known, stage),
+                expected=frozenset(names),
                 facts_from=tuple(facts_from),
                 sharing=_sharing(settings, known, stage),
             )
+            if isinstance(recipe, S3Deployment):
+                run = replace(run, publication=Deployment(run, recipe))
             planned.append(PlannedStage(run, section.timeouts.run))
         if not stage.output:
             facts_from.append(name)
@@ -160,7 +172,22 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
     )
 
 
+def _upstreams(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tuple[tuple[str, ...], ...]:
+    if not stage.reads_folder:
+        return (upstream_of(known, stage),)
+    makers = read_by(settings, known, stage)
+    if not makers:
+        raise StageError(
+            f"{stage.name} takes the pictures of {read_folder(settings, stage)}, and no stage makes any there.",
+            next_step=f"Name the key of a path in {stage.section}.{stage.reads_folder}: watermarked_final, "
+            "lora_processed, preprocessed or apple_photos_export.",
+        )
+    return tuple(("export",) if name == "export" else (name, *upstream_of(known, known[name])) for name in makers)
+
+
 def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> Any:
+    if (folder := read_folder(settings, stage)) is not None:
+        return folder
     if stage.reads == "export":
         return settings.paths.apple_photos_export
     reads = known.get(stage.reads)
@@ -196,9 +223,9 @@ async def stages_ahead(
     for album in albums:
         made_anew: dict[str, set[str]] = {}
         for each in planned:
-            name, reads = each.run.stage.name, each.run.stage.reads
+            name = each.run.stage.name
             plan = await plan_album(store, each.run, album.folder)
-            anew = made_anew.get(reads, set())
+            anew = set().union(*(made_anew.get(upstream[0], set()) for upstream in each.run.upstreams))
             known = {one.input.photo for one in plan.plans}
             for one in plan.plans:
                 why = one.why
@@ -240,9 +267,10 @@ async def check_inputs(store: Store | None, settings: Settings, names: Sequence[
     """
     known = later_stages(settings)
     for name, stage in known.items():
-        if name not in names or stage.reads in names or stage.reads == "export":
+        makers = read_by(settings, known, stage)
+        if name not in names or "export" in makers or not set(makers).isdisjoint(names):
             continue
-        if store is None or not await stage_pictures.has_run(store, stage.reads):
+        if store is None or not [maker for maker in makers if await stage_pictures.has_run(store, maker)]:
             comes = f"`skicyclerun run --stages {stage.reads},{name}` runs both."
             if stage.reads not in known:
                 comes = f"`stages.{stage.reads}.command` in the configuration can make them (docs/stages.md)."

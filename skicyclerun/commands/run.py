@@ -318,7 +318,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
     lines += [_ahead_in_words(ahead) for ahead in plan.ahead]
     if plan.cleanup:
         lines.append(plan.cleanup)
-    lines += plan.notes
+    lines += [*plan.publishing, *plan.notes]
     return lines
 
 

@@ -22,7 +22,7 @@ from skicyclerun.actors.archiver import CleanupAhead, cleanup_ahead
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.lister import chosen_albums, exported_albums
 from skicyclerun.actors.messages import Intent
-from skicyclerun.actors.stage_plan import StageAhead
+from skicyclerun.actors.stage_plan import StageAhead, plan_album
 from skicyclerun.actors.stage_runs import (
     PlannedStage,
     bytes_ahead,
@@ -55,12 +55,14 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, counted
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class Plan:
     """For --dry-run: what each of them has to do with what is exported now."""
     cleanup: str = ""
     """What is archived and what is deleted, as a sentence; empty for nothing."""
+    publishing: tuple[str, ...] = ()
+    """Where pictures are uploaded to and how many, in sentences; the place has been asked by then."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -251,6 +255,7 @@ class Planner:
             stage_options=options,
             ahead=await self._ahead(store, stages, chosen, emptied=cleanup.clean),
             cleanup=cleanup.words,
+            publishing=await self._publishing(store, stages, chosen, more=True),
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
@@ -292,7 +297,39 @@ class Planner:
             stage_options=options,
             ahead=ahead,
             cleanup=cleanup.words,
+            publishing=await self._publishing(
+                store, planned, [row.album for row in rows], more=len(planned) > 1 or cleanup.clean
+            ),
         )
+
+    async def _publishing(
+        self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, more: bool
+    ) -> tuple[str, ...]:
+        """Before anything is sent to a bucket: that it is there and may be written to, and how much will go. In words.
+
+        Nobody is asked where nothing is to go. `more`: stages before make what is not known yet. Raises StageError.
+        """
+        notes = []
+        for each in stages:
+            recipe = each.run.recipe
+            if not isinstance(recipe, S3Deployment) or recipe.section.dry_run:
+                continue
+            wanted = {album.id for album in albums}
+            rows = [] if store is None else [row for row in await chosen_albums(store, ()) if row.album.id in wanted]
+            sizes: list[int] = []
+            for row in rows:
+                assert store is not None
+                sizes += [one.input.size for one in (await plan_album(store, each.run, row.folder)).to_do]
+            if not sizes and not more:
+                continue
+            ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run)
+            found = await anyio.to_thread.run_sync(ask)
+            comes = "; what this run makes comes on top" if more else ""
+            notes.append(
+                f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "
+                f"up as things are now{comes}."
+            )
+        return tuple(notes)
 
     async def _ahead(
         self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, emptied: bool
@@ -373,6 +410,7 @@ class Planner:
                 f"Run {run.id} keeps the {'stage' if kept else 'export'} settings it was begun with; the changed ones "
                 "apply to the next run."
             )
+        again = await self._albums_again(store, run, intent)
         return Plan(
             intent,
             self._settings,
@@ -382,7 +420,8 @@ class Planner:
             run,
             later_stages=later,
             stage_options=options,
-            ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=False),
+            ahead=await self._ahead(store, stages, again, emptied=False),
+            publishing=await self._publishing(store, stages, again, more=bool(place) or len(stages) > 1),
             notes=tuple(notes),
         )
 

@@ -52,6 +52,9 @@ class StageSection(Section):
     """Keys below the section (`copyright_line.format`) whose texts are the stage's own templates: their placeholders
     are not those of the configuration and are left to the stage."""
 
+    no_secrets: ClassVar[bool] = False
+    """Whether keys that name credentials are refused rather than left alone."""
+
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""
     workers: int = Field(default=0, ge=0, le=64)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages import geocode_sweep, metadata_extraction, preprocessing, watermarking
+from skicyclerun.stages import geocode_sweep, metadata_extraction, preprocessing, s3_deployment, watermarking
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -56,14 +56,7 @@ STAGES: Final[tuple[Stage, ...]] = (
         output="lora_processed",
     ),
     watermarking.STAGES[1],
-    Stage(
-        "s3_deployment",
-        "uploads the finished pictures to S3",
-        needs_paths=("watermarked_final",),
-        needs_packages=("boto3",),
-        waits_for="the upload to a bucket",
-        reads="watermarking",
-    ),
+    s3_deployment.STAGE,
 )
 
 STAGE_BY_NAME: Final[Mapping[str, Stage]] = {stage.name: stage for stage in STAGES}
