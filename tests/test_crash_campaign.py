@@ -34,7 +34,9 @@ SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261122"))
 OF_AN_UPDATE = ("departures.removed", "departures.forgotten")
 #: Not reached by an export alone; tests/test_stage_campaign.py goes through them.
 OF_STAGES = tuple(name for name in FAULT_POINTS if name.startswith(("stage.", "stages.")))
-OF_A_FRESH_RUN = tuple(name for name in FAULT_POINTS if name not in (*OF_AN_UPDATE, *OF_STAGES))
+#: tests/test_s3_campaign.py goes through these.
+OF_A_BUCKET = tuple(name for name in FAULT_POINTS if name.startswith("s3."))
+OF_A_FRESH_RUN = tuple(name for name in FAULT_POINTS if name not in (*OF_AN_UPDATE, *OF_STAGES, *OF_A_BUCKET))
 #: How many processes at most a case may need until the run is finished.
 PATIENCE = 12
 #: The id of the run whose results every case starts from.

@@ -143,7 +143,7 @@ def test_what_was_typed_wrongly_is_an_error_whichever_stages_run(tmp_path: Path)
 
 @pytest.mark.usefixtures("painting")
 def test_sections_of_stages_that_are_not_provided_are_carried_untouched(tmp_path: Path) -> None:
-    config = {"framing": {"size": "{nothing}"}, "lora_processing": {"x": "${UNSET}"}, "s3_deployment": 3}
+    config = {"framing": {"size": "{nothing}"}, "lora_processing": {"x": "${UNSET}"}}
     settings = load(tmp_path, config)
     assert (settings.carried, settings.warnings) == (config, ())
     assert "painting" in settings.stages

@@ -436,7 +436,7 @@ def test_a_stage_before_any_export_says_so(sample: Staged) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "awaited"),
-    [("llm_image_analysis", "a language model that sees"), ("s3_deployment", "the upload to a bucket")],
+    [("llm_image_analysis", "a language model that sees"), ("lora_processing", "an image model and its LoRA weights")],
 )
 def test_a_stage_that_is_not_provided_is_refused_with_what_it_waits_for(
     sample: Staged, stage: str, awaited: str

@@ -129,7 +129,7 @@ class _StageWorking:
 
     def close(self) -> None:
         """Let go of what the recipe holds and of the staging folder. Blocks."""
-        if self._opened:
+        if self._opened or self._stage.publication is not None:
             self._stage.recipe.close()
         if self._staging is not None:
             self._staging.sweep()

@@ -89,7 +89,7 @@ class S3DeploymentSettings(StageSection):
     """Of a service that is not AWS."""
     region: str = Field(default="", max_length=64)
     aws_profile: str = Field(default="", max_length=128)
-    source_folder: Text = "{watermarked_final}"
+    source_folder: Text = "watermarked_final"
     """Path, or the key of `paths`: what is made into it is uploaded."""
     preserve_album_structure: bool = True
     content_type: str = Field(default="", max_length=255)
@@ -160,7 +160,10 @@ class S3Deployment(Recipe):
         self.sent: dict[str, Stored] = {}
         """Confirmed by the service, by key, and perhaps not in a row yet."""
         self._opening = threading.Lock()
+        self._client: Any = None
         self._bucket: Bucket | None = None
+        self._cdn: Any = None
+        self._listed_once = False
         self._listed: Mapping[str, Listed] = {}
         self._position_told = section.publish_location
 
@@ -183,7 +186,7 @@ class S3Deployment(Recipe):
     def ask_the_service(self, *, may_write: bool) -> str:
         """Whether the bucket is there and, if asked for, may be written to; as a sentence. Raises StageError."""
         try:
-            bucket = self._connected()
+            bucket = self.connected()
             bucket.check_there()
             if may_write:
                 bucket.check_writable(self.rule.root)
@@ -192,6 +195,8 @@ class S3Deployment(Recipe):
                 f"{NAME} cannot upload. {error}",
                 next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
             ) from error
+        finally:
+            self.close()
         where = f"{self.service.place}/{self.rule.root}"
         return f"{where} is there and can be written to" if may_write else f"{where} is there"
 
@@ -232,26 +237,25 @@ class S3Deployment(Recipe):
         with self._opening:
             if not self._listed_once:
                 with paused_where_refused():
-                    bucket = self._connected()
+                    bucket = self.connected()
                     bucket.check_there()
                     bucket.check_writable(self.rule.root)
                     bucket.abort_left_over(self.rule.root, lambda key: key in self.known.by_key)
                     self._listed = bucket.listing(self.rule.root)
                     self._listed_once = True
-            return self._connected()
+            return self.connected()
 
-    _listed_once = False
-
-    def _connected(self) -> Bucket:
+    def connected(self) -> Bucket:
+        """The bucket, without asking it anything. Raises BucketRefused without credentials."""
         if self._bucket is None:
             section = self.section
-            client = self.service.client(
+            self._client = self.service.client(
                 "s3",
                 at_once=section.workers or self.at_once,
                 read_seconds=max(1.0, min(_LONGEST_READ, section.timeouts.photo / 2)),
                 endpoint_url=section.endpoint_url,
             )
-            self._bucket = Bucket(self.service, client, part_bytes=section.multipart_mb << 20)
+            self._bucket = Bucket(self.service, self._client, part_bytes=section.multipart_mb << 20)
         return self._bucket
 
     def make(self, picture: Picture, staged: Path | None) -> Made:
@@ -322,9 +326,9 @@ class S3Deployment(Recipe):
 
     def distribution(self) -> Distribution:
         """The CDN. Raises BucketRefused without credentials."""
-        section = self.section
-        client = self.service.client("cloudfront", at_once=1, read_seconds=_LONGEST_READ)
-        return Distribution(client, section.cloudfront.distribution_id)
+        if self._cdn is None:
+            self._cdn = self.service.client("cloudfront", at_once=1, read_seconds=_LONGEST_READ)
+        return Distribution(self._cdn, self.section.cloudfront.distribution_id)
 
     def _is_of_this_run(self, key: str, etag: str) -> bool:
         sent = self.sent.get(key)
@@ -348,7 +352,10 @@ class S3Deployment(Recipe):
             )
 
     def close(self) -> None:
-        self._bucket = None
+        for client in (self._client, self._cdn):
+            if client is not None:
+                client.close()
+        self._client = self._bucket = self._cdn = None
 
 
 class paused_where_refused:
