@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import socket
 import struct
@@ -50,7 +52,9 @@ class Bad:
     silent: bool = False
     """Nothing is answered until the test lets go, or the client gives up."""
     spoil: bool = False
-    """One bit of the body is another one when it arrives."""
+    """One bit of the body is another one when it arrives; S3 sees it by the checksum (moto looks at none)."""
+    other_checksum: bool = False
+    """The service says that it got other bytes."""
     without_checksums: bool = False
     """As a service that knows no SHA-256: neither hears nor says them."""
     other_etag: bool = False
@@ -129,6 +133,11 @@ def proxy_before(host: str, port: int) -> Iterator[Proxy]:
                 return
             if bad.spoil and body:
                 body = bytes([body[0] ^ 1]) + body[1:]
+                told = self.headers.get("x-amz-checksum-sha256", "")
+                if told and told != base64.b64encode(hashlib.sha256(body).digest()).decode():
+                    text = b"<Error><Code>BadDigest</Code><Message>The SHA256 did not match</Message></Error>"
+                    self._answer(400, [("Content-Type", "application/xml")], text)
+                    return
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
             if bad.without_checksums:
                 headers = {
@@ -149,6 +158,11 @@ def proxy_before(host: str, port: int) -> Iterator[Proxy]:
             found = answer.getheaders()
             if bad.without_checksums:
                 found = [(name, value) for name, value in found if not name.lower().startswith("x-amz-checksum")]
+            if bad.other_checksum:
+                found = [
+                    (name, "A" * 43 + "=" if name.lower() == "x-amz-checksum-sha256" else value)
+                    for name, value in found
+                ]
             if bad.other_etag:
                 found = [(name, '"0123-not-an-md5"' if name.lower() == "etag" else value) for name, value in found]
             self._answer(answer.status, found, said)

@@ -95,6 +95,10 @@ def import_what_runs_import() -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
+        "boto3",
+        "botocore.config",
+        "botocore.endpoint",
+        "botocore.httpsession",
     ):
         importlib.import_module(name)
 

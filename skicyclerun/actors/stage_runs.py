@@ -177,12 +177,16 @@ def _upstreams(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> 
         return (upstream_of(known, stage),)
     makers = read_by(settings, known, stage)
     if not makers:
-        raise StageError(
-            f"{stage.name} takes the pictures of {read_folder(settings, stage)}, and no stage makes any there.",
-            next_step=f"Name the key of a path in {stage.section}.{stage.reads_folder}: watermarked_final, "
-            "lora_processed, preprocessed or apple_photos_export.",
-        )
+        raise _nobody_makes(settings, stage)
     return tuple(("export",) if name == "export" else (name, *upstream_of(known, known[name])) for name in makers)
+
+
+def _nobody_makes(settings: Settings, stage: Stage) -> StageError:
+    return StageError(
+        f"{stage.name} takes the pictures of {read_folder(settings, stage)}, and no stage makes any there.",
+        next_step=f"Name the key of a path in {stage.section}.{stage.reads_folder}: watermarked_final, "
+        "lora_processed, preprocessed or apple_photos_export.",
+    )
 
 
 def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> Any:
@@ -267,13 +271,14 @@ async def check_inputs(store: Store | None, settings: Settings, names: Sequence[
     """
     known = later_stages(settings)
     for name, stage in known.items():
-        makers = read_by(settings, known, stage)
+        makers = read_by(settings, known, stage) if name in names else ()
+        if name in names and not makers:
+            raise _nobody_makes(settings, stage)
         if name not in names or "export" in makers or not set(makers).isdisjoint(names):
             continue
         if store is None or not [maker for maker in makers if await stage_pictures.has_run(store, maker)]:
-            comes = f"`skicyclerun run --stages {stage.reads},{name}` runs both."
-            if stage.reads not in known:
-                comes = f"`stages.{stage.reads}.command` in the configuration can make them (docs/stages.md)."
-            raise StageError(
-                f"{name} takes what {stage.reads} makes, and {stage.reads} has never run here.", next_step=comes
-            )
+            reads = makers[0]
+            comes = f"`skicyclerun run --stages {reads},{name}` runs both."
+            if reads not in known:
+                comes = f"`stages.{reads}.command` in the configuration can make them (docs/stages.md)."
+            raise StageError(f"{name} takes what {reads} makes, and {reads} has never run here.", next_step=comes)

@@ -117,6 +117,7 @@ def translated(what: str) -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -139,7 +140,7 @@ def translated(what: str) -> Iterator[None]:
         exceptions.ConnectionError,
         exceptions.IncompleteReadError,
         exceptions.ResponseStreamingError,
-        exceptions.ResponseParserError,
+        ResponseParserError,
     ) as error:
         raise PhotoTransient(f"{what}: {_one_line(str(error))}") from error
     except (exceptions.BotoCoreError, Boto3Error) as error:
