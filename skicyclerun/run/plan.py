@@ -323,7 +323,7 @@ class Planner:
             if not sizes and not more:
                 continue
             ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run)
-            found = await anyio.to_thread.run_sync(ask)
+            found = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
             comes = "; what this run makes comes on top" if more else ""
             notes.append(
                 f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "
