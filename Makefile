@@ -2,16 +2,16 @@
 # Only Python 3.11 or later, make and git have to be there. uv is used where it is installed.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: demo test crash lint format bench clean help
+.PHONY: demo test test-quick crash lint format bench clean help
 
 help:
 	@echo "make demo    make a small sample library, export it, report"
-	@echo "make test    the whole test suite"
+	@echo "make test    the whole test suite (TESTS=tests/test_naming.py: a part of it)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make crash   a long campaign of SIGKILLs at random moments (CRASHES=200)"
 	@echo "make bench   the benchmarks, by hand; nothing is asserted"
@@ -19,7 +19,10 @@ help:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is older. Say PYTHON=python3.12 or so."; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then uv venv -q --seed --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+# A new environment's own pip may be too old: 24.2, which Python 3.13.0 brings, fails over a dependency's marker on the
+# release of some Linux kernels.
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --seed --python $(PYTHON) $(VENV); \
+	  else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --disable-pip-version-check --upgrade pip; fi
 
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	@echo "Installing skicyclerun into $(VENV) …"
@@ -36,8 +39,13 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 demo: $(RUN_STAMP)
 	@$(BIN)/skicyclerun demo --to demo
 
+# Test modules are shared out over the cores; a module stays on one. TESTS=tests/test_naming.py runs only those named.
 test: $(TEST_STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+
+# All but the campaigns of kills, for a second Python.
+test-quick: $(TEST_STAMP)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash" $(TESTS)
 
 crash: $(TEST_STAMP)
 	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest -m crash --timeout 3600

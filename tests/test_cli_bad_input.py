@@ -29,7 +29,6 @@ from tests.shared_libraries import (
     copy_library,
     edit_database,
     folder_for_everyone,
-    needs_libraries,
     tree_state,
     without_root_powers,
 )
@@ -183,7 +182,6 @@ def test_a_library_that_is_none(lib_root: Path, tmp_path: Path) -> None:
         assert not lib_root.exists()
 
 
-@needs_libraries
 def test_a_library_of_an_unknown_schema(lib_root: Path, tmp_path: Path) -> None:
     library = copy_library(TEST_LIBRARY, tmp_path)
     edit_database(library, "DROP TABLE ZGENERICALBUM")

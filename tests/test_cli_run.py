@@ -11,7 +11,7 @@ from PIL import Image
 
 from skicyclerun import __version__
 from tests.command_line import album_of, exported, inodes, make_library, picture, skicyclerun, status_of, write_config
-from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries, tree_state
+from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, tree_state
 
 ALPS = ["IMG_0001.jpg", "IMG_0002.png", "IMG_0003.heic"]
 COAST = ["IMG_0001.jpg", "IMG_0004.tif"]
@@ -369,7 +369,6 @@ def test_a_command_that_does_not_exist_is_usage(lib_root: Path) -> None:
 # ── the real libraries ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_libraries
 def test_the_real_library_ends_with_code_3_and_status_names_which_photos_and_why(lib_root: Path) -> None:
     done = skicyclerun("run", "--library", TEST_LIBRARY, "--lib-root", lib_root, "--yes")
     assert done.code == 3
@@ -389,7 +388,6 @@ def test_the_real_library_ends_with_code_3_and_status_names_which_photos_and_why
     assert len(exported(lib_root)) == 12
 
 
-@needs_libraries
 def test_retry_failed_asks_only_for_what_failed(lib_root: Path) -> None:
     skicyclerun("run", "--library", TEST_LIBRARY, "--lib-root", lib_root, "--yes")
     before, files = status_of(lib_root, "--photos"), inodes(lib_root)
@@ -406,7 +404,6 @@ def test_retry_failed_asks_only_for_what_failed(lib_root: Path) -> None:
             assert new_photo["attempts"] == old_photo["attempts"] + asked
 
 
-@needs_libraries
 def test_the_media_types_library_is_exported_whole(lib_root: Path) -> None:
     done = skicyclerun("run", "--library", MEDIA_TYPES_LIBRARY, "--lib-root", lib_root, "--yes")
     assert done.code == 0

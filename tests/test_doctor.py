@@ -26,10 +26,10 @@ from skicyclerun.models import SourceKind
 from skicyclerun.run.lock import RunLock
 from skicyclerun.state.store import Store
 from tests.shared_libraries import (
+    PHOTOS_4_LIBRARY,
     TEST_LIBRARY,
     copy_library,
     folder_for_everyone,
-    needs_libraries,
     tree_state,
     without_root_powers,
 )
@@ -254,7 +254,6 @@ def test_full_disk_access_is_about_the_library_that_is_read(monkeypatch: pytest.
 # ── the library ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_libraries
 def test_a_library_is_found_with_its_version_and_not_written(tmp_path: Path, lib_root: Path) -> None:
     library = copy_library(TEST_LIBRARY, tmp_path)
     before = tree_state(library)
@@ -283,6 +282,15 @@ def test_a_library_of_the_future_is_a_warning(tmp_path: Path) -> None:
 def test_a_library_whose_version_has_a_name_of_two_parts_is_known(tmp_path: Path) -> None:
     finding = checks.check_library(SourceKind.PHOTOS_LIBRARY, library_of_model(tmp_path, 17_700))
     assert "Photos 9, model version 17700" in finding.detail
+
+
+def test_a_library_of_photos_4_is_told_by_its_version_and_not_written(tmp_path: Path) -> None:
+    library = copy_library(PHOTOS_4_LIBRARY, tmp_path)
+    before = tree_state(library)
+    finding = checks.check_library(SourceKind.PHOTOS_LIBRARY, library)
+    assert finding.verdict is Verdict.OK
+    assert "Photos 4, library version 4016" in finding.detail
+    assert tree_state(library) == before
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 200])

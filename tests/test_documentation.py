@@ -18,7 +18,9 @@ from skicyclerun.cli import cli
 from tests.command_line import skicyclerun
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PAGES = sorted([CHECKOUT / "README.md", *(CHECKOUT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), *(CHECKOUT / "tests" / "data").glob("*.md")]
+)
 #: Every program has them, and they explain themselves.
 CONVENTIONAL = {"--help", "--version"}
 
@@ -48,7 +50,7 @@ def test_the_links_of_a_page_are_found() -> None:
     assert relative_links(page) == ["a.md", "sub/b c.md", "p.png", "t.md", "r.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(CHECKOUT)) for page in PAGES])
 def test_every_relative_link_leads_to_a_file_of_the_checkout(page: Path) -> None:
     lost = []
     for link in relative_links(page.read_text(encoding="utf-8")):
@@ -59,9 +61,15 @@ def test_every_relative_link_leads_to_a_file_of_the_checkout(page: Path) -> None
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
-    readme = CHECKOUT / "README.md"
-    linked = {CHECKOUT / link for link in relative_links(readme.read_text(encoding="utf-8"))}
-    assert [page.name for page in PAGES if page not in {readme, *linked}] == []
+    reached: set[Path] = set()
+    waiting = [CHECKOUT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md":
+            reached.add(page)
+            links = relative_links(page.read_text(encoding="utf-8"))
+            waiting += [Path(os.path.normpath(page.parent / link)) for link in links]
+    assert [page.name for page in PAGES if page not in reached] == []
 
 
 # ── commands and options ──────────────────────────────────────────────────────────────────────────────────────────

@@ -32,7 +32,7 @@ from tests.images_samples import (
     srgb_profile,
     under_a_memory_bound,
 )
-from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.shared_libraries import LIBRARIES
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 200, 20), (20, 20, 220), (220, 200, 20)
@@ -84,7 +84,6 @@ def test_every_format_becomes_a_jpeg_whatever_it_is_named(tmp_path: Path, kind: 
     assert facts.extra["converted_from"].upper().replace(" ", "") == kind
 
 
-@needs_libraries
 @pytest.mark.parametrize("suffix", ["heic", "png"])
 def test_real_photos_look_like_what_an_independent_reader_shows(tmp_path: Path, suffix: str) -> None:
     for number, source in enumerate(sorted(LIBRARIES.glob(f"*/originals/*/*.{suffix}"))[:3]):

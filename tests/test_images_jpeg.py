@@ -33,7 +33,7 @@ from tests.images_samples import (
     srgb_profile,
     under_a_memory_bound,
 )
-from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.shared_libraries import LIBRARIES
 
 
 @pytest.fixture
@@ -64,7 +64,6 @@ def test_image_data_stays_byte_identical_behind_a_new_header(tmp_path: Path, cod
         assert image.info["icc_profile"] == srgb_profile()
 
 
-@needs_libraries
 def test_real_jpegs_keep_their_image_data_and_the_other_segments(tmp_path: Path) -> None:
     for source in sorted(LIBRARIES.glob("*/originals/*/*.jpeg")):
         if not source.read_bytes().startswith(b"\xff\xd8"):

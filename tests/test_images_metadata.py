@@ -16,7 +16,7 @@ from skicyclerun.images.render import read_facts
 from skicyclerun.images.tag_dates import parse_date, parse_iso_date
 from skicyclerun.models import LibraryMetadata, Location
 from tests.images_samples import KNOWN, encoded, exif_with, exiftool, needs_exiftool, quadrants, render, scans_of
-from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.shared_libraries import LIBRARIES, needs_full_libraries
 
 LEAVE_POSITION = LibraryMetadata(location_known=False)
 APPLE_JPEG = "*/originals/7/71E3E212-00EB-430D-8A63-5E294B268554.jpeg"
@@ -71,7 +71,6 @@ def test_facts_are_what_was_written(jpeg: Path, tmp_path: Path) -> None:
     assert (facts.keywords, facts.persons) == (KNOWN.keywords, KNOWN.persons)
 
 
-@needs_libraries
 @needs_exiftool
 def test_camera_tags_and_maker_notes_are_kept(tmp_path: Path) -> None:
     source = next(LIBRARIES.glob(APPLE_JPEG))
@@ -83,7 +82,7 @@ def test_camera_tags_and_maker_notes_are_kept(tmp_path: Path) -> None:
     assert changed <= {"ExifIFD:DateTimeOriginal", "ExifIFD:SubSecTimeOriginal", "IFD1:ThumbnailOffset"}
 
 
-@needs_libraries
+@needs_full_libraries
 @needs_exiftool
 def test_a_heics_tags_and_maker_notes_arrive_in_the_jpeg(tmp_path: Path) -> None:
     source = next(LIBRARIES.glob("*/originals/5/5F9BCC2D-D1DF-46D8-8F70-C142B25D3DC3.heic"))
@@ -102,7 +101,6 @@ def test_values_that_are_there_already_leave_the_file_as_it_is(jpeg: Path, tmp_p
     assert (tmp_path / "out.jpg").read_bytes() == jpeg.read_bytes()
 
 
-@needs_libraries
 def test_a_real_photo_with_its_own_facts_stays_byte_identical(tmp_path: Path) -> None:
     source = next(LIBRARIES.glob(APPLE_JPEG))
     own = read_facts(source)

@@ -17,7 +17,7 @@ from skicyclerun.images.render import RenderOptions, read_facts
 from skicyclerun.images.sniff import Content, describe_unknown, sniff_head
 from skicyclerun.models import Component, LibraryMetadata, Location
 from tests.images_samples import KNOWN, encoded, exiftool, needs_exiftool, photo_like, quadrants, render
-from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.shared_libraries import LIBRARIES, needs_full_libraries
 
 Entry = tuple[int, int, int, bytes]  # tag, type, count, value
 
@@ -215,7 +215,6 @@ def test_a_librarys_texts_are_clean_in_the_facts_of_a_movie_too(tmp_path: Path) 
     assert (facts.title, facts.keywords, facts.location) == ("ab", ("k",), None)
 
 
-@needs_libraries
 def test_real_movies_are_copied_unchanged(tmp_path: Path) -> None:
     movies = sorted(LIBRARIES.glob("*/originals/*/*.mov"))
     assert movies
@@ -260,7 +259,7 @@ def test_format_original_still_refuses_what_is_no_picture(tmp_path: Path) -> Non
         render(tmp_path / "in.png", tmp_path / "out.png", options=RenderOptions(format="original"))
 
 
-@needs_libraries
+@needs_full_libraries
 def test_format_original_copies_a_real_heic(tmp_path: Path) -> None:
     source = next(LIBRARIES.glob("*/originals/5/5F9BCC2D-D1DF-46D8-8F70-C142B25D3DC3.heic"))
     facts = render(source, tmp_path / "out.heic", options=RenderOptions(format="original"))

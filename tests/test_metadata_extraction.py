@@ -24,7 +24,7 @@ from skicyclerun.stages.metadata_extraction import MetadataExtraction, MetadataE
 from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from tests.geocoding_server import PHOTON_ZERMATT, geocoding_server, reply
 from tests.images_samples import KNOWN, render
-from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries
+from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY
 
 ZERMATT = {"lat": 46.0207, "lon": 7.7491}
 Rational = tuple[int, int]
@@ -253,7 +253,6 @@ def test_what_is_no_picture_or_gone_is_said(tmp_path: Path) -> None:
         facts_of(extraction(tmp_path), tmp_path / "gone.jpg")
 
 
-@needs_libraries
 def test_the_originals_of_real_libraries_are_read_or_refused() -> None:
     read, placed = 0, 0
     for library in (TEST_LIBRARY, MEDIA_TYPES_LIBRARY):

@@ -32,17 +32,17 @@ from skicyclerun.sources.photos_bundle import CopyFolder
 from skicyclerun.sources.photos_database import Abandoned, LibraryLoader, PhotosDatabase, altitude_and_heading
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, jpeg_size
 from tests.shared_libraries import (
+    BETA_LIBRARY,
     MEDIA_TYPES_LIBRARY,
+    PHOTOS_4_LIBRARY,
     TEST_LIBRARY,
     copy_library,
     edit_database,
     folder_for_everyone,
-    needs_libraries,
+    needs_full_libraries,
     tree_state,
     without_root_powers,
 )
-
-pytestmark = needs_libraries
 
 NOWHERE = Path("attempt-directory-that-is-not-made")
 
@@ -245,7 +245,8 @@ async def test_instead_of_an_absent_original_the_largest_rendering_is_given(libr
     fetched = await fetch(library, RAW, "DSC03584.dng", missing="preview")
     assert fetched.path.name.endswith("_1_100_o.jpeg")
     assert fetched.rendering is Rendering.PREVIEW
-    assert fetched.note == "preview 6000\N{MULTIPLICATION SIGN}4000"
+    with Image.open(fetched.path) as picture:
+        assert fetched.note == f"preview {picture.width}\N{MULTIPLICATION SIGN}{picture.height}"
     assert fetched.metadata is not None
     assert fetched.metadata.description == "RAW only"
 
@@ -624,15 +625,17 @@ async def refused(library: Path) -> LibraryError:
 async def test_what_is_no_library_is_said_with_what_to_do(tmp_path: Path, library: Path) -> None:
     (tmp_path / "file.photoslibrary").write_bytes(b"")
     (tmp_path / "empty").mkdir()
-    for name in ("old.photoslibrary/database/photos.db", "iPhoto Library/AlbumData.xml"):
+    for name in ("foreign.photoslibrary/database/photos.db", "iPhoto Library/AlbumData.xml"):
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
+    (tmp_path / "iPhoto Library" / "database").mkdir()
+    (tmp_path / "iPhoto Library" / "database" / "photos.db").write_bytes(b"")
     cases = {
         tmp_path / "nothing.photoslibrary": "there is no such library",
         tmp_path / "file.photoslibrary": "that is a file",
         tmp_path / "empty": "that is no Photos library",
-        tmp_path / "old.photoslibrary": r"a library of Photos 4 \(macOS 10.14\) or earlier",
+        tmp_path / "foreign.photoslibrary": "its database/photos.db is not a database of Photos",
         tmp_path / "iPhoto Library": "an iPhoto or Aperture library",
         library / "database" / "Photos.sqlite": "the database inside a library",
     }
@@ -642,6 +645,53 @@ async def test_what_is_no_library_is_said_with_what_to_do(tmp_path: Path, librar
         with pytest.raises(LibraryError, match=problem):
             raise error
         assert error.next_step or "file" in path.name
+
+
+@pytest.mark.parametrize(("version", "said"), [("2622", "2622"), (None, "unknown")])
+async def test_a_library_of_photos_2_is_refused_by_name(tmp_path: Path, version: str | None, said: str) -> None:
+    library = copy_library(PHOTOS_4_LIBRARY, tmp_path)
+    edit_database(library, "DELETE FROM LiGlobals WHERE keyPath = 'libraryVersion'")
+    if version is not None:
+        edit_database(library, f"INSERT INTO LiGlobals (keyPath, value) VALUES ('libraryVersion', '{version}')")
+    error = await refused(library)
+    assert f"Photos 2 (macOS 10.12) or earlier (version {said})" in str(error)
+    assert "later Photos" in error.next_step
+
+
+async def test_a_library_of_photos_4_says_what_it_knows_and_hands_over_edits(tmp_path: Path) -> None:
+    library = copy_library(PHOTOS_4_LIBRARY, tmp_path)
+    edit_database(
+        library,
+        "INSERT INTO RKAlbumVersion (versionId, albumId) SELECT versions.modelId, albums.modelId"
+        " FROM RKVersion AS versions, RKAlbum AS albums"
+        " WHERE albums.name = 'Pumpkin Farm' AND versions.fileName IN ('St James Park.jpg', 'wedding.jpg')",
+    )
+    source = PhotosLibrary(library)
+    await source.open()
+    (album,) = await source.albums()
+    photos = {photo.original_filename: photo for photo in await source.photos(album.id)}
+    wedding = await source.fetch(photos["wedding.jpg"], tmp_path / "attempt")
+    park = await source.fetch(photos["St James Park.jpg"], tmp_path / "attempt")
+    await source.close()
+    assert wedding.rendering is Rendering.EDITED
+    assert wedding.path.name == "fullsizeoutput_9.jpeg"
+    assert park.rendering is Rendering.ORIGINAL
+    assert park.metadata is not None
+    assert park.metadata.title == "St. James's Park"
+    assert "London 2018" in park.metadata.keywords
+    assert park.metadata.date is not None
+    assert park.metadata.date.isoformat() == "2018-10-13T09:18:12.501000-04:00"
+    assert park.metadata.location is not None
+    assert park.metadata.location.latitude == pytest.approx(51.50357167)
+    assert all(photo.fingerprint for photo in photos.values())
+
+
+@needs_full_libraries
+async def test_a_column_that_a_beta_does_not_have_is_not_asked_for(tmp_path: Path) -> None:
+    source = PhotosLibrary(BETA_LIBRARY)
+    await source.open()
+    assert len(await source.albums()) == 10
+    await source.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"\1" * 8000])

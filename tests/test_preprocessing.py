@@ -36,7 +36,7 @@ from tests.images_samples import (
     render,
     srgb_profile,
 )
-from tests.shared_libraries import LIBRARIES, needs_libraries
+from tests.shared_libraries import LIBRARIES, needs_full_libraries
 from tests.test_images_originals import dng
 
 needs_avif = pytest.mark.skipif(
@@ -710,7 +710,7 @@ def test_the_stage_can_be_named_without_the_image_stack() -> None:
 # ── real pictures ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_libraries
+@needs_full_libraries
 @pytest.mark.parametrize("suffix", ["heic", "jpeg"])
 def test_real_photos_look_like_what_an_independent_reader_shows(tmp_path: Path, suffix: str) -> None:
     from PIL import ImageOps

@@ -21,7 +21,7 @@ from skicyclerun.run.lock import RunLock
 from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Finding
 from tests.exported_sample import SAMPLE_FILES, Exported, flip_a_byte
-from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries
+from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,6 @@ def test_every_step_of_a_rebuilt_album_is_a_legal_one(exported: Exported) -> Non
         assert own == [("pending", "exporting"), ("exporting", "done")]
 
 
-@needs_libraries
 @pytest.mark.parametrize("real", [TEST_LIBRARY, MEDIA_TYPES_LIBRARY], ids=lambda path: path.stem)
 def test_exports_of_real_libraries_come_back(tmp_path: Path, real: Path) -> None:
     exported = Exported(tmp_path / "out", real).export()

@@ -24,7 +24,13 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
-from tests.shared_libraries import TEST_LIBRARY, copy_library, edit_database, needs_libraries, tree_state
+from tests.shared_libraries import (
+    PHOTOS_4_LIBRARY,
+    TEST_LIBRARY,
+    copy_library,
+    edit_database,
+    tree_state,
+)
 from tests.standin_osascript.scenario import SCRIPT, Scenario
 
 
@@ -307,7 +313,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@needs_libraries
 class TestPhotosLibrary(SourceContract):
     @pytest.fixture
     def sample(self, tmp_path: Path, library: Path) -> Sample:
@@ -328,6 +333,42 @@ class TestPhotosLibrary(SourceContract):
             make_missing=lambda: PhotosLibrary(tmp_path / "No.photoslibrary"),
             watched=library,
             absent=frozenset({"DSC03584.dng", "IMG_2000.JPG"}),
+        )
+
+
+@pytest.fixture(scope="module")
+def photos_4_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real one has a single album; two more and a folder are added as Photos 4 writes them."""
+    library = copy_library(PHOTOS_4_LIBRARY, tmp_path_factory.mktemp("libraries"))
+    columns = "albumType, albumSubclass, isFavorite, isInTrash, isHidden, isMagic, sortKeyPath, sortAscending"
+    edit_database(
+        library,
+        "INSERT INTO RKFolder (uuid, name, folderType, parentFolderUuid, isInTrash, isMagic)"
+        " VALUES ('aFolder', 'Fru\u0308hling', 1, 'TopLevelAlbums', 0, 0)",
+        *(
+            f"INSERT INTO RKAlbum (uuid, name, folderUuid, {columns})"
+            f" SELECT '{uuid}', '{title}', '{folder}', {columns} FROM RKAlbum WHERE name = 'Pumpkin Farm'"
+            for uuid, title, folder in (("same", "Pumpkin Farm", "aFolder"), ("none", "Empty", "TopLevelAlbums"))
+        ),
+        "INSERT INTO RKAlbumVersion (versionId, albumId) SELECT versions.modelId, albums.modelId"
+        " FROM RKVersion AS versions, RKAlbum AS albums"
+        " WHERE albums.uuid = 'same' AND versions.fileName IN ('Pumpkins4.jpg', 'wedding.jpg')",
+        "INSERT INTO RKCustomSortOrder (containerUuid, objectUuid, orderNumber) VALUES"
+        " ('TopLevelAlbums', 'aFolder', 512), ('TopLevelAlbums', 'none', 2048)",
+    )
+    return library
+
+
+class TestPhotos4Library(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, photos_4_library: Path) -> Sample:
+        return Sample(
+            make=lambda: PhotosLibrary(photos_4_library),
+            kind=SourceKind.PHOTOS_LIBRARY,
+            albums=((("Frühling",), "Pumpkin Farm", 2), ((), "Pumpkin Farm", 3), ((), "Empty", 0)),
+            make_missing=lambda: PhotosLibrary(tmp_path / "No.photoslibrary"),
+            watched=photos_4_library,
+            absent=frozenset({"Pumpkins4.jpg"}),
         )
 
 

@@ -12,9 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import Ended, skicyclerun
-from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, needs_libraries
-
-pytestmark = needs_libraries
+from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY
 
 FIVE: Final = ("metadata_extraction", "geocode_sweep", "preprocessing", "watermarking", "post_lora_watermarking")
 ALL: Final = ("cleanup", "export", *FIVE[:4], "lora_processing", FIVE[4])

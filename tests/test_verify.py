@@ -34,7 +34,6 @@ from tests.shared_libraries import (
     copy_library,
     edit_database,
     folder_for_everyone,
-    needs_libraries,
     without_root_powers,
 )
 
@@ -82,7 +81,6 @@ def test_quick_reads_no_photo_and_full_reads_every_byte(exported: Exported) -> N
     assert full.bytes_read == sum(path.stat().st_size for path in exported.albums.rglob("*.jpg"))
 
 
-@needs_libraries
 def test_a_real_library_is_sound_but_for_what_it_lacks(tmp_path: Path) -> None:
     exported = Exported(tmp_path / "out", TEST_LIBRARY).export()
     report = exported.exporter.verify_exports(full=True)
@@ -325,7 +323,6 @@ def test_without_its_library_a_repair_touches_nothing_and_says_so(tmp_path: Path
     assert exported.command("verify", "--repair") == 3
 
 
-@needs_libraries
 def test_a_repair_takes_the_photo_as_the_library_has_it_now(tmp_path: Path) -> None:
     own = copy_library(TEST_LIBRARY, tmp_path)
     exported = Exported(tmp_path / "out", own).export()

@@ -13,9 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import skicyclerun, status_of
-from tests.shared_libraries import TEST_LIBRARY, needs_libraries
-
-pytestmark = needs_libraries
+from tests.shared_libraries import TEST_LIBRARY
 
 needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 

@@ -22,14 +22,15 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun import __version__
-from skicyclerun.errors import NoState, SkicyclerunError
+from skicyclerun.errors import LibraryError, NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.models import SourceKind
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
-from skicyclerun.sources.photos_database import model_version
+from skicyclerun.sources.photos_bundle import check_is_library
+from skicyclerun.sources.photos_database import check_library_version, model_version
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.state.store import Store
 
@@ -155,16 +156,18 @@ def check_library(kind: SourceKind, library: Path) -> Finding:
         return failed("library", f"{path}: {error.strerror}", _library_step(error))
     if kind is SourceKind.FOLDER:
         return ok("library", f"{path}: a folder with {len(entries)} entries")
-    database = path / "database" / "Photos.sqlite"
+    # `immutable`: nothing is written beside the database, not even what a reader of a WAL needs.
+    flags = "mode=ro&immutable=1"
     try:
-        with open(database, "rb") as stream:
-            stream.read(1)
-        # `immutable`: nothing is written beside the database, not even what a reader of a WAL needs.
-        version = model_version(database, "mode=ro&immutable=1")
-    except OSError as error:
-        return failed("library", f"{database}: {error.strerror}", _library_step(error))
+        database = check_is_library(path)
+        if database.name == "photos.db":
+            version = check_library_version(path, database, flags)
+            return ok("library", f"{path}: Photos {version // 1000}, library version {version}")
+        version = model_version(database, flags)
+    except LibraryError as error:
+        return failed("library", str(error), error.next_step)
     except (sqlite3.Error, ValueError, KeyError, TypeError, plistlib.InvalidFileException) as error:
-        return failed("library", f"{database} is no Photos database ({error})", "Is it a library of Photos 5 or later?")
+        return failed("library", f"{database} is no Photos database ({error})", "Is it a library of Photos?")
     photos, newest = _photos_version(version)
     if photos is None and version > newest:
         return warning(

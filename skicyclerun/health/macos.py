@@ -15,6 +15,7 @@ from skicyclerun.errors import SkicyclerunError
 from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.photos_app import PhotosApp
+from skicyclerun.sources.photos_bundle import DATABASE_NAMES
 
 SCRIPT: Final = "osxPhotoExporter.scpt"
 GRANT_FULL_DISK_ACCESS: Final = (
@@ -78,7 +79,10 @@ def check_full_disk_access(library: Path | None, *, platform: str = sys.platform
         return ok(check, "not macOS; nothing of the kind is needed here")
     probe = Path.home() / "Library" / "Application Support" / "com.apple.TCC" / "TCC.db"
     if library is not None:
-        probe = library.expanduser() / "database" / "Photos.sqlite"
+        database = library.expanduser() / "database"
+        probe = next(
+            filter(os.path.lexists, (database / name for name in DATABASE_NAMES)), database / DATABASE_NAMES[0]
+        )
     try:
         with open(probe, "rb") as stream:
             stream.read(1)

@@ -41,7 +41,8 @@ def read_config_file(file: Path) -> dict[str, object]:
     text = _decoded(_bytes(file), file)
     try:
         value: object = json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
+    except json.JSONDecodeError as found:
+        error = _at_the_bracket(found)
         raise ConfigError(
             f"line {error.lineno}, column {error.colno}: this is not JSON: {_reason(error, text)}",
             file=file,
@@ -84,6 +85,15 @@ def _decoded(data: bytes, file: Path) -> str:
         raise ConfigError(
             f"line {line}: byte {error.start + 1} is not UTF-8", file=file, next_step="Save the file as UTF-8."
         ) from None
+
+
+def _at_the_bracket(error: json.JSONDecodeError) -> json.JSONDecodeError:
+    """Python 3.13 gives the place of a comma before a closing bracket, earlier ones that of the bracket, as here."""
+    text, place = error.doc, error.pos
+    behind = len(text) - len(text[place + 1 :].lstrip())
+    if text[place : place + 1] == "," and text[behind : behind + 1] in ("}", "]"):
+        return json.JSONDecodeError(error.msg, text, behind)
+    return error
 
 
 def _reason(error: json.JSONDecodeError, text: str) -> str:

@@ -13,6 +13,7 @@ from skicyclerun.errors import UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.photos_bundle import DATABASE_NAMES
 from skicyclerun.sources.photos_library import PhotosLibrary
 
 AUTO: Final = "auto"
@@ -53,10 +54,10 @@ def choose_kind(name: str, library: Path | None, *, platform: str = sys.platform
 
 
 def looks_like_photos_library(path: Path) -> bool:
-    """A folder with database/Photos.sqlite, a path that is named as a library, or a file inside one."""
-    if path.name.casefold().endswith(_LIBRARY_SUFFIXES) or path.name == "Photos.sqlite":
+    """A folder with database/Photos.sqlite (or photos.db), a path that is named as a library, or a file inside one."""
+    if path.name.casefold().endswith(_LIBRARY_SUFFIXES) or path.name in DATABASE_NAMES:
         return True
-    return os.path.isfile(path / "database" / "Photos.sqlite")
+    return any(os.path.isfile(path / "database" / name) for name in DATABASE_NAMES)
 
 
 def make_source(

@@ -1,6 +1,9 @@
 """The files of a `.photoslibrary`: whether they are one that can be read, and a copy of the database among them.
 
-Opening `Photos.sqlite` where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
+Photos 5 (macOS 10.15) and later keep it in `database/Photos.sqlite`, Photos 3 and 4 (10.13, 10.14) in
+`database/photos.db`; newer libraries have a `photos.db` too, which only names their version.
+
+Opening it where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
 for a read-only connection (https://sqlite.org/wal.html#read_only_databases). So the database and its WAL are copied;
 the `-shm` is left behind, SQLite builds a new one. Photos may be open meanwhile: a copy that a checkpoint ran into is
 taken again.
@@ -34,6 +37,8 @@ _COPY_LOCK: Final = "in-use"
 _COPY_ATTEMPTS: Final = 6
 _BLOCK: Final = 8 << 20
 _WAL_HEADER: Final = 32
+DATABASE_NAMES: Final = ("Photos.sqlite", "photos.db")
+"""Of the database; where there are both, the first is the one in use."""
 
 
 class CopyFolder:
@@ -89,8 +94,8 @@ def _remove_if_abandoned(folder: Path) -> None:
         os.close(lock)
 
 
-def check_is_library(library: Path) -> None:
-    """Say what is wrong with a path that is not a readable library of Photos 5 (macOS 10.15) or later.
+def check_is_library(library: Path) -> Path:
+    """The database of a library, or what is wrong with a path that is none that can be read.
 
     Raises LibraryError.
     """
@@ -102,7 +107,7 @@ def check_is_library(library: Path) -> None:
         ) from None
     except OSError as error:
         raise unreadable(library, error) from error
-    if library.name == "Photos.sqlite" and library.parent.name == "database":
+    if library.name in DATABASE_NAMES and library.parent.name == "database":
         bundle = library.parent.parent
         raise LibraryError(
             library, "that is the database inside a library", next_step=f"Name the library itself: --library {bundle}"
@@ -112,21 +117,23 @@ def check_is_library(library: Path) -> None:
     try:
         names = {entry.name for entry in os.scandir(library)}
         inside = {entry.name for entry in os.scandir(library / "database")} if "database" in names else set()
-        if "Photos.sqlite" in inside:
-            with open(library / "database" / "Photos.sqlite", "rb"):
+        # iPhoto and Aperture libraries have their own database, in some cases beside a photos.db of an early Photos.
+        foreign = "Library.apdb" in inside or library.suffix == ".aplibrary" or "AlbumData.xml" in names
+        name = next((name for name in DATABASE_NAMES if name in inside), None)
+        if name == "Photos.sqlite" or (name is not None and not foreign):
+            with open(library / "database" / name, "rb"):
                 pass
-            if "originals" in names:
-                with os.scandir(library / "originals"):
+            if originals := {"originals", "Masters"} & names:
+                with os.scandir(library / min(originals)):
                     pass
-            return
+            return library / "database" / name
     except OSError as error:
         raise unreadable(library, error) from error
-    if inside & {"photos.db", "Library.apdb"} or library.suffix == ".aplibrary" or "AlbumData.xml" in names:
-        kind = "an iPhoto or Aperture library" if "AlbumData.xml" in names or "Library.apdb" in inside else "a library"
+    if foreign:
         raise LibraryError(
             library,
-            f"{kind} of Photos 4 (macOS 10.14) or earlier, which has no database/Photos.sqlite",
-            next_step="Open it once in Photos on macOS 10.15 or later, which upgrades it, then run this again.",
+            "an iPhoto or Aperture library, which cannot be read here",
+            next_step="Open it once in Photos, which makes a Photos library of it, then name that one.",
         )
     raise LibraryError(
         library,
@@ -143,10 +150,9 @@ def unreadable(library: Path, error: OSError) -> LibraryError:
     return LibraryError(library, f"it cannot be read ({error.strerror or error})")
 
 
-def copy_database(library: Path, directory: Path, check: Callable[..., None]) -> Path:
-    """Copy Photos.sqlite and its WAL as of one moment. Raises LibraryError."""
-    source = library / "database" / "Photos.sqlite"
-    wal = source.with_name("Photos.sqlite-wal")
+def copy_database(library: Path, source: Path, directory: Path, check: Callable[..., None]) -> Path:
+    """Copy a library's database (`check_is_library`) and its WAL as of one moment. Raises LibraryError."""
+    wal = source.with_name(f"{source.name}-wal")
     target = directory / source.name
     try:
         for attempt in range(_COPY_ATTEMPTS):

@@ -36,6 +36,10 @@ _NOT_NEEDED: Final = (
 _LARGE: Final = ("_db_signatures", "_dbalbums_album", "_dbalbums_uuid", "_dbfaces_pk", "_dbkeywords_keyword")
 
 
+#: Behind every place that Photos 4 gives (its `orderNumber`s are spaced by 1,024).
+_LAST_PLACE: Final = 1 << 62
+
+
 class Asset(Protocol):
     """The part of `osxphotos.PhotoInfo` that is used here; every name is in its documented interface."""
 
@@ -106,11 +110,18 @@ class PhotosDatabase:
         """Altitude in metres and heading in degrees by photo, where Photos knows one of them."""
         self.inferred_offset: dict[str, int] = {}
         """Seconds east of UTC that Photos inferred, for photos without a time zone of their own."""
+        self._place_in_sidebar: dict[str, tuple[int, ...]] = {}
+        """By album of Photos 4, where osxphotos does not say it."""
 
     @property
     def albums(self) -> list[AlbumRecord]:
-        """The user's own albums, not in the trash: neither smart, shared nor project albums."""
-        return cast("list[AlbumRecord]", self._photosdb.album_info)
+        """The user's own albums in the sidebar's order, not in the trash; neither smart, shared nor project albums."""
+        albums = cast("list[AlbumRecord]", self._photosdb.album_info)
+
+        def place(album: AlbumRecord) -> tuple[tuple[int, ...], str, str]:
+            return self._place_in_sidebar.get(album.uuid) or album.library_list_order, album.title or "", album.uuid
+
+        return sorted(albums, key=place)
 
     def asset(self, uuid: str) -> Asset | None:
         """The photo of that id, None if the library has none."""
@@ -146,6 +157,32 @@ class PhotosDatabase:
                         " WHERE extra.ZTIMEZONEOFFSET IS NULL AND extra.ZINFERREDTIMEZONEOFFSET IS NOT NULL"
                     )
                 )
+
+    def read_albums_of_photos_4(self) -> None:
+        """What osxphotos leaves out for Photos 4 and earlier: the sidebar's order, and photos without a place by hand.
+
+        It takes an album's photos from RKCustomSortOrder, where those stand that have such a place; RKAlbumVersion is
+        the table of which photo is in which album (both are filled in Test-10.14.5 of osxphotos' test data).
+        """
+        members: dict[str, list[tuple[str, int]]] = self._photosdb._dbalbums_album
+        with closing(_open_copy(Path(self._photosdb._tmp_db))) as connection:
+            places = dict(connection.execute("SELECT objectUuid, orderNumber FROM RKCustomSortOrder"))
+            above = dict(connection.execute("SELECT uuid, parentFolderUuid FROM RKFolder"))
+            for album, folder in connection.execute("SELECT uuid, folderUuid FROM RKAlbum").fetchall():
+                way, seen = [places.get(album, _LAST_PLACE)], {None, "LibraryFolder", "TopLevelAlbums"}
+                while folder not in seen:
+                    seen.add(folder)
+                    way.insert(0, places.get(folder, _LAST_PLACE))
+                    folder = above.get(folder)
+                self._place_in_sidebar[album] = tuple(way)
+            listed = {(album, photo) for album, photos in members.items() for photo, _ in photos}
+            for album, photo in connection.execute(
+                "SELECT RKAlbum.uuid, RKVersion.uuid FROM RKAlbumVersion"
+                " JOIN RKAlbum ON RKAlbum.modelId = RKAlbumVersion.albumId"
+                " JOIN RKVersion ON RKVersion.modelId = RKAlbumVersion.versionId ORDER BY RKAlbumVersion.modelId"
+            ):
+                if (album, photo) not in listed:
+                    members.setdefault(album, []).append((photo, _LAST_PLACE))
 
     def close(self) -> None:
         """Close osxphotos' connections and remove the copy. Safe to call twice."""
@@ -223,8 +260,7 @@ class LibraryLoader(Generic[T]):
 
 
 def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> PhotosDatabase:
-    check_is_library(library)
-    copied = copy_database(library, folder.path, check)
+    copied = copy_database(library, check_is_library(library), folder.path, check)
     _check_sqlite(library, copied)
     photosdb: Any = None
     try:
@@ -232,6 +268,8 @@ def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> Phot
         photosdb.__init__(dbfile=str(copied), library_path=str(library), verbose=check, _skip_searchinfo=True)
         database = PhotosDatabase(photosdb, folder)
         database.read_places()
+        if copied.name == "photos.db":
+            database.read_albums_of_photos_4()
     except BaseException as error:
         _release(photosdb)
         if isinstance(error, SkicyclerunError | Abandoned | MemoryError) or not isinstance(error, Exception):
@@ -244,13 +282,13 @@ def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> Phot
             ) from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             raise _damaged(library, error) from error
-        version = "unknown"
+        version = ""
         with suppress(Exception):  # whatever is wrong with it, the version is only told, never needed
-            version = str(model_version(copied))
+            version = f"model version {model_version(copied)}; "
         # Whatever osxphotos trips over (it has no common base for what it raises) is a schema it does not know.
         raise LibraryError(
             library,
-            f"its database cannot be understood (model version {version}; {type(error).__name__}: {error})",
+            f"its database cannot be understood ({version}{type(error).__name__}: {error})",
             next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
         ) from error
     return database
@@ -276,13 +314,18 @@ def _photosdb_class() -> Any:
 
 
 def _read_syndication(photosdb: Any) -> None:
-    """What PhotosDB's method of this name reads, for the few photos that others shared in Messages and the like."""
+    """What PhotosDB's method of this name reads, for the few photos that others shared in Messages and the like.
+
+    A beta of macOS 12 has the identifier and not yet the history.
+    """
     photosdb._db_syndication_uuid = {}
     with closing(_open_copy(Path(photosdb._tmp_db))) as connection:
-        if "ZSYNDICATIONIDENTIFIER" not in _columns(connection, "ZADDITIONALASSETATTRIBUTES"):
+        columns = _columns(connection, "ZADDITIONALASSETATTRIBUTES")
+        if "ZSYNDICATIONIDENTIFIER" not in columns:
             return
+        history_column = "extra.ZSYNDICATIONHISTORY" if "ZSYNDICATIONHISTORY" in columns else "NULL"
         for uuid, history, identifier in connection.execute(
-            "SELECT asset.ZUUID, extra.ZSYNDICATIONHISTORY, extra.ZSYNDICATIONIDENTIFIER FROM ZASSET AS asset"
+            f"SELECT asset.ZUUID, {history_column}, extra.ZSYNDICATIONIDENTIFIER FROM ZASSET AS asset"
             " JOIN ZADDITIONALASSETATTRIBUTES AS extra ON extra.ZASSET = asset.Z_PK"
             " WHERE extra.ZSYNDICATIONIDENTIFIER IS NOT NULL"
         ):
@@ -312,16 +355,47 @@ def _release(photosdb: Any) -> None:
         temporary.cleanup()
 
 
+#: Tables by which a database of Photos is known: of Photos 5 and later, of Photos 4 and earlier.
+_TABLES: Final = {"Photos.sqlite": {"Z_METADATA", "ZGENERICALBUM"}, "photos.db": {"LiGlobals", "RKVersion", "RKAlbum"}}
+
+#: LiGlobals.libraryVersion is 2622 in Photos 2 (macOS 10.12), 3301 in Photos 3 (10.13), 4016 and 4025 in Photos 4
+#: (10.14), by osxphotos' table of versions.
+_EARLIEST_LIBRARY_VERSION: Final = 3000
+
+
 def _check_sqlite(library: Path, copied: Path) -> None:
-    """Raise LibraryError if the copy is no database, or none of Photos'."""
+    """Raise LibraryError if the copy is no database, none of Photos', or one of Photos 2 or earlier."""
     try:
         # Not read-only: it merges the WAL into the copy, once for all that read it.
         with closing(sqlite3.connect(copied)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
         raise _damaged(library, error) from error
-    if not {"Z_METADATA", "ZGENERICALBUM"} <= names:
-        raise LibraryError(library, "its database/Photos.sqlite is not a database of Photos")
+    if not _TABLES[copied.name] <= names:
+        raise LibraryError(
+            library,
+            f"its database/{copied.name} is not a database of Photos",
+            next_step="Name the library as it is in your Pictures folder, or another one.",
+        )
+    if copied.name == "photos.db":
+        check_library_version(library, copied)
+
+
+def check_library_version(library: Path, database: Path, flags: str = "mode=ro") -> int:
+    """LiGlobals.libraryVersion of a `photos.db`. Raises LibraryError for that of Photos 2 or earlier, or for none."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?{flags}", uri=True)) as connection:
+            row = connection.execute("SELECT value FROM LiGlobals WHERE keyPath = 'libraryVersion'").fetchone()
+    except sqlite3.Error as error:
+        raise _damaged(library, error) from error
+    version = str(row[0]) if row is not None else "unknown"
+    if not version.isdecimal() or int(version) < _EARLIEST_LIBRARY_VERSION:
+        raise LibraryError(
+            library,
+            f"a library of Photos 2 (macOS 10.12) or earlier (version {version}), which is not read",
+            next_step="Open it once in a later Photos, which upgrades it, then run this again.",
+        )
+    return int(version)
 
 
 def _damaged(library: Path, error: sqlite3.Error) -> LibraryError:

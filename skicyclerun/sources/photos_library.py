@@ -204,7 +204,7 @@ def _look(library: Path, database: PhotosDatabase) -> _Opened:
     members: dict[str, tuple[str, ...]] = {}
     title = ""
     try:
-        for record in sorted(database.albums, key=lambda each: (each.library_list_order, each.title or "", each.uuid)):
+        for record in database.albums:
             title = nfc(record.title or "")
             shown = tuple(asset.uuid for asset in record.photos if _is_shown(asset))
             members[record.uuid] = shown
