@@ -202,7 +202,10 @@ class Bucket:
             digest.digest(),
             md5=lambda: hashlib.md5(data, usedforsecurity=False).digest(),
         )
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest
+
+        def md5() -> str:
+            return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
         return self._believed(key, len(data), digest.hexdigest(), answer, _base64(digest.digest()), md5)
 
     def copy(self, source: str, etag: str, key: str, sha256: str, size: int, headers: Headers) -> Stored | None:

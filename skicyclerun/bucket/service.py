@@ -78,8 +78,11 @@ class Service:
         """What its objects' rows know the bucket by."""
         return f"{self.endpoint_url.rstrip('/')}/{self.bucket}" if self.endpoint_url else f"s3://{self.bucket}"
 
-    def client(self, name: str, *, at_once: int, read_seconds: float, endpoint_url: str = "") -> Any:
-        """A client of boto3 (`s3`, `cloudfront`), for several threads. Raises BucketRefused without credentials."""
+    def client(self, name: str, *, at_once: int, read_seconds: float) -> Any:
+        """A client of boto3 (`s3`; `cloudfront`, which is always AWS's), for several threads.
+
+        Raises BucketRefused without credentials.
+        """
         import boto3
         from botocore.config import Config
 
@@ -106,7 +109,8 @@ class Service:
                 # Most services of others know buckets as the first part of the path only.
                 s3={"addressing_style": "path"} if self.endpoint_url else {},
             )
-            return session.client(name, endpoint_url=endpoint_url or None, config=config)
+            endpoint = self.endpoint_url if name == "s3" else ""
+            return session.client(name, endpoint_url=endpoint or None, config=config)
 
 
 @contextmanager

@@ -47,6 +47,10 @@ _KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _LONGEST_READ: Final = 60.0
+#: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
+#: them, and then the header is read.
+_SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
+_HEADER_BYTES: Final = 1 << 20
 
 
 class CloudFrontSettings(Section):
@@ -253,7 +257,6 @@ class S3Deployment(Recipe):
                 "s3",
                 at_once=section.workers or self.at_once,
                 read_seconds=max(1.0, min(_LONGEST_READ, section.timeouts.photo / 2)),
-                endpoint_url=section.endpoint_url,
             )
             self._bucket = Bucket(self.service, self._client, part_bytes=section.multipart_mb << 20)
         return self._bucket
@@ -337,6 +340,10 @@ class S3Deployment(Recipe):
     def _tell_of_position(self, path: Path) -> None:
         """Say once that files hold positions although they are not to be published."""
         if self._position_told:
+            return
+        with path.open("rb") as stream:
+            head = stream.read(_HEADER_BYTES)
+        if not any(sign in head for sign in _SIGNS_OF_A_POSITION):
             return
         from skicyclerun.images.picture_facts import read_picture_facts
 
