@@ -50,7 +50,6 @@ _LONGEST_READ: Final = 60.0
 #: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
 #: them, and then the header is read.
 _SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
-_HEADER_BYTES: Final = 1 << 20
 
 
 class CloudFrontSettings(Section):
@@ -234,7 +233,10 @@ class S3Deployment(Recipe):
 
     def open(self) -> None:
         """Ask before the first upload, give up what a killed run has begun, and list what is there."""
-        self.bucket()
+        try:
+            self.bucket()
+        except PhotoError as error:
+            raise unreachable(error) from error
 
     def bucket(self) -> Bucket:
         """The bucket, asked once whether it is there and may be written to. Raises StagePaused."""
@@ -341,9 +343,8 @@ class S3Deployment(Recipe):
         """Say once that files hold positions although they are not to be published."""
         if self._position_told:
             return
-        with path.open("rb") as stream:
-            head = stream.read(_HEADER_BYTES)
-        if not any(sign in head for sign in _SIGNS_OF_A_POSITION):
+        data = path.read_bytes()  # WebP has its tags behind the pixels.
+        if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
             return
         from skicyclerun.images.picture_facts import read_picture_facts
 
