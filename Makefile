@@ -69,6 +69,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.places
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
+	$(BIN)/python -m bench.llm
 	@echo "bench.s3 needs awscli: python -m bench.s3 --aws PATH"
 
 clean:

@@ -28,6 +28,7 @@
     ├── StorageError                 the disk
     │   ├── DiskFull
     │   ├── NotWritable
+    │   ├── DiskFailed           an input or output error: the disk itself does not answer as it should
     │   ├── FolderMissing            a folder to write to is missing, and so is the one above it
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
@@ -270,6 +271,10 @@ class DiskFull(StorageError):
 
 class NotWritable(StorageError):
     """Read-only, or permission denied."""
+
+
+class DiskFailed(StorageError):
+    """The disk did not do what it was asked; says nothing of what is on it."""
 
 
 class FolderMissing(StorageError):

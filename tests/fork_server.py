@@ -6,12 +6,13 @@ threads, and a forked child is a process like any other: SIGKILL ends it, its fi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,23 @@ class ForkServer:
         self._process = process
         self._folder = folder
 
-    def run(self, *arguments: str | Path, fault: str = "", kill_after: float = 0.0) -> tuple[int, str]:
-        """(return code, negative for a signal; all that it printed), killed at a fault point or after seconds."""
+    def run(
+        self, *arguments: str | Path, fault: str = "", kill_after: float = 0.0, disk: Mapping[str, object] | None = None
+    ) -> tuple[int, str]:
+        """(return code, negative for a signal; all that it printed), killed at a fault point or after seconds.
+
+        `disk` is for a server that was started with `preload`: {"root", "record"} writes down what is asked of the disk
+        below `root`; {"root", "fail", "errno", "on"} fails a call (`disk_calls.c`). Afterwards `calls` has their number
+        and the one that failed.
+        """
         shown = self._folder / "shown.txt"
         question = {
             "arguments": [str(argument) for argument in arguments],
             "fault": fault,
             "kill_after": kill_after,
             "shown": str(shown),
+            "disk": dict(disk or {}),
+            "calls": str(self._folder / "calls.json"),
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -40,9 +50,14 @@ class ForkServer:
         code = json.loads(self._process.stdout.readline())
         return code, shown.read_text(encoding="utf-8", errors="replace")
 
+    def calls(self) -> tuple[int, str]:
+        """How many calls the last run with `disk` asked of the disk, and which one failed ("fsync /path")."""
+        count, failed = json.loads((self._folder / "calls.json").read_text())
+        return count, failed
+
 
 @contextmanager
-def fork_server(folder: Path) -> Iterator[ForkServer]:
+def fork_server(folder: Path, preload: Path | None = None) -> Iterator[ForkServer]:
     """One that works in `folder`; it ends with its standard input."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
@@ -50,7 +65,9 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=kept | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"},
+        env=kept
+        | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"}
+        | ({"LD_PRELOAD": str(preload)} if preload else {}),
         cwd=Path(__file__).resolve().parents[1],
     )
     assert process.stdin is not None
@@ -88,6 +105,7 @@ def import_what_runs_import() -> None:
         "skicyclerun.images.picture_facts",
         "skicyclerun.places.locator",
         "skicyclerun.places.offline",
+        "ollama",
         "skicyclerun.catalog.master_json",
         "skicyclerun.sources.folder_tree",
         "anyio._backends._asyncio",
@@ -114,12 +132,30 @@ def be_the_program(question: dict[str, Any]) -> None:
         os.dup2(where, descriptor)
     fault_points._KILL = question["fault"]
     code = 70
+    calls = watch_the_disk(question["disk"])
     try:
         code = run_command_line(question["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
+        if calls is not None:
+            Path(question["calls"]).write_text(json.dumps(calls()))
     finally:
         os._exit(code)
+
+
+def watch_the_disk(how: dict[str, Any]) -> Callable[[], tuple[int, str]] | None:
+    """Switch on what was preloaded; what tells the number of calls and the one that failed."""
+    if not how:
+        return None
+    preloaded = ctypes.CDLL(None)
+    preloaded.disk_calls_failed.restype = ctypes.c_char_p
+    preloaded.disk_calls_count.restype = ctypes.c_long
+    root = os.fsencode(how["root"])
+    if "record" in how:
+        preloaded.disk_calls_record(root, os.fsencode(how["record"]))
+    else:
+        preloaded.disk_calls_fail(root, ctypes.c_long(how["fail"]), how["errno"], how["on"])
+    return lambda: (preloaded.disk_calls_count(), os.fsdecode(preloaded.disk_calls_failed()))
 
 
 def ended(pid: int, kill_after: float) -> int:

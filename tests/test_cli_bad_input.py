@@ -70,7 +70,7 @@ def test_a_configuration_that_is_missing(lib_root: Path, tmp_path: Path) -> None
         ('{"paths": {"archive": "{pipeline_base}/x", "pipeline_base": "{archive}/y"}}', "refers to itself"),
         ('{"paths": {"archive": "${NOT_SET_ANYWHERE}/x"}}', "NOT_SET_ANYWHERE"),
         ('{"pipeline": {"stages": ["exprot"]}}', "export"),
-        ('{"pipeline": {"stages": ["export", "llm_image_analysis"]}}', "llm_image_analysis is not provided"),
+        ('{"pipeline": {"stages": ["export", "lora_processing"]}}', "lora_processing is not provided"),
     ],
 )
 def test_a_configuration_that_is_wrong(library: Path, lib_root: Path, tmp_path: Path, text: str, said: str) -> None:

@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,13 +152,13 @@ def make_library(root: Path) -> None:
     (root / "Empty").mkdir()
 
 
-def outcome(lib_root: Path) -> dict[str, Any]:
-    """All that must not depend on whether the run was interrupted."""
+def outcome(lib_root: Path, read: Callable[..., str] | None = None) -> dict[str, Any]:
+    """All that must not depend on whether the run was interrupted. `read` runs a reading command (`run_reading`)."""
     albums = lib_root / "pipeline" / "albums"
     return {
         "tree": tree(albums),
         "catalog": catalog(lib_root),
-        "status": status(lib_root),
+        "status": status(lib_root, read or run_reading),
         "archive": [archive(path) for path in sorted((lib_root / "archive").glob("*"))],
         "work": sorted(path.name for path in lib_root.rglob(".skicyclerun-*")),
         "beside": sorted(path.name for path in lib_root.iterdir()),
@@ -186,8 +186,8 @@ def catalog(lib_root: Path) -> dict[str, Any]:
     return entries
 
 
-def status(lib_root: Path) -> dict[str, Any]:
-    answer = run_reading(lib_root, "status", "--photos", "--json")
+def status(lib_root: Path, read: Callable[..., str]) -> dict[str, Any]:
+    answer = read(lib_root, "status", "--photos", "--json")
     report: dict[str, Any] = json.loads(answer.replace(str(lib_root), "ROOT"))
     for key in ("id", "started_at", "ended_at"):
         del report["run"][key]

@@ -44,7 +44,7 @@ def test_the_wheel_has_all_that_the_checkout_has(site: Path) -> None:
     shipped = {name for name in packed if name.startswith("skicyclerun/shipped/")}
     for folder in ("config", "scripts"):
         for path in (CHECKOUT / folder).iterdir():
-            if path.suffix in (".json", ".scpt"):
+            if path.suffix in (".json", ".scpt", ".txt"):
                 assert f"skicyclerun/shipped/{path.name}" in shipped
 
 

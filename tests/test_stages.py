@@ -43,7 +43,7 @@ def test_the_ten_names_of_the_pipeline_are_known() -> None:
         "s3_deployment",
     }
     waiting = {stage.name: stage.waits_for for stage in STAGES if not stage.provided}
-    assert set(waiting) == {"llm_image_analysis", "lora_processing"}
+    assert set(waiting) == {"lora_processing"}
     assert all(waiting.values())
 
 

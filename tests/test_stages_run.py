@@ -421,9 +421,9 @@ def test_where_only_an_earlier_stage_can_help_the_report_names_it(sample: Staged
 
 def test_a_stage_that_is_not_provided_has_no_status(sample: Staged) -> None:
     sample.export()
-    refused = sample.run("status", "--stage", "llm_image_analysis")
+    refused = sample.run("status", "--stage", "s3_deployment")
     assert refused.code == 2
-    assert "llm_image_analysis is not provided by this version" in refused.stderr
+    assert "s3_deployment is not provided by this version" in refused.stderr
     assert "runs it" not in refused.stderr
 
 
@@ -436,7 +436,7 @@ def test_a_stage_before_any_export_says_so(sample: Staged) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "awaited"),
-    [("llm_image_analysis", "a language model that sees"), ("lora_processing", "an image model and its LoRA weights")],
+    [("lora_processing", "an image model and its LoRA weights")],
 )
 def test_a_stage_that_is_not_provided_is_refused_with_what_it_waits_for(
     sample: Staged, stage: str, awaited: str

@@ -24,7 +24,7 @@ from skicyclerun.archive.create import write_archive
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space
 from skicyclerun.archive.prove import ProvedArchive, prove_archive
 from skicyclerun.archive.publish import find_archive, open_proved, publish_archive, remove_partials
-from skicyclerun.errors import ArchiveStopped, SkicyclerunError
+from skicyclerun.errors import ArchiveStopped, SkicyclerunError, StorageError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
@@ -199,6 +199,8 @@ class ArchiveJobs:
     async def fail(self, job: ArchiveRow, error: SkicyclerunError) -> None:
         """Enter that the job failed and why, unless it was only stopped."""
         current = await archives.get(self.store, job.id)
+        if current.status in (ArchiveStatus.PROVING, ArchiveStatus.ARCHIVED) and isinstance(error, StorageError):
+            return  # The disk refused a commit; the archive is there, or may be, and the next start goes on with it.
         if not current.ended and not isinstance(error, ArchiveStopped):
             await archives.step(self.store, current, ArchiveTrigger.FAIL, reason=str(error))
 

@@ -144,13 +144,14 @@ class _StageWorking:
         """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
-        if row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED) and not await self._once_more(row):
-            await self._published(row)
-            return
-        if self._stop():
-            self._left = True
-            return
         try:
+            ended = row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)
+            if row is not None and ended and not await self._once_more(row):
+                await self._published(row)
+                return
+            if self._stop():
+                self._left = True
+                return
             await self._album(key, ready.of)
         except StagePaused as paused:
             self._pause(paused)

@@ -162,7 +162,7 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
     return WorkLimits(
         section=stage.section,
         workers=section.workers or at_once or cores,
-        group_photos=settings.export.group_photos,
+        group_photos=1 if recipe.costly else settings.export.group_photos,
         group_seconds=settings.export.group_seconds,
         photo_seconds=section.timeouts.photo,
         album_seconds=section.timeouts.album,

@@ -34,6 +34,9 @@ from skicyclerun.files.fault_points import fault_point
 _ASIDE: Final = f"{WORK_PREFIX}cleaning-"
 # What rename(2) says of a mount point, of a parent that may not be written, and of another disk.
 _CANNOT_MOVE_WHOLE: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL})
+_GO_ON: Final = "Look at the disk, then type the command again: it carries on with the cleaning."
+# By these the disk, or the system, says that it takes nothing at the moment, whatever the file.
+_DISK_FAILS: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def remove_moved(moved: Sequence[MovedFolder], manifest: Manifest) -> CleanRepor
             raise ArchiveError(
                 f"{error.filename or item.aside} cannot be removed ({error.strerror or error}). "
                 "The archive is complete; nothing that is not in it was deleted.",
-                next_step=f"Look into {item.aside}.",
+                next_step=f"Look into {item.aside}." if error.errno not in _DISK_FAILS else _GO_ON,
             ) from error
     fault_point("clean.removed")
     return report
@@ -281,8 +284,10 @@ class _Removal:
                 os.unlink(parts[-1], dir_fd=self.aside.folder(parts[:-1]))
                 self.report.removed_files += 1
                 return
-        except OSError:
-            pass  # kept, like everything that cannot be removed
+        except OSError as error:
+            if error.errno in _DISK_FAILS:
+                raise
+            # Kept, like everything that cannot be removed.
         self._keep(parts)
 
     def _is_disposable(self, parts: tuple[str, ...]) -> bool:

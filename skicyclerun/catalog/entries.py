@@ -37,7 +37,7 @@ _OPTIONAL_KEYS: Final = frozenset(
     }
 )
 #: Ours where a stage after the export has spoken of the photo; otherwise another program's.
-_KEYS_OF_STAGES: Final = frozenset({"location", "exif", "s3_deployment"})
+_KEYS_OF_STAGES: Final = frozenset({"location", "exif", "llm_image_analysis", "s3_deployment"})
 #: Of the entry of a file that a stage made.
 _OPTIONAL_IN_DERIVED: Final = frozenset({"variant", "width", "height", "note"})
 _OPTIONAL_IN_GPS: Final = frozenset({"altitude", "heading"})

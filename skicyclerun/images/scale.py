@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -139,6 +139,15 @@ def check_encoder(format: str) -> None:
         )
 
 
+def scaled_jpeg(source: Path, max_dimension: int, *, quality: int = 85) -> bytes:
+    """The picture in `source` as a JPEG for somebody who looks at it: upright, in sRGB, without metadata.
+
+    Its longest side has at most `max_dimension` pixels. Raises as `scale_picture`.
+    """
+    small = ScaleOptions(max_dimension=max_dimension, multiple_of=1, format="jpeg", quality=quality, metadata="strip")
+    return scaled_pixels(source, small).encoded()
+
+
 def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
     """Write `staged`, which does not exist yet, from the picture in `source`.
 
@@ -146,6 +155,38 @@ def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
     with the reason (a movie, damaged, too large), OriginalMissing if `source` is gone; OSError (a full disk) passes
     through. After an error there is no `staged`.
     """
+    scaled = scaled_pixels(source, options)
+    _write(staged, scaled.encoded())
+    return Scaled(scaled.image.width, scaled.image.height, scaled.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledPixels:
+    """A scaled picture in memory, with what its file is to hold besides the pixels."""
+
+    image: Image.Image
+    """RGB, RGBA, L or LA; upright."""
+    notes: tuple[str, ...]
+    profile: bytes | None
+    subsampled: bool
+    segments: NewSegments
+    options: ScaleOptions
+
+    def encoded(self) -> bytes:
+        """The file's bytes. Raises PhotoUnreadable where there is too little memory."""
+        return _encoded(self.image, self.profile, self.subsampled, self.segments, self.options)
+
+    def as_rgb(self) -> Image.Image:
+        """For a model that takes three colours: what is transparent is white."""
+        return on_white(self.image).convert("RGB")
+
+    def with_pixels(self, image: Image.Image) -> ScaledPixels:
+        """Another picture of the same size and colour space with the same tags."""
+        return replace(self, image=image, subsampled=False)
+
+
+def scaled_pixels(source: Path, options: ScaleOptions) -> ScaledPixels:
+    """What `scale_picture` writes, before it is encoded. Raises as it does."""
     with open_original(source) as original:
         content = sniff(original.stream)
         if content is None:
@@ -167,8 +208,7 @@ def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:
         if options.metadata != "strip":
             segments, notes = _tags(original, content, loaded, image.size, options, now_srgb)
     subsampled = loaded.subsampled and fitted.unscaled
-    _write(staged, _encoded(image, profile, subsampled, segments, options))
-    return Scaled(image.width, image.height, tuple(notes))
+    return ScaledPixels(image, tuple(notes), profile, subsampled, segments, options)
 
 
 # ── pixels ────────────────────────────────────────────────────────────────────────────────────────────────────────

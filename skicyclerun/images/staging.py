@@ -112,8 +112,13 @@ class StagedFile:
         self._hash.update(data)
         self.size += len(data)
         view = memoryview(data)
-        while len(view):
-            view = view[os.write(self._descriptor, view) :]
+        try:
+            while len(view):
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            # `write` does not know names, and whoever catches it must tell our disk from the original's.
+            error.filename = str(self.path)
+            raise
 
     def finish(self, mtime_ns: int) -> int:
         """Set the modification time and close. Returns the time as the file system kept it, nanoseconds."""

@@ -1,4 +1,4 @@
-"""Files that travel with the program: the default configuration and the AppleScript.
+"""Files that travel with the program: the default configuration, the AppleScript, what a language model is asked.
 
 They live at the top of the source tree, where people look for them, and are put inside the package when a wheel is
 built (`[tool.hatch.build.targets.wheel.force-include]` in pyproject.toml).
@@ -12,7 +12,11 @@ from typing import Final
 from skicyclerun.errors import SkicyclerunError
 
 #: Name → folder beside the package, in a source checkout or an editable installation.
-SHIPPED_FILES: Final = {"pipeline_config.json": "config", "osxPhotoExporter.scpt": "scripts"}
+SHIPPED_FILES: Final = {
+    "pipeline_config.json": "config",
+    "llm_prompt.txt": "config",
+    "osxPhotoExporter.scpt": "scripts",
+}
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 

@@ -16,7 +16,14 @@ from typing import Final, Protocol
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages import geocode_sweep, metadata_extraction, preprocessing, s3_deployment, watermarking
+from skicyclerun.stages import (
+    geocode_sweep,
+    llm_image_analysis,
+    metadata_extraction,
+    preprocessing,
+    s3_deployment,
+    watermarking,
+)
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -38,12 +45,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     ),
     metadata_extraction.STAGE,
     geocode_sweep.STAGE,
-    Stage(
-        "llm_image_analysis",
-        "describes pictures with a language model",
-        needs_paths=("master_catalog",),
-        waits_for="a language model that sees",
-    ),
+    llm_image_analysis.STAGE,
     preprocessing.STAGE,
     watermarking.STAGES[0],
     Stage(

@@ -85,6 +85,10 @@ class Recipe(ABC):
     at_once: ClassVar[int] = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
+    costly: ClassVar[bool] = False
+    """A result takes so long (a minute of a model's time) that each is committed by itself: a stop loses none that is
+    made."""
+
     needs_facts: ClassVar[bool] = True
     """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
     takes_over: ClassVar[bool] = True

@@ -49,6 +49,7 @@ PLACEHOLDERS: Final[Mapping[str, str]] = {
     "persons": "the persons in it, with commas",
     "album": "the album's title",
     "file_name": "the name of the exported file",
+    "heading": "which way the camera looked, in words: north-west",
     "camera": "the camera",
     "lens": "the lens",
     "style": "the style of a restyled picture",
@@ -57,6 +58,12 @@ PLACEHOLDERS: Final[Mapping[str, str]] = {
 }
 #: They adorn a line and are no reason to write one.
 _ADORNMENTS: Final = frozenset({"symbol", "astro_symbol"})
+
+#: The compass' sixteen points, clockwise from north.
+_POINTS: Final = (
+    "north north-north-east north-east east-north-east east east-south-east south-east south-south-east south "
+    "south-south-west south-west west-south-west west west-north-west north-west north-north-west"
+).split()
 
 _PART: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -208,6 +215,8 @@ class Facts:
                 return self._inner("location", name)
             case "country_code":
                 return self._inner("location", name).upper()
+            case "heading":
+                return self._heading()
             case "camera" | "lens":
                 return self._inner("exif", name)
             case "keywords" | "persons":
@@ -255,6 +264,13 @@ class Facts:
         if near.casefold() == country.casefold():
             return country
         return ", ".join(filter(None, (near, country)))
+
+    def _heading(self) -> str:
+        gps = self._facts.get("gps")
+        heading = gps.get("heading") if isinstance(gps, Mapping) else None
+        if isinstance(heading, bool) or not isinstance(heading, int | float) or not 0 <= heading <= 360:
+            return ""
+        return self._shown(_POINTS[int(heading / 22.5 + 0.5) % 16])
 
     def _year(self) -> str:
         if self._words.fixed_year is not None:

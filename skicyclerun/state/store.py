@@ -28,7 +28,17 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
-from skicyclerun.errors import DiskFull, NoState, NotWritable, StateDamaged, StateError, StateForeign, StateTooNew
+from skicyclerun.errors import (
+    DiskFailed,
+    DiskFull,
+    NoState,
+    NotWritable,
+    StateDamaged,
+    StateError,
+    StateForeign,
+    StateTooNew,
+    StorageError,
+)
 from skicyclerun.files.atomic_files import sync_directory
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -144,7 +154,7 @@ class Store:
     async def open(cls, path: Path) -> Self:
         """Open for writing, creating and migrating as needed. The caller holds the run lock.
 
-        Raises StateTooNew, StateDamaged, NotWritable or DiskFull; the file is left as it was.
+        Raises StateTooNew, StateDamaged or StorageError; the file is left as it was.
         """
         try:
             await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
@@ -171,7 +181,7 @@ class Store:
         """Open for reading only, also while a run writes; nothing is made or changed on the disk unless one does.
 
         One of an earlier version is read as it was at that moment, through a copy that is brought up to this one: only
-        a run may change the file. Raises NoState, StateTooNew, StateDamaged, NotWritable, DiskFull.
+        a run may change the file. Raises NoState, StateTooNew, StateDamaged, StorageError.
         """
         if not await anyio.Path(path).is_file():
             raise NoState(path)
@@ -298,7 +308,7 @@ class Store:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """All or nothing, and never half cancelled. Raises DiskFull, NotWritable or StateDamaged."""
+        """All or nothing, and never half cancelled. Raises StorageError or StateDamaged."""
         async with self._writing:
             with anyio.CancelScope(shield=True):
                 try:
@@ -388,10 +398,15 @@ async def _connect(database: str) -> aiosqlite.Connection:
 
 
 async def check_integrity(connection: aiosqlite.Connection) -> str:
-    """What `PRAGMA quick_check` finds wrong, empty if nothing. Reads the whole file; not the indexes' contents."""
+    """What `PRAGMA quick_check` finds wrong, empty if nothing. Reads the whole file; not the indexes' contents.
+
+    Raises sqlite3.Error where the file could not be read, which says nothing of it.
+    """
     try:
         rows = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
     except sqlite3.DatabaseError as error:
+        if _is_of_the_disk(error):
+            raise
         return str(error)
     found = str(rows[0][0])
     return "" if found == "ok" else found.splitlines()[-1]  # the first line only names the schema
@@ -402,7 +417,12 @@ def _quoted(path: Path) -> str:
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _translated(error: Exception, path: Path) -> StateError | DiskFull | NotWritable:
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether SQLite was refused by the system. Only its low byte is the kind (https://sqlite.org/rescode.html)."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+def _translated(error: Exception, path: Path) -> StateError | StorageError:
     """SQLite's and the system's errors, as sentences of ours. The one boundary to both."""
     text = str(error)
     if "disk is full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -414,6 +434,13 @@ def _translated(error: Exception, path: Path) -> StateError | DiskFull | NotWrit
     if isinstance(error, OSError) or any(phrase in text.lower() for phrase in unwritable):
         return NotWritable(
             f"{path} cannot be opened or written ({text}).", next_step="Check the disk and the folder's permissions."
+        )
+    if _is_of_the_disk(error):
+        # Never taken for damage: a database that could not be read for a moment must not be set aside.
+        return DiskFailed(
+            f"The disk did not answer as it should: {path} could not be read or written ({text}). "
+            "What was committed before is kept.",
+            next_step="Look whether the disk is connected and well, then type the command again.",
         )
     if "locked" in text or "busy" in text:
         return StateError(
