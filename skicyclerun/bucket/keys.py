@@ -97,6 +97,7 @@ class ClaimedKeys:
         self._by_file: dict[tuple[str, str], list[Claim]] = {}
         self._taken: dict[str, tuple[str, str]] = {}
         self._next: dict[str, int] = {}
+        self._decided: dict[tuple[str, str], Claim] = {}
         for claim in claims:
             self._enter(claim)
 
@@ -106,8 +107,14 @@ class ClaimedKeys:
 
     def of(self, folder: str, file_name: str) -> Claim:
         """The key of this file: the one it has, or the one it is to have from now on."""
-        wanted = self._rule.wanted(folder, file_name)
         file = (folder, file_name)
+        decided = self._decided.get(file)
+        if decided is None:
+            decided = self._decided[file] = self._decide(file)
+        return decided
+
+    def _decide(self, file: tuple[str, str]) -> Claim:
+        wanted = self._rule.wanted(*file)
         for claim in self._by_file.get(file, ()):
             if claim.wanted == wanted:
                 return claim
@@ -121,6 +128,6 @@ class ClaimedKeys:
             if not is_index and self._taken.get(collision_key(key), file) == file:
                 break
         self._next[wanted] = number
-        claim = Claim(folder, file_name, wanted, key)
+        claim = Claim(*file, wanted, key)
         self._enter(claim)
         return claim
