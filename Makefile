@@ -13,7 +13,7 @@ help:
 	@echo "make demo    make a small sample library, export it, report"
 	@echo "make test    the whole test suite (TESTS=tests/test_naming.py: a part of it)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
-	@echo "make crash   a long campaign of SIGKILLs at random moments (CRASHES=200)"
+	@echo "make crash   long campaigns: kills at random (CRASHES=200), power cuts (CUTS=500 a command), failing calls (FAILURES=1000)"
 	@echo "make bench   the benchmarks, by hand; nothing is asserted"
 
 $(BIN)/python:
@@ -48,7 +48,8 @@ test-quick: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash" $(TESTS)
 
 crash: $(TEST_STAMP)
-	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) $(BIN)/python -m pytest -m crash --timeout 3600
+	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) SKICYCLERUN_CUTS=$(or $(CUTS),500) SKICYCLERUN_FAILURES=$(or $(FAILURES),1000) \
+	  $(BIN)/python -m pytest -n auto --dist loadfile -m crash --timeout 3600
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

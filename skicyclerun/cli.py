@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import shlex
 import sys
 import tempfile
 import traceback
@@ -19,6 +20,7 @@ from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.errors import Cancelled, ConfigError, ConfigErrors, InternalFault, SkicyclerunError
+from skicyclerun.files.fault_points import check_faults
 
 #: Command → (module, object, one line for `--help`). The line stands here so that `--help` imports no command.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
@@ -79,7 +81,9 @@ def cli() -> None:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code. Everything that can go wrong is printed here, and only here."""
     try:
-        result = cli.main(args=list(arguments), prog_name="skicyclerun", standalone_mode=False)
+        check_faults()
+        typed = shlex.join(("skicyclerun", *arguments))
+        result = cli.main(args=list(arguments), prog_name="skicyclerun", standalone_mode=False, obj=typed)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -7,7 +7,8 @@
     │   │   └── PlaceholderCycle     it refers to itself, by way of others
     │   ├── StageError               a stage that is unknown or not provided yet
     │   ├── NoAlbumMatches           --album matched nothing
-    │   └── UnfinishedRun            a fresh run would wipe one that can be resumed
+    │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
+    │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
     ├── BucketRefused                a bucket, or the CDN before it, cannot be used as things are
     ├── SourceError                  the library or the folder as a whole
@@ -30,6 +31,7 @@
     │   ├── NotWritable
     │   ├── DiskFailed           an input or output error: the disk itself does not answer as it should
     │   ├── FolderMissing            a folder to write to is missing, and so is the one above it
+    │   ├── AlbumFilesGone           all that was exported into an album's folder is gone at once
     │   └── OutsideFolder            a path that would leave the configured folders
     ├── ArchiveError                 an archive
     │   ├── ArchiveNotProved         reading back did not give what was written
@@ -54,6 +56,8 @@ class SkicyclerunError(Exception):
     """Base of all; `str()` is a sentence, `next_step` what to do about it (empty where there is nothing to do)."""
 
     next_step: str = ""
+    in_log: bool = False
+    """A log file has it already."""
 
     def __init__(self, sentence: str, *, next_step: str = "") -> None:
         super().__init__(sentence)
@@ -72,9 +76,11 @@ class ConfigError(UsageError):
     """A value of the configuration is wrong. `key` is its path (`export.timeouts.album`), empty for the whole file.
 
     `warnings` are the sentences of what else the configuration should be looked at for: they may be the cause.
+    `log_file` is where a log would be kept all the same, a `Resolved.template`; empty where that cannot be said.
     """
 
     warnings: tuple[str, ...] = ()
+    log_file: str = ""
 
     def __init__(self, problem: str, *, key: str = "", file: Path | None = None, next_step: str = "") -> None:
         self.key = key
@@ -151,7 +157,23 @@ class UnfinishedRun(UsageError):
         super().__init__(
             f"Run {run_id} is unfinished{': ' + to_do if remaining_albums else ''}. Nothing was touched.",
             next_step="`skicyclerun run --resume` carries on with it; "
-            "`skicyclerun run --fresh` gives it up and starts anew.",
+            "`skicyclerun run --fresh` gives it up and starts anew (with `--yes` where nobody can be asked).",
+        )
+
+
+class EmptyingNotAgreed(UsageError):
+    """A run would archive old outputs and empty their folders, and nobody has said yes to that.
+
+    `what` says in a sentence what would be archived and where; `folders` are those that would be emptied, a line each.
+    """
+
+    def __init__(self, what: str, folders: Sequence[str], *, next_step: str = "") -> None:
+        self.what, self.folders = what, tuple(folders)
+        lines = "".join(f"\n    {folder}" for folder in folders)
+        super().__init__(
+            f"This run would empty folders, and nobody has said yes to that. Nothing was touched. It would do this: "
+            f"{what}{lines}",
+            next_step=next_step,
         )
 
 
@@ -283,6 +305,19 @@ class FolderMissing(StorageError):
     def __init__(self, key: str, folder: Path, problem: str, *, next_step: str = "") -> None:
         self.key, self.folder, self.problem = key, folder, problem
         super().__init__(f"{folder} ({key}) is not there: {problem}. Nothing was touched.", next_step=next_step)
+
+
+class AlbumFilesGone(StorageError):
+    """Of what was exported into an album's folder nothing is there, which somebody may have meant, or not."""
+
+    def __init__(self, folder: Path, files: int) -> None:
+        self.folder, self.files = folder, files
+        super().__init__(
+            f"none of the {files} files exported into {folder} is there. That may be a disk that is not connected, so "
+            "nothing was left out (export.removed_files) and nothing exported.",
+            next_step="Connect it, then `skicyclerun retry-failed`; or `skicyclerun run --update --include-removed` "
+            "exports them again.",
+        )
 
 
 class OutsideFolder(StorageError):

@@ -33,7 +33,7 @@ from skicyclerun.run.pipeline import unwrapped
 from skicyclerun.run.plan import RunRequest, source_for
 from skicyclerun.run.report import RunReport, build_latest_report
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import enabled_stages
+from skicyclerun.settings.later_stages import enabled_stages, left_stages
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.store import Store
@@ -44,6 +44,7 @@ __all__ = ["AsyncPhotoExporter", "PhotoExporter"]
 
 _NONE_GIVEN: Final[Mapping[str, object]] = MappingProxyType({})
 _SIGINT_CODE: Final = 130
+_YES: Final = "`yes=True` says yes to it; `cleanup=False` leaves the old outputs where they are."
 _T = TypeVar("_T")
 _P = str | PathLike[str]
 
@@ -109,6 +110,7 @@ class AsyncPhotoExporter:
         update: bool = False,
         cleanup: bool | None = None,
         give_up_unfinished: bool = False,
+        yes: bool = False,
     ) -> RunReport:
         """Export albums in a fresh run; see `PhotoExporter.export_albums`."""
         settings = self._loaded(export__mode="update", cleanup__enabled=False) if update else self._settings
@@ -125,15 +127,18 @@ class AsyncPhotoExporter:
             stages=stages if "export" in stages else (*stages, "export"),
             selection=_selection(selected, settings),
             fresh_over_unfinished=give_up_unfinished,
+            left_out=left_stages(settings, settings.pipeline.stages),
+            may_empty=yes,
+            how_to_agree=_YES,
         )
         outcome = await self._carried_out(request)
         if outcome.report is None:
             raise UsageError(outcome.said)
         return outcome.report
 
-    async def resume(self) -> RunReport:
+    async def resume(self, *, yes: bool = False) -> RunReport:
         """Carry on with the unfinished run; where there is none, the report on the last. Raises NoState."""
-        return await self._again(Intent.RESUME)
+        return await self._again(Intent.RESUME, yes=yes)
 
     async def retry_failed(self) -> RunReport:
         """Fetch again what failed in the last run; where nothing did, its report. Raises NoState."""
@@ -172,8 +177,9 @@ class AsyncPhotoExporter:
         given = "export.library" in self._given
         return await _alone(rebuild_state(self._settings, force=force, library_given=given))
 
-    async def _again(self, intent: Intent) -> RunReport:
-        report = (await self._carried_out(RunRequest(intent, self._settings))).report or await self.status()
+    async def _again(self, intent: Intent, *, yes: bool = False) -> RunReport:
+        request = RunRequest(intent, self._settings, may_empty=yes, how_to_agree=_YES)
+        report = (await self._carried_out(request)).report or await self.status()
         if report is None:
             raise NoState(self._settings.paths.state_db)
         return report
@@ -227,28 +233,33 @@ class PhotoExporter:
         update: bool = False,
         cleanup: bool | None = None,
         give_up_unfinished: bool = False,
+        yes: bool = False,
     ) -> RunReport:
         """Export albums in a fresh run, and return its report when it has ended, with failures or without.
 
         `selected`: albums as `albums()` gives them, or ids, titles, paths or globs; None for those of the
         configuration, which by default are all. `update`: only what is new or changed, and nothing is cleaned.
         `cleanup`: whether old outputs are put into a proved archive and their folders emptied first; None as the
-        configuration says. An unfinished earlier run raises UnfinishedRun unless `give_up_unfinished`.
+        configuration says. A run that would empty folders which hold something raises EmptyingNotAgreed, and touches
+        nothing, unless `yes`. An unfinished earlier run raises UnfinishedRun unless `give_up_unfinished`.
 
         A photo or album that fails is in the report and raises nothing. Raises UsageError (NoAlbumMatches,
-        UnfinishedRun), SourceError, StateError, StorageError, ArchiveError, LockHeld; what was exported before is
-        kept, and `resume()` carries on. In the main thread SIGINT and SIGTERM let the photos in hand finish and then
-        raise KeyboardInterrupt or SystemExit.
+        UnfinishedRun, EmptyingNotAgreed), SourceError, StateError, StorageError, ArchiveError, LockHeld; what was
+        exported before is kept, and `resume()` carries on. In the main thread SIGINT and SIGTERM let the photos in
+        hand finish and then raise KeyboardInterrupt or SystemExit.
         """
         work = self._exporter.export_albums
-        return _wait(partial(work, selected, update=update, cleanup=cleanup, give_up_unfinished=give_up_unfinished))
+        return _wait(
+            partial(work, selected, update=update, cleanup=cleanup, give_up_unfinished=give_up_unfinished, yes=yes)
+        )
 
-    def resume(self) -> RunReport:
+    def resume(self, *, yes: bool = False) -> RunReport:
         """Carry on with the unfinished run where it stopped; where there is none, the report on the last run.
 
+        `yes` is needed only where the run was begun with nothing to be emptied and there is something now.
         Raises NoState where there has been no run, and what `export_albums` raises.
         """
-        return _wait(self._exporter.resume)
+        return _wait(partial(self._exporter.resume, yes=yes))
 
     def retry_failed(self) -> RunReport:
         """Fetch again what failed in the last run, and nothing else; where nothing did, its report. Raises NoState."""

@@ -68,9 +68,31 @@ def seconds_in_words(seconds: float) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?` with the nearest of the known names, or an empty text where none is near."""
+    close = nearest_name(name, known)
+    return f" Did you mean {close!r}?" if close else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, or an empty text where none is near."""
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
-    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+    return folded[close[0]] if close else ""
+
+
+def very_near(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` is most likely a slip of, empty where none is so near.
+
+    One letter in five may be wrong; two may have changed places; case, and `-` for `_`, do not count.
+    """
+    typed = _spelt(name[:200])
+    spelt = {_spelt(candidate): candidate for candidate in known}
+    close = difflib.get_close_matches(typed, list(spelt), n=1, cutoff=0.8)
+    swapped = [candidate for candidate in spelt if len(typed) > 3 and sorted(candidate) == sorted(typed)]
+    return next((spelt[each] for each in (*close, *swapped)), "")
+
+
+def _spelt(name: str) -> str:
+    return name.casefold().replace("-", "_")
 
 
 def width_of(text: str) -> int:

@@ -38,6 +38,8 @@ from skicyclerun.sources.folder_tree import FolderTree
 
 #: How long a subprocess may take at the very most; seconds.
 PATIENCE: Final = 60
+#: Typed where a test means that old outputs are archived and their folders emptied.
+YES: Final = ("--yes",)
 
 
 # ── as a command ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,14 +317,16 @@ def run_with(
     overrides: Mapping[str, object] | None = None,
     renderer: Renderer | None = None,
 ) -> RunOutcome:
-    """A run, in this process, from that source."""
+    """A run, in this process, from that source; somebody has said yes to what it empties."""
     settings = settings_for(lib_root, Path(source.location), overrides)
 
     def make(kind: str, library: Path | None, settings: Settings, options: ExportOptions) -> ToldSource:
         return source
 
     session = RunSession(
-        RunRequest(intent, settings), renderer=renderer or PlainText(io.StringIO(), quiet=True), make=make
+        RunRequest(intent, settings, may_empty=True),
+        renderer=renderer or PlainText(io.StringIO(), quiet=True),
+        make=make,
     )
     return anyio.run(session.carry_out)
 

@@ -38,7 +38,7 @@ class Exported:
         self.exporter = PhotoExporter(lib_root=lib_root, library=library)
 
     def export(self) -> Exported:
-        self.exporter.export_albums()
+        self.exporter.export_albums(yes=True)
         return self
 
     def files(self) -> dict[str, str]:

@@ -74,8 +74,8 @@ class Staged:
         return skicyclerun(*self.arguments(*options))
 
     def export(self, *stages: str) -> Ended:
-        """Export, and these stages."""
-        return self.run("--stages", ",".join(("export", *stages)))
+        """Export over what is there, and these stages."""
+        return self.run("--no-cleanup", "--stages", ",".join(("export", *stages)))
 
     def update(self, *stages: str) -> Ended:
         """Bring the export up to date, and these stages."""

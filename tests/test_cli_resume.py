@@ -15,6 +15,7 @@ from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import PhotoTransient, SourceStopped
 from skicyclerun.models import Photo
 from tests.command_line import (
+    YES,
     ToldSource,
     album_of,
     exported,
@@ -103,7 +104,7 @@ def test_away_from_a_terminal_a_fresh_run_over_an_unfinished_one_is_refused(libr
 
 def test_fresh_gives_up_the_unfinished_run(library: Path, lib_root: Path) -> None:
     cut_short_at("IMG_2.jpg", library, lib_root)
-    assert skicyclerun("run", "--fresh", "--library", library, "--lib-root", lib_root).code == 0
+    assert skicyclerun("run", "--fresh", *YES, "--library", library, "--lib-root", lib_root).code == 0
     assert status_of(lib_root)["run"]["id"] == 2
     assert status_of(lib_root, "--run", "1")["run"]["status"] == "abandoned"
     assert "given up" in skicyclerun("status", "--run", "1", "--lib-root", lib_root).stdout
@@ -197,7 +198,7 @@ def test_a_retry_of_a_run_given_up_for_a_cleanup_says_that_there_is_nothing(libr
     (library / "Alps" / "IMG_1.jpg").write_bytes(b"")
     cut_short_at("IMG_4.jpg", library, lib_root)
     assert album_of(status_of(lib_root), "Alps")["status"] == "failed"
-    cleaned = skicyclerun("run", "--stages", "cleanup", "--force-clean", "--fresh", "--lib-root", lib_root)
+    cleaned = skicyclerun("run", "--stages", "cleanup", "--force-clean", "--fresh", *YES, "--lib-root", lib_root)
     assert cleaned.code == 0
     again = skicyclerun("retry-failed", "--lib-root", lib_root)
     assert again.code == 0

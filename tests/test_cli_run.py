@@ -10,7 +10,17 @@ import pytest
 from PIL import Image
 
 from skicyclerun import __version__
-from tests.command_line import album_of, exported, inodes, make_library, picture, skicyclerun, status_of, write_config
+from tests.command_line import (
+    YES,
+    album_of,
+    exported,
+    inodes,
+    make_library,
+    picture,
+    skicyclerun,
+    status_of,
+    write_config,
+)
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY, tree_state
 
 ALPS = ["IMG_0001.jpg", "IMG_0002.png", "IMG_0003.heic"]
@@ -54,7 +64,7 @@ def test_albums_of_one_title_are_told_apart_in_the_progress(tmp_path: Path, lib_
     done = skicyclerun("run", "--library", library, "--lib-root", lib_root)
     for number, path in enumerate(("2023/Alps", "2024/Alps"), start=1):
         assert f"ALBUM: album_{number}_of_2 | done | {path} | 1 exported" in done.stderr
-    told = skicyclerun("run", "--library", library, "--lib-root", lib_root, "--json").lines
+    told = skicyclerun("run", *YES, "--library", library, "--lib-root", lib_root, "--json").lines
     assert [event["title"] for event in told if event.get("event") == "album_finished"] == ["2023/Alps", "2024/Alps"]
 
 
@@ -250,10 +260,93 @@ def test_a_stage_that_cannot_be_run_is_refused_by_name(library: Path, lib_root: 
     assert not lib_root.exists()
 
 
-def test_the_export_stage_alone_archives_nothing(library: Path, lib_root: Path) -> None:
+def archives(lib_root: Path) -> list[Path]:
+    return sorted((lib_root / "archive").iterdir())
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ["--stages", "export"],
+        ["--stages", "export", "cleanup"],
+        ["--stages=cleanup", "export"],
+        ["--stages", "export,cleanup"],
+        ["--stages", "cleanup", "--stages", "export"],
+        ["--stages", "export", "--until", "export"],
+        ["--stages", "export", "--from", "cleanup"],
+    ],
+)
+def test_an_export_that_is_typed_does_the_cleanup_first(library: Path, lib_root: Path, stages: list[str]) -> None:
     for _ in range(2):
-        assert skicyclerun("run", "--library", library, "--lib-root", lib_root, "--stages", "export").code == 0
-    assert list((lib_root / "archive").iterdir()) == []
+        assert skicyclerun("run", *YES, "--library", library, *stages, "--lib-root", lib_root).code == 0
+    assert status_of(lib_root)["run"]["stages"] == ["cleanup", "export"]
+    assert len(archives(lib_root)) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--stages", "export", "--no-cleanup"],
+        ["--stages", "export", "--update"],
+        ["--stages", "export", "--from", "export"],
+        ["--stages", "export", "--config", "disabled"],
+        ["--stages", "export", "--config", "update"],
+        ["--config", "alone"],
+        ["--from", "export"],
+    ],
+)
+def test_an_export_without_the_cleanup_leaves_the_old_outputs(
+    library: Path, lib_root: Path, tmp_path: Path, options: list[str]
+) -> None:
+    sections: dict[str, dict[str, object]] = {
+        "disabled": {"cleanup": {"enabled": False}},
+        "update": {"export": {"mode": "update"}},
+        "alone": {"pipeline": {"stages": ["export"]}},
+    }
+    given = [str(write_config(tmp_path, **sections[each])) if each in sections else each for each in options]
+    for _ in range(2):
+        assert skicyclerun("run", "--library", library, "--lib-root", lib_root, *given).code == 0
+    assert status_of(lib_root)["run"]["stages"] == ["export"]
+    assert archives(lib_root) == []
+
+
+@pytest.mark.parametrize("left_out", [["--no-cleanup"], ["--update"]])
+def test_a_cleanup_that_is_typed_and_left_out_is_refused(library: Path, lib_root: Path, left_out: list[str]) -> None:
+    given = ("--library", library, "--lib-root", lib_root, *left_out)
+    refused = skicyclerun("run", "--stages", "export", "cleanup", *map(str, given))
+    assert refused.code == 2
+    assert "contradicts" in refused.stderr
+    assert not lib_root.exists()
+
+
+def test_a_dry_run_of_an_export_that_is_typed_says_what_the_cleanup_would_do(library: Path, lib_root: Path) -> None:
+    given = ("--library", library, "--lib-root", lib_root, "--stages", "export")
+    assert skicyclerun("run", *given).code == 0
+    looked = skicyclerun("run", *given, "--dry-run")
+    assert looked.code == 0
+    assert "then empty these folders" in looked.stderr
+    assert f"{lib_root / 'pipeline' / 'albums'}: 5 files" in looked.stderr
+
+
+def test_a_retry_takes_its_stages_as_words_and_does_no_cleanup(library: Path, lib_root: Path) -> None:
+    whole = (library / "Alps" / "IMG_0001.jpg").read_bytes()
+    (library / "Alps" / "IMG_0001.jpg").write_bytes(b"")
+    given = ("--library", library, "--lib-root", lib_root, "--stages", "export", "preprocessing")
+    assert skicyclerun("run", *given).code == 3
+    before = inodes(lib_root)
+    (library / "Alps" / "IMG_0001.jpg").write_bytes(whole)
+    again = skicyclerun("retry-failed", "--stages", "preprocessing", "export", "--lib-root", lib_root)
+    assert again.code == 0
+    assert archives(lib_root) == []
+    assert before.items() <= inodes(lib_root).items()
+
+
+def test_a_word_that_belongs_to_no_option_is_refused(library: Path, lib_root: Path) -> None:
+    for words in (["export"], ["--stages", "export", "--no-cleanup", "cleanup"]):
+        refused = skicyclerun("run", *words, "--library", library, "--lib-root", lib_root)
+        assert refused.code == 2
+        assert "unexpected extra argument" in refused.stderr
+        assert not lib_root.exists()
 
 
 # ── looking without touching ──────────────────────────────────────────────────────────────────────────────────────
@@ -329,7 +422,7 @@ def test_json_lines_tell_the_run_and_end_with_the_report(library: Path, lib_root
     }
     assert report["event"] == "report"
     assert (report["run"]["status"], report["totals"]["exported"]) == ("finished", 5)
-    assert {key: value for key, value in report.items() if key not in ("event", "said")} == status_of(lib_root)
+    assert {key: value for key, value in report.items() if key not in ("event", "said", "next")} == status_of(lib_root)
 
 
 def test_json_of_a_run_that_had_nothing_to_do_is_one_report(tmp_path: Path, lib_root: Path) -> None:

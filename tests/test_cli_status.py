@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import Terminal, album_of, exported, make_library, picture, skicyclerun, status_of
+from tests.command_line import YES, Terminal, album_of, exported, make_library, picture, skicyclerun, status_of
 
 ALBUMS = {"Alps": ["IMG_1.jpg", "IMG_2.jpg", "IMG_3.png"], "Coast": ["IMG_4.jpg"], "Empty": []}
 
@@ -105,7 +105,7 @@ def test_an_earlier_run_can_be_asked_for_and_an_unknown_one_is_answered_with_the
     library: Path, lib_root: Path
 ) -> None:
     skicyclerun("run", "--library", library, "--lib-root", lib_root, "--album", "Coast")
-    skicyclerun("run", "--library", library, "--lib-root", lib_root)
+    skicyclerun("run", *YES, "--library", library, "--lib-root", lib_root)
     assert [album["title"] for album in status_of(lib_root, "--run", "1")["albums"]] == ["Coast"]
     assert len(status_of(lib_root)["albums"]) == 3
     for unknown in ("3", "0", "-1"):
@@ -223,10 +223,10 @@ def test_failures_from_before_the_folders_were_emptied_are_past(
 ) -> None:
     place = ("--lib-root", failed_in_run_1)
     if emptied == "alone":
-        assert skicyclerun("run", "--stages", "cleanup", "--force-clean", *place).code == 0
+        assert skicyclerun("run", "--stages", "cleanup", "--force-clean", *YES, *place).code == 0
         assert skicyclerun("run", "--update", "--album", "Coast", "--library", library, *place).code == 0
     else:
-        assert skicyclerun("run", "--album", "Coast", "--library", library, *place).code == 0
+        assert skicyclerun("run", *YES, "--album", "Coast", "--library", library, *place).code == 0
     assert status_of(failed_in_run_1)["earlier_failures"] == []
 
 

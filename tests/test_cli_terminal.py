@@ -11,6 +11,7 @@ import pytest
 from skicyclerun.errors import SourceStopped
 from skicyclerun.models import Photo
 from tests.command_line import (
+    YES,
     Terminal,
     ToldSource,
     exported,
@@ -53,6 +54,7 @@ def test_a_confirmation_that_is_refused_touches_nothing_at_all(
         assert str(library) in terminal.shown
         assert str(lib_root / "pipeline" / "albums") in terminal.shown
         assert ("then empty these folders" in terminal.shown) == earlier_results
+        terminal.read_until("[y/N]" if earlier_results else "[Y/n]")
         assert "\x1b" not in terminal.shown  # no display that wipes the question away
         terminal.type("n\n")
         ended = terminal.read_to_the_end()
@@ -243,6 +245,6 @@ def test_elsewhere_progress_is_plain_lines_on_stderr_and_stdout_is_data(library:
     assert all(re.fullmatch(r"PROGRESS: album_\d+_of_\d+ \| photo_\d+_of_\d+", line) for line in lines)
     assert "PROGRESS" not in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
-    as_json = skicyclerun_process("run", "--library", library, "--lib-root", lib_root, "--json")
+    as_json = skicyclerun_process("run", *YES, "--library", library, "--lib-root", lib_root, "--json")
     assert as_json.lines[-1]["event"] == "report"
     assert as_json.stderr == ""

@@ -24,6 +24,7 @@ from skicyclerun.health import checks, disk, macos
 from skicyclerun.health.findings import Verdict
 from skicyclerun.models import SourceKind
 from skicyclerun.run.lock import RunLock
+from skicyclerun.stages.registry import STAGES
 from skicyclerun.state.store import Store
 from tests.shared_libraries import (
     PHOTOS_4_LIBRARY,
@@ -74,6 +75,7 @@ def test_a_healthy_place_is_said_to_be_one(lib_root: Path, photos: Path) -> None
     assert list(found) == [
         "configuration", "python", "packages", "source", "osascript", "AppleScript", "automation", "Full Disk Access",
         "library", "disk space (lib_root)", "file system (lib_root)", "lock", "state",
+        *(f"stage {stage.name}" for stage in STAGES),
     ]  # fmt: skip
     assert {check for check, line in found.items() if line["status"] == "failed"} == set()
 

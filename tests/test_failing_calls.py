@@ -23,7 +23,7 @@ from tests.test_power_cuts import reading, safe
 
 pytestmark = pytest.mark.crash
 
-FAILURES = int(os.environ.get("SKICYCLERUN_FAILURES", "24"))
+FAILURES = int(os.environ.get("SKICYCLERUN_FAILURES", "15"))
 """Failed calls to try; `make crash` tries every call with every error."""
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261125"))
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE)

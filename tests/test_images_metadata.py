@@ -347,3 +347,115 @@ def test_nothing_is_written_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixtu
         (tmp_path / "in.jpg").write_bytes(_with_exif(exif))
         render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN)
     assert capfd.readouterr() == ("", "")
+
+
+# ── Microsoft's tags ──────────────────────────────────────────────────────────────────────────────────────────────
+
+XP_TITLE, XP_COMMENT, XP_KEYWORDS, XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
+
+
+def with_windows_tags(path: Path, **texts: str) -> Path:
+    """A JPEG with tags as Windows writes them: `title`, `comment`, `keywords`, `subject`."""
+    exif = exif_with()
+    numbers = {"title": XP_TITLE, "comment": XP_COMMENT, "keywords": XP_KEYWORDS, "subject": XP_SUBJECT}
+    for name, text in texts.items():
+        exif[numbers[name]] = f"{text}\x00".encode("utf-16-le")
+    path.write_bytes(encoded(quadrants(), "JPEG", quality=90, exif=exif))
+    return path
+
+
+def windows_tag(path: Path, number: int) -> bytes | None:
+    """The bytes of a tag, as Pillow finds them."""
+    with Image.open(path) as picture:
+        value = picture.getexif().get(number)
+    assert value is None or isinstance(value, bytes)
+    return value
+
+
+def test_keywords_are_written_as_windows_reads_them(jpeg: Path, tmp_path: Path) -> None:
+    render(jpeg, tmp_path / "out.jpg", KNOWN)
+    assert windows_tag(tmp_path / "out.jpg", XP_KEYWORDS) == "Alpen, Süd;pass\x00".encode("utf-16-le")
+    # Windows reads a title from XMP where there is no XPTitle, and a subject that is not ASCII from XPSubject only.
+    assert windows_tag(tmp_path / "out.jpg", XP_TITLE) is None
+    assert windows_tag(tmp_path / "out.jpg", XP_COMMENT) is None
+    assert windows_tag(tmp_path / "out.jpg", XP_SUBJECT) == f"{KNOWN.description}\x00".encode("utf-16-le")
+
+
+@needs_exiftool
+def test_another_reader_finds_the_same_in_microsofts_tags_as_in_xmp(tmp_path: Path) -> None:
+    before = with_windows_tags(tmp_path / "in.jpg", title="old", comment="mine", keywords="old;older", subject="old")
+    # Not KNOWN's bicycle: exiftool takes these tags for UCS-2, in which it does not exist.
+    render(before, tmp_path / "out.jpg", replace(KNOWN, description="Über\nzwei Zeilen"))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags["IFD0:XPTitle"] == tags["XMP-dc:Title"] == KNOWN.title
+    assert tags["IFD0:XPSubject"] == tags["XMP-dc:Description"] == "Über\nzwei Zeilen"
+    assert tags["IFD0:XPKeywords"].split(";") == tags["XMP-dc:Subject"] == list(KNOWN.keywords)
+    assert tags["IFD0:XPComment"] == "mine"
+    assert "ExifTool:Warning" not in tags
+
+
+def test_microsofts_tags_follow_what_the_library_changes(tmp_path: Path) -> None:
+    first = tmp_path / "first.jpg"
+    render(with_windows_tags(tmp_path / "in.jpg", title="x", subject="x"), first, KNOWN)
+    render(first, tmp_path / "then.jpg", replace(KNOWN, title="New", description="plain", keywords=("one", "two")))
+    assert windows_tag(tmp_path / "then.jpg", XP_TITLE) == "New\x00".encode("utf-16-le")
+    assert windows_tag(tmp_path / "then.jpg", XP_SUBJECT) == "plain\x00".encode("utf-16-le")
+    assert windows_tag(tmp_path / "then.jpg", XP_KEYWORDS) == "one;two\x00".encode("utf-16-le")
+    facts = read_facts(tmp_path / "then.jpg")
+    assert (facts.title, facts.description, facts.keywords) == ("New", "plain", ("one", "two"))
+
+
+def test_a_comment_that_repeats_the_old_description_follows_it(tmp_path: Path) -> None:
+    described = tmp_path / "described.jpg"
+    render(with_windows_tags(tmp_path / "in.jpg", comment="Gran"), described, LibraryMetadata(description="Gran"))
+    render(described, tmp_path / "out.jpg", LibraryMetadata(description="Gran and Ben"))
+    assert windows_tag(tmp_path / "out.jpg", XP_COMMENT) == "Gran and Ben\x00".encode("utf-16-le")
+
+
+def test_microsofts_tags_stay_where_the_library_knows_nothing(tmp_path: Path) -> None:
+    said = {"title": "Ünder", "comment": "c", "keywords": "a;b", "subject": "s"}
+    before = with_windows_tags(tmp_path / "in.jpg", **said)
+    render(before, tmp_path / "out.jpg", LEAVE_POSITION)
+    assert (tmp_path / "out.jpg").read_bytes() == before.read_bytes()
+    facts = read_facts(before)  # nothing else says them
+    assert (facts.title, facts.keywords) == ("Ünder", ("a", "b"))
+
+
+def test_microsofts_tags_that_are_right_leave_the_file_as_it_is(tmp_path: Path) -> None:
+    first = tmp_path / "first.jpg"
+    render(with_windows_tags(tmp_path / "in.jpg", title="x", comment="c", subject="x"), first, KNOWN)
+    render(first, tmp_path / "again.jpg", KNOWN)
+    assert (tmp_path / "again.jpg").read_bytes() == first.read_bytes()
+
+
+def test_a_keyword_with_a_semicolon_is_not_told_to_windows_as_two(tmp_path: Path) -> None:
+    stale = with_windows_tags(tmp_path / "in.jpg", keywords="stale")
+    render(stale, tmp_path / "some.jpg", LibraryMetadata(keywords=("a;b", "c")))
+    assert windows_tag(tmp_path / "some.jpg", XP_KEYWORDS) == "c\x00".encode("utf-16-le")
+    assert read_facts(tmp_path / "some.jpg").keywords == ("a;b", "c")
+    render(stale, tmp_path / "none.jpg", LibraryMetadata(keywords=("a;b",)))
+    assert windows_tag(tmp_path / "none.jpg", XP_KEYWORDS) is None
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(title=st.text(), keywords=st.lists(st.text(max_size=40), max_size=6), description=st.text(max_size=9000))
+def test_microsofts_tags_never_contradict_what_xmp_says(
+    tmp_path: Path, title: str, keywords: list[str], description: str
+) -> None:
+    before = with_windows_tags(tmp_path / "in.jpg", title="old", keywords="old", subject="old")
+    known = LibraryMetadata(title=title, keywords=tuple(keywords), description=description)
+    facts = render(before, tmp_path / "out.jpg", known)
+
+    def told(number: int) -> str:
+        data = windows_tag(tmp_path / "out.jpg", number)
+        assert data is None or (len(data) <= 8_000 and data.endswith(b"\x00\x00"))
+        return "" if data is None else data.decode("utf-16-le").rstrip("\x00")
+
+    title_told, subject_told = told(XP_TITLE), told(XP_SUBJECT)
+    assert (facts.title or "").startswith(title_told)
+    assert title_told
+    assert subject_told == "old" or (facts.description or "").startswith(subject_told)
+    assert (subject_told == "old") == (facts.description is None)
+    assert [word for word in told(XP_KEYWORDS).split(";") if word] == [
+        word for word in facts.keywords if ";" not in word
+    ]

@@ -34,7 +34,7 @@ from tests.test_crash_campaign import EARLIER_RUN, archive, catalog, configure, 
 
 pytestmark = pytest.mark.crash
 
-CUTS = int(os.environ.get("SKICYCLERUN_CUTS", "12"))
+CUTS = int(os.environ.get("SKICYCLERUN_CUTS", "5"))
 """Power cuts for each kind of command; `make crash` tries some thousands in all."""
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261125"))
 PATIENCE = 4

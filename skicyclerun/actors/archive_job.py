@@ -9,12 +9,12 @@ What follows `archived` is the caller's: the archiver empties folders, an update
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -28,67 +28,105 @@ from skicyclerun.errors import ArchiveStopped, SkicyclerunError, StorageError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchivePhase, ArchiveProgress, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
+from skicyclerun.settings.cleanup_folders import NAMES_IN_ARCHIVE, named_folders
 from skicyclerun.settings.later_stages import later_stages, output_folder, output_folders
-from skicyclerun.settings.models import Settings
+from skicyclerun.settings.models import EMPTIED_KEYS, Settings
 from skicyclerun.stages.stage import Stage
 from skicyclerun.state import archives
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-
-#: What a folder is called inside an archive, by its key in `paths`.
-_NAMES: Final = {
-    "apple_photos_export": "albums",
-    "preprocessed": "scaled",
-    "lora_processed": "lora_processed",
-    "watermarked_final": "watermarked_final",
-    "metadata_dir": "metadata",
-}
+#: In the options of a run: the folders that its cleanup puts away and those that stay, as the configuration named them.
+CLEANUP_OPTION: Final = "cleanup"
 
 
 def folder_homes(settings: Settings) -> dict[str, Path]:
     """Where each folder that an archive may hold belongs, by the name it has inside the archive."""
     known = settings.paths.resolved()
-    homes = {name: known[key] for key, name in _NAMES.items() if key in known}
+    homes = {name: known[key] for key, name in NAMES_IN_ARCHIVE.items() if key in known}
     stages = later_stages(settings)
     return homes | {name_in_archive(stages[name]): folder for name, folder in output_folders(settings).items()}
 
 
 def name_in_archive(stage: Stage) -> str:
     """What the folder of a stage's files is called inside an archive."""
-    return _NAMES.get(stage.output, f"stage_{stage.name}")
+    return NAMES_IN_ARCHIVE.get(stage.output, f"stage_{stage.name}")
 
 
-def archived_folders(settings: Settings, stages: Sequence[str]) -> list[ArchivedFolder]:
-    """The folders of old outputs that a run of these stages puts away: those that it makes anew from the start.
+@dataclass(frozen=True, slots=True)
+class CleanupChoice:
+    """Which folders a cleanup puts away, and which of them it leaves as they are, by the names of `cleanup_names`."""
+
+    folders: tuple[str, ...] | None = None
+    """None: those that the run makes anew."""
+    keep: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, options: Mapping[str, Any]) -> CleanupChoice:
+        """What a run was begun with, by the options in its row; what the configuration says where they do not."""
+        kept = options.get(CLEANUP_OPTION)
+        if not isinstance(kept, dict):
+            return cls(settings.cleanup.folders, settings.cleanup.keep)
+        folders = kept.get("folders")
+        return cls(None if folders is None else tuple(folders), tuple(kept.get("keep", ())))
+
+    def to_row(self) -> dict[str, Any]:
+        """For the options of a run, so that a resumed one empties what it was begun to empty."""
+        return {CLEANUP_OPTION: {"folders": self.folders and list(self.folders), "keep": list(self.keep)}}
+
+
+def archived_folders(
+    settings: Settings, stages: Sequence[str], choice: CleanupChoice | None = None
+) -> list[ArchivedFolder]:
+    """The folders of old outputs that a run of these stages puts away: those of its `choice`, by default those that it
+    makes anew from the start.
 
     With an export, or for a cleanup alone: the albums, what was restyled from them, and the metadata; the place names
     that were looked up stay for the next run. And the folder of every later stage that runs.
     """
+    choice = CleanupChoice.of(settings, {}) if choice is None else choice
     paths = settings.paths
-    folders: dict[Path, ArchivedFolder] = {}
-    if "export" in stages or set(stages) == {"cleanup"}:
-        cache = paths.resolved().get("geocode_cache")
-        kept = (cache.name,) if cache is not None and cache.parent == paths.metadata_dir else ()
-        folders = {
-            paths.apple_photos_export: ArchivedFolder("albums", paths.apple_photos_export),
-            paths.lora_processed: ArchivedFolder("lora_processed", paths.lora_processed),
-            paths.metadata_dir: ArchivedFolder("metadata", paths.metadata_dir, kept),
-        }
-    for name, stage in later_stages(settings).items():
-        if name in stages and (folder := output_folder(settings, stage)) is not None:
-            folders.setdefault(folder, ArchivedFolder(name_in_archive(stage), folder))
-    return list(folders.values())
+    names: dict[Path, str] = {}
+    if choice.folders is not None:
+        known = {folder: name_in_archive(stages_of[0]) for folder, stages_of in _stages_by_folder(settings).items()}
+        known |= {settings.path_of(key): name for key, name in NAMES_IN_ARCHIVE.items() if key in paths.resolved()}
+        names = {folder: known[folder] for folder in named_folders(settings, choice.folders)}
+    else:
+        if "export" in stages or set(stages) == {"cleanup"}:
+            names = {settings.path_of(key): NAMES_IN_ARCHIVE[key] for key in EMPTIED_KEYS}
+        for name, stage in later_stages(settings).items():
+            if name in stages and (folder := output_folder(settings, stage)) is not None:
+                names.setdefault(folder, name_in_archive(stage))
+    stay = named_folders(settings, choice.keep)
+    cache = paths.resolved().get("geocode_cache")
+    return [
+        ArchivedFolder(
+            name,
+            folder,
+            kept=(cache.name,) if cache is not None and folder == paths.metadata_dir == cache.parent else (),
+            stays=folder in stay,
+        )
+        for folder, name in names.items()
+    ]
+
+
+def _stages_by_folder(settings: Settings) -> dict[Path, list[Stage]]:
+    stages = later_stages(settings)
+    found: dict[Path, list[Stage]] = {}
+    for name, folder in output_folders(settings).items():
+        found.setdefault(folder, []).append(stages[name])
+    return found
 
 
 def emptied_stages(settings: Settings, folders: Sequence[ArchivedFolder]) -> list[str]:
-    """The stages whose files lay in these folders."""
-    paths = {folder.path for folder in folders}
+    """The stages whose files lay in those of these folders that are emptied."""
+    paths = {folder.path for folder in folders if not folder.stays}
     emptied = ["export"] if settings.paths.apple_photos_export in paths else []
     return emptied + [name for name, folder in output_folders(settings).items() if folder in paths]
 
@@ -193,7 +231,7 @@ class ArchiveJobs:
             proved=True,
         )
         fault_point("archive.committed")
-        log.info("archived %d files in %s, proved", proved.manifest.files, proved.path)
+        log.info("archived %d files: %s, %s, proved", proved.manifest.files, proved.path, bytes_in_words(proved.size))
         return job
 
     async def fail(self, job: ArchiveRow, error: SkicyclerunError) -> None:

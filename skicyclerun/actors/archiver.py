@@ -22,12 +22,18 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.archive_job import ArchiveJobs, archived_folders, emptied_stages, timestamp_now
+from skicyclerun.actors.archive_job import (
+    ArchiveJobs,
+    CleanupChoice,
+    archived_folders,
+    emptied_stages,
+    timestamp_now,
+)
 from skicyclerun.actors.messages import Intent, OutputsPutAway, RunConfigured
 from skicyclerun.archive.clean import CleanReport, clean_folders, put_back
 from skicyclerun.archive.plan import ArchivedFolder, ArchivePlan, check_space, nearest_folder, plan_archive
 from skicyclerun.archive.publish import has_partials, open_proved
-from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, SkicyclerunError
+from skicyclerun.errors import ArchiveNotProved, ArchiveStopped, EmptyingNotAgreed, SkicyclerunError
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.progress.events import ArchiveProgress, Notice, ProgressEvent
 from skicyclerun.run.shutdown import Shutdown
@@ -87,18 +93,27 @@ class _Archiving:
         self._settings = settings
         self._archive_folder = settings.paths.archive
         self._allowed = settings.cleanup.archive_old_outputs
+        run = configured.run
+        self._may_empty = configured.command.may_empty or (run is not None and run.may_empty)
         self._jobs = ArchiveJobs(
             parts.store, settings.paths.archive, settings.paths.apple_photos_export, parts.progress, parts.shutdown
         )
 
     async def recover_abandoned(self) -> None:
-        """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt."""
+        """Bring jobs of other runs, which a stop left open, to their end: finish cleaning, or forget the attempt.
+
+        What is archived and not moved yet is emptied only by a run that may empty folders itself: whoever typed
+        --no-cleanup or an update since has not said yes to this one's emptying them.
+        """
         run = self._configured.run
         for job in await archives.unfinished(self._store):
             if run is not None and job.run_id == run.id:
                 continue
             recovered = await self._recovered(job)
-            if recovered.status is ArchiveStatus.ARCHIVED:
+            if recovered.status is ArchiveStatus.ARCHIVED and recovered.clean and not self._may_empty:
+                reason = "given up for a run that empties nothing; the archive stays"
+                await archives.step(self._store, recovered, ArchiveTrigger.FAIL, reason=reason)
+            elif recovered.status is ArchiveStatus.ARCHIVED:
                 await self._clean_or_keep(recovered)
             elif recovered.status is ArchiveStatus.PENDING:
                 await archives.step(self._store, recovered, ArchiveTrigger.FAIL, reason="given up for a later run")
@@ -135,7 +150,9 @@ class _Archiving:
             text = "Nothing is archived and nothing is emptied: cleanup.archive_old_outputs is false."
             self._parts.progress(Notice(text, "warning"))
             return None
-        clean = empties(stages, force_clean=command.force_clean)
+        choice = CleanupChoice.of(self._settings, run.options if run is not None else {})
+        some_go = any(not folder.stays for folder in archived_folders(self._settings, stages, choice))
+        clean = some_go and empties(stages, force_clean=command.force_clean)
         run_id = run.id if run else None
         return await archives.create(self._store, run_id=run_id, clean=clean, timestamp=timestamp_now())
 
@@ -150,7 +167,11 @@ class _Archiving:
         if plan.is_empty:
             log.info("nothing to archive")  # the summary and the report say it to the person
             return await archives.step(self._store, job, ArchiveTrigger.NOTHING_TO_DO, reason="nothing to archive")
-        freed = plan.content_bytes if job.clean else 0
+        if job.clean and not self._may_empty and plan.folders_in_words():
+            # Asked about before the run began, when there was nothing to be emptied yet.
+            step = "`skicyclerun run --resume` asks about it; `--yes` with it says yes."
+            raise EmptyingNotAgreed(what_is_emptied(plan, self._settings), plan.folders_in_words(), next_step=step)
+        freed = plan.emptied_bytes if job.clean else 0
         return await self._jobs.write(job, plan, freed_bytes=freed, export_estimate=self._parts.export_estimate)
 
     async def _clean_or_keep(self, job: ArchiveRow) -> ArchiveRow:
@@ -167,20 +188,30 @@ class _Archiving:
         except ArchiveNotProved:
             await anyio.to_thread.run_sync(put_back, folders)
             raise
-        report = await anyio.to_thread.run_sync(clean_folders, folders, proved.manifest)
+        emptied_folders = [folder for folder in folders if not folder.stays]
+        # One that stays was never moved, unless the configuration has named it between two starts of the same cleanup.
+        await anyio.to_thread.run_sync(put_back, [folder for folder in folders if folder.stays])
+        report = await anyio.to_thread.run_sync(clean_folders, emptied_folders, proved.manifest)
         self._parts.progress(ArchiveProgress("cleaning", job.size or 0, job.size or 0))
         emptied = emptied_stages(self._settings, folders)
-        job = await archives.step(self._store, job, ArchiveTrigger.CLEANED, emptied=emptied)
+        catalog = self._settings.paths.master_catalog
+        job = await archives.step(
+            self._store,
+            job,
+            ArchiveTrigger.CLEANED,
+            emptied=emptied,
+            catalog_emptied=any(catalog.is_relative_to(folder.path) for folder in emptied_folders),
+        )
         fault_point("clean.committed")
         self._say_left(report)
         return job
 
     async def _folders_of(self, job: ArchiveRow) -> list[ArchivedFolder]:
-        """The folders that the job is about, by the stages of the run it belongs to."""
-        stages: Sequence[str] = ("cleanup",)
-        if job.run_id is not None:
-            stages = (await runs.get(self._store, job.run_id)).stages
-        return archived_folders(self._settings, stages)
+        """The folders that the job is about, by the stages of the run it belongs to, and what that was begun with."""
+        if job.run_id is None:
+            return archived_folders(self._settings, ("cleanup",))
+        run = await runs.get(self._store, job.run_id)
+        return archived_folders(self._settings, run.stages, CleanupChoice.of(self._settings, run.options))
 
     def _say_left(self, report: CleanReport) -> None:
         log.info("cleaned: %d files removed, %d kept", report.removed_files, len(report.kept))
@@ -219,7 +250,19 @@ class CleanupAhead:
     """What is archived and what is deleted, as a sentence; empty for no cleanup."""
     plan: ArchivePlan | None = None
     clean: bool = False
-    """Whether the folders are emptied."""
+    """Whether folders are emptied."""
+
+    @property
+    def emptied(self) -> frozenset[Path]:
+        """The folders that are emptied."""
+        if self.plan is None or not self.clean:
+            return frozenset()
+        return frozenset(folder.path for folder in self.plan.folders if not folder.stays)
+
+    @property
+    def emptied_in_words(self) -> tuple[str, ...]:
+        """The folders that are emptied, a line each with what is in them; nothing where none is."""
+        return tuple(self.plan.folders_in_words()) if self.plan is not None and self.clean else ()
 
     def check_space(self, settings: Settings, export_estimate: int) -> None:
         """Whether the archive, and an export of so many bytes after it, will fit. Raises DiskFull.
@@ -233,7 +276,7 @@ class CleanupAhead:
             return
         if not os.access(nearest_folder(paths.archive), os.W_OK):
             return
-        freed = self.plan.content_bytes if self.clean else 0
+        freed = self.plan.emptied_bytes if self.clean else 0
         check_space(self.plan, paths.archive, paths.apple_photos_export, export_estimate, freed_bytes=freed)
 
 
@@ -255,10 +298,20 @@ def cleanup_ahead(settings: Settings, stages: Sequence[str], *, force_clean: boo
     plan = plan_archive(archived_folders(settings, stages))
     if plan.is_empty:
         return CleanupAhead("Nothing to archive: there are no old outputs.")
+    if empties(stages, force_clean=force_clean) and not all(folder.stays for folder in plan.folders):
+        return CleanupAhead(what_is_emptied(plan, settings), plan, clean=True)
+    return CleanupAhead(f"{_archived_in_words(plan, settings)} and prove the archive; nothing is deleted.", plan)
+
+
+def what_is_emptied(plan: ArchivePlan, settings: Settings) -> str:
+    """A cleanup that empties folders, in a sentence."""
+    emptied = ", ".join(folder.name_in_zip for folder in plan.folders if not folder.stays)
+    staying = ", ".join(folder.name_in_zip for folder in plan.folders if folder.stays)
+    which = f"empty {emptied}; kept as it is: {staying}" if staying else "empty these folders"
+    return f"{_archived_in_words(plan, settings)}, prove the archive, then {which}."
+
+
+def _archived_in_words(plan: ArchivePlan, settings: Settings) -> str:
     names = ", ".join(folder.name_in_zip for folder in plan.folders)
     what = f"{counted(plan.files, 'file')} ({bytes_in_words(plan.content_bytes)}) of {names}"
-    place: Path = settings.paths.archive
-    if empties(stages, force_clean=force_clean):
-        words = f"Archive {what} in {place}, prove the archive, then empty these folders."
-        return CleanupAhead(words, plan, clean=True)
-    return CleanupAhead(f"Archive {what} in {place} and prove the archive; nothing is deleted.", plan)
+    return f"Archive {what} in {settings.paths.archive}"

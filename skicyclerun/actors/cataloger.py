@@ -1,5 +1,8 @@
 """The cataloger: brings `master.json` up to what SQLite says, now and then during a run and once at its end.
 
+Only at the end, and if the export has come to its own, do entries leave, or go to where their photo is now: a photo
+that is gone from one album may be about to come into another.
+
 It remembers nothing but whether there is news: what is written is read from the committed rows each time. A write of a
 catalog of 100,000 entries takes seconds, so the pause between two grows with what the last one took.
 """
@@ -49,11 +52,15 @@ class CatalogerParts:
     progress: Callable[[ProgressEvent], None]
     on_committed: Callable[[int], None]
     on_end: Callable[[str, Ending], None]
+    stages: bool = False
+    """Whether stages come after the export, which may take days: the catalog is then also written at its end."""
 
 
 async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:
     """The actor. A catalog that cannot be written is an error that ends the run; the rows are safe by then."""
     news = False
+    exporting = False
+    settled: bool | None = None  # None: nothing has ended yet
     not_before = anyio.current_time() + PAUSE_SECONDS
     async with inbox:
         async for message in inbox:
@@ -72,21 +79,27 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
                 case AlbumEnded() | StageAlbumEnded():
                     news = True
                 case ExportEnded(ending=ending):
-                    await write_catalog(parts)
-                    news = False
+                    if parts.stages:
+                        await write_catalog(parts)
+                    news, exporting = True, True
+                    settled = ending is Ending.COMPLETE
                     parts.on_end("export", ending)
                 case StageEnded(stage=stage, ending=ending):
                     news = True
+                    if not exporting:
+                        settled = settled is not False and ending is Ending.COMPLETE
                     parts.on_end(stage, ending)
                 case _:
                     assert_never(message)
     if news:
-        await write_catalog(parts)
+        await write_catalog(parts, settled=settled is True)
 
 
-async def write_catalog(parts: CatalogerParts) -> CatalogWrite:
+async def write_catalog(parts: CatalogerParts, *, settled: bool = False) -> CatalogWrite:
     """Bring the file up to date with the committed rows. Raises StorageError."""
-    written = await bring_up_to_date(parts.store, parts.places, parts.master_catalog, unless_known=True)
+    written = await bring_up_to_date(
+        parts.store, parts.places, parts.master_catalog, settled=settled, unless_known=True
+    )
     if written.problem:
         log.warning("%s", written.problem)
         parts.progress(Notice(written.problem, "warning"))

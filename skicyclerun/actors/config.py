@@ -8,6 +8,7 @@ from functools import partial
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from skicyclerun.actors.archive_job import CleanupChoice
 from skicyclerun.actors.messages import ConfigureRun, Intent, RunConfigured
 from skicyclerun.actors.stage_runs import options_after_retry, options_for_row
 from skicyclerun.errors import UnfinishedRun
@@ -47,6 +48,8 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         trigger = RunTrigger.RESUME if latest.unfinished else RunTrigger.RETRY
         run = await runs.step(parts.store, latest, trigger)
         if command.intent is Intent.RESUME:
+            if command.may_empty and not run.may_empty:
+                run = await runs.keep_options(parts.store, run, {**run.options, runs.MAY_EMPTY_OPTION: True})
             return RunConfigured(command, run)
         run = await runs.keep_options(
             parts.store, run, options_after_retry(command.settings, run, command.retry_stages)
@@ -70,6 +73,8 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         assert latest is not None  # The command line has looked: stages work on what was exported.
         place = (latest.source_kind, latest.source_location)
     stage_options = options_for_row(command.settings, command.stages, command.stage_options)
+    cleanup_options = CleanupChoice.of(command.settings, {}).to_row() if "cleanup" in command.stages else {}
+    agreed = {runs.MAY_EMPTY_OPTION: True} if command.may_empty and "cleanup" in command.stages else {}
     run = await runs.create(
         parts.store,
         mode=command.settings.export.mode if parts.source is not None else "update",
@@ -77,7 +82,7 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         source_kind=place[0],
         source_location=place[1],
         selection=command.selection,
-        options=options_of(command.settings).to_row() | stage_options,
+        options=options_of(command.settings).to_row() | stage_options | cleanup_options | agreed,
     )
     return RunConfigured(command, run)
 
@@ -92,4 +97,5 @@ def options_of(settings: Settings) -> ExportOptions:
         live_photos=export.live_photos,
         videos=export.videos,
         max_pixels=export.max_pixels,
+        removed_files=export.removed_files,
     )

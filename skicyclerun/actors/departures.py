@@ -13,7 +13,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -34,10 +33,6 @@ from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger
 from skicyclerun.state.runs import RunRow
 
 log = logging.getLogger(__name__)
-
-#: What the fault points "departures.removed", "departures.forgotten", "stages.departed_removed" and
-#: "stages.departed_forgotten" begin with.
-_FAULTS: Final[dict[Purpose, str]] = {"outputs": "departures.", "stages": "stages.departed_"}
 
 
 async def put_away_photos(jobs: ArchiveJobs, run: RunRow, listed: frozenset[str]) -> bool:
@@ -152,9 +147,9 @@ class _Departures:
         proved = await anyio.to_thread.run_sync(open_proved, self.jobs.archive_folder / job.file)
         with anyio.CancelScope(shield=True):
             report = await anyio.to_thread.run_sync(remove_departures, departing, proved.manifest)
-            fault_point(f"{_FAULTS[self.purpose]}removed")
+            fault_point("departures.removed" if self.purpose == "outputs" else "stages.departed_removed")
             await self.forget()
-            fault_point(f"{_FAULTS[self.purpose]}forgotten")
+            fault_point("departures.forgotten" if self.purpose == "outputs" else "stages.departed_forgotten")
             await archives.step(store, job, ArchiveTrigger.KEEP)
         words = self.left_in_words[report.removed_files != 1]
         if report.removed_files:  # none where a stop came between that and the end of the job

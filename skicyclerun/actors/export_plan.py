@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import closing
 
 import anyio.to_thread
 
-from skicyclerun.actors.update_plan import plan_update
+from skicyclerun.actors.update_plan import files_gone, plan_update
+from skicyclerun.errors import AlbumFilesGone
 from skicyclerun.files.album_folder import AlbumFolder
-from skicyclerun.files.naming import assign_folders, plan_file_names
+from skicyclerun.files.naming import assign_folders
 from skicyclerun.models import Album
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.album_selection import select_albums
@@ -44,11 +47,32 @@ async def plan_photos(
     # A photo that an album holds twice is one photo.
     listed = list({(photo.id, photo.component): photo for photo in wanted}.values())
     occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
+    place = (run.source_kind.value, run.source_location)
+    earlier = await photos.present_of_album(store, album.id, place) if run.mode == "update" else {}
+    removed: set[tuple[str, str]] = set()
+    if options.removed_files == "leave_out":
+        gone = files_gone(earlier, occupied)
+        if len(gone) == len(earlier) and not gone.isdisjoint((photo.id, photo.component.value) for photo in listed):
+            await _check_disk_is_there(store, folder, len(gone))
+        # Left out by an earlier run; unless its file has been there again since.
+        removed = gone | (await photos.removed_of_album(store, album.id, place) - earlier.keys())
     if run.mode == "update":
-        place = (run.source_kind.value, run.source_location)
-        earlier = await photos.present_of_album(store, album.id, place)
-        return plan_update(listed, earlier, options, occupied, strangers)
-    names = plan_file_names(listed, extension_of=options.extension_of, reserved=strangers)
+        return plan_update(listed, earlier, options, occupied, strangers, removed)
     if strangers:
-        log.info("album %r: %d files in %s are not ours and stay", album.title, len(strangers), folder.path)
-    return [PhotoPlan(photo, names[photo.id, photo.component.value], options.left_out(photo)) for photo in listed]
+        log.info("album %s: %d files in %s are not ours and stay", album.path, len(strangers), folder.path)
+    return plan_update(listed, {}, options, (), strangers, removed)
+
+
+async def _check_disk_is_there(store: Store, folder: AlbumFolder, files: int) -> None:
+    """Of what was exported into this folder nothing is there. Raises AlbumFilesGone where that need not be anybody's
+    wish: the folder itself is gone, or nothing that was exported is to be found anywhere."""
+    export_folder, name = folder.path.parent, folder.path.name
+
+    def anything_exported() -> bool:
+        if not folder.path.is_dir():
+            return False
+        with store.reader() as reader, closing(reader.rows("present_elsewhere", {"folder": name})) as rows:
+            return any(os.path.lexists(export_folder / row["folder"] / row["file_name"]) for row in rows)
+
+    if not await anyio.to_thread.run_sync(anything_exported):
+        raise AlbumFilesGone(folder.path, files)

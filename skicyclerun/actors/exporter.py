@@ -30,7 +30,7 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     PhotosCommitted,
 )
-from skicyclerun.errors import NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
+from skicyclerun.errors import AlbumFilesGone, NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
 from skicyclerun.files.album_folder import AlbumFolder, StagingFolder
 from skicyclerun.progress.events import (
     AlbumFinished,
@@ -50,6 +50,7 @@ from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus, PhotoToDo
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, seconds_in_words
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class _RunExport:
     async def carry_out(self) -> None:
         store, run = self._parts.store, self._run
         for crashed in await albums.listing(store, run.id, AlbumStatus.EXPORTING):
-            log.info("album %r was being exported when the last run ended", crashed.album.title)
+            log.info("album %s was being exported when the last run ended", crashed.album.path)
             await albums.interrupt(store, crashed)
         if not run.planned:
             await plan_albums(store, self._parts.source, run)
@@ -216,7 +217,21 @@ class _RunExport:
                     await albums.interrupt(store, current, anyio.current_time() - began)
             raise
         counts = await albums.accounting(store, ended.id)
-        log.info("album %r: %s%s", ended.album.title, ended.status, f" ({ended.reason})" if ended.reason else "")
+        log.info(
+            "album %d of %d, %s: %s, %d of %d photos exported (%s), %d failed, %d missing, %d left out, in %s%s",
+            ended.position,
+            of,
+            ended.album.path,
+            ended.status.value,
+            counts.exported,
+            ended.album.photo_count if ended.expected is None else ended.expected,
+            bytes_in_words(counts.bytes),
+            counts.failed,
+            counts.missing,
+            counts.left_out,
+            seconds_in_words(anyio.current_time() - began),
+            f" ({ended.reason})" if ended.reason else "",
+        )
         self._parts.progress(
             AlbumFinished(
                 number=ended.position,
@@ -255,8 +270,9 @@ class _RunExport:
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
-        except (SourceError, OutsideFolder) as error:
-            problem = str(error)  # This album alone: it was deleted meanwhile, or a link stands in its folder's place.
+        except (SourceError, OutsideFolder, AlbumFilesGone) as error:
+            # This album alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is gone.
+            problem = " ".join(filter(None, (str(error), error.next_step)))
         except OSError as error:
             raise NotWritable(
                 f"{folder.path} cannot be made: {error.strerror or error}.",
@@ -289,7 +305,14 @@ class _RunExport:
                 )
             )
             if not isinstance(outcome, Exported):
-                log.warning("album %r, %s: %s", album.album.title, photo.photo.original_filename, outcome)
+                log.log(
+                    logging.INFO if outcome.status is PhotoStatus.LEFT_OUT else logging.WARNING,
+                    "album %s, photo %s: %s: %s",
+                    album.album.path,
+                    photo.photo.original_filename,
+                    outcome.status.value.replace("_", " "),
+                    outcome.reason,
+                )
 
         async def on_commit(count: int) -> None:
             await self._outbox.send(PhotosCommitted(album.run_id, count))

@@ -43,6 +43,8 @@ class ConfigureRun:
     """What the command line says to stages alone (`sweep_limit`, …); kept in the run's row."""
     retry_stages: tuple[str, ...] | None = None
     """retry-failed: only these stages; None for all."""
+    may_empty: bool = False
+    """Somebody has said yes to folders being emptied, once they are archived."""
 
 
 @dataclass(frozen=True, slots=True)

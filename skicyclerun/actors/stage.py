@@ -61,6 +61,7 @@ from skicyclerun.state.stage_pictures import (
     StagePictureRow,
 )
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, seconds_in_words
 
 log = logging.getLogger(__name__)
 
@@ -221,9 +222,23 @@ class _StageWorking:
         made_before = row.made
         if row.status is AlbumStatus.EXPORTING:
             row = await self._worked_through(row, plan, of, began)
-        log.info("%s, album %r: %s%s", self._name, key.title, row.status, f" ({row.reason})" if row.reason else "")
         self._left = self._left or row.status is AlbumStatus.PENDING
         counts = row.at_end
+        log.info(
+            "%s, album %s: %s, %d of %d pictures (%s), %d made, %d failed, %d waiting, %d left out, in %s%s",
+            self._name,
+            key.title,
+            row.status.value,
+            counts.done,
+            counts.expected,
+            bytes_in_words(counts.bytes),
+            row.made - made_before,
+            counts.failed,
+            counts.waiting,
+            counts.left_out,
+            seconds_in_words(anyio.current_time() - began),
+            f" ({row.reason})" if row.reason else "",
+        )
         self._parts.progress(
             AlbumFinished(
                 number=row.position,
@@ -324,7 +339,8 @@ class _StageWorking:
                 )
             )
             if reason:
-                log.warning("%s, album %r, %s: %s", self._name, row.title, item.plan.input.file_name, reason)
+                name = item.plan.input.file_name
+                log.warning("%s, album %s, picture %s: failed: %s", self._name, row.title, name, reason)
 
         async def on_commit(count: int) -> None:
             await self._catalog.send(PicturesCommitted(self._name, count))
@@ -411,7 +427,7 @@ class StageWork:
                 ".timeouts.album)"
             )
         except PhotoError as error:
-            log.warning("%s, album %r: %s", self._stage.stage.name, self._album, error, exc_info=error)
+            log.warning("%s, album %s: %s", self._stage.stage.name, self._album, error)
             self._album_problem = error
 
     def name_of(self, item: _ToDo) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -21,9 +22,13 @@ from skicyclerun.actors.deployment import Deployment
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
+from skicyclerun.settings.dotenv_file import lend_to_libraries
 from skicyclerun.settings.later_stages import (
+    LeftStage,
+    is_enabled,
     later_stages,
     output_folder,
+    output_folders,
     read_by,
     read_folder,
     section_of,
@@ -32,6 +37,7 @@ from skicyclerun.settings.later_stages import (
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
+from skicyclerun.stages.registry import known_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.stages.stage import Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
@@ -63,8 +69,11 @@ def options_for_row(settings: Settings, names: Sequence[str], said: Mapping[str,
     stages = {name: stage for name, stage in later_stages(settings).items() if name in names}
     if not stages:
         return {}
+    hidden = settings.variables.hidden  # a secret does not go into the state; `_kept_section` puts it back
     kept: dict[str, Any] = {
-        SECTIONS_OPTION: {name: section_of(settings, stage).model_dump(mode="json") for name, stage in stages.items()}
+        SECTIONS_OPTION: {
+            name: hidden(section_of(settings, stage).model_dump(mode="json")) for name, stage in stages.items()
+        }
     }
     return kept | ({SAID_OPTION: dict(said)} if said else {})
 
@@ -77,7 +86,8 @@ def stage_runs(
 ) -> list[PlannedStage]:
     """The stages named, in pipeline order. `options` are those of the run's row."""
     known = later_stages(settings)
-    kept = options.get(SECTIONS_OPTION, {})
+    kept = settings.variables.revealed(options.get(SECTIONS_OPTION, {}))
+    lend_to_libraries(settings.variables)
     planned = []
     facts_from: list[str] = []
     for name, stage in known.items():
@@ -89,6 +99,7 @@ def stage_runs(
                 config_folder=settings.file.parent,
                 options=options.get(SAID_OPTION, {}),
                 say=say,
+                variables=settings.variables,
             )
             recipe = _recipe(stage, section, surroundings)
             run = StageRun(
@@ -113,7 +124,7 @@ def stage_runs(
 
 def keeps_other_settings(settings: Settings, names: Sequence[str], options: Mapping[str, Any]) -> bool:
     """Whether a run that keeps what it was begun with makes other results than the configuration means now."""
-    kept = options.get(SECTIONS_OPTION, {})
+    kept = settings.variables.revealed(options.get(SECTIONS_OPTION, {}))
     stages = [stage for name, stage in later_stages(settings).items() if name in names and name in kept]
     return any(
         _kept_section(stage, kept[stage.name], section_of(settings, stage)) != section_of(settings, stage)
@@ -216,52 +227,87 @@ def _sharing(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tu
 
 
 async def stages_ahead(
-    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow], *, emptied: bool
+    store: Store, planned: Sequence[PlannedStage], albums: Sequence[AlbumRow], *, emptied: Collection[Path]
 ) -> tuple[StageAhead, ...]:
     """What these stages would do with the albums, one after the other; nothing is written.
 
-    What a stage makes anew is new or changed input of those that read it. `emptied`: their folders are emptied before.
+    What a stage makes anew is new or changed input of those that read it. `emptied`: folders that are emptied before.
     """
     counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
     waiting: Counter[str] = Counter()
     for album in albums:
         made_anew: dict[str, set[str]] = {}
+        # Of what is made anew, what comes out otherwise than before; a file that is only gone comes out the same.
+        other_bytes: dict[str, set[str]] = {}
         for each in planned:
             name = each.run.stage.name
             plan = await plan_album(store, each.run, album.folder)
-            anew = set().union(*(made_anew.get(upstream[0], set()) for upstream in each.run.upstreams))
+            upstream = [chain[0] for chain in each.run.upstreams]
+            anew = set().union(*(made_anew.get(reads, set()) for reads in upstream))
+            other = set().union(*(other_bytes.get(reads, set()) for reads in upstream))
             known = {one.input.photo for one in plan.plans}
             for one in plan.plans:
                 why = one.why
-                if why is Why.UP_TO_DATE and one.input.photo in anew:
+                if why is Why.UP_TO_DATE and one.input.photo in other:
                     why = Why.INPUT_CHANGED
-                if why is Why.UP_TO_DATE and one.file_name and emptied:
+                if why is Why.UP_TO_DATE and one.file_name and each.run.output_folder in emptied:
                     why = Why.OUTPUT_GONE
                 counts[name][why] += 1
+                if why not in (Why.UP_TO_DATE, Why.OUTPUT_GONE, Why.LEFT_OUT):
+                    other_bytes.setdefault(name, set()).add(one.input.photo)
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
+            other_bytes.setdefault(name, set()).update(coming)
             waiting[name] += max(plan.waiting - len(coming), 0)
             made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
-            if emptied and each.run.output_folder is not None:
+            if each.run.output_folder in emptied:
                 made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
 
 
 async def bytes_ahead(
-    store: Store | None, settings: Settings, names: Sequence[str], photos: int, *, emptied: bool
+    store: Store | None, settings: Settings, names: Sequence[str], photos: int, *, emptied: Collection[Path]
 ) -> int:
-    """Bytes that these stages will write for those of so many photos that they have not done before; all, if `emptied`.
+    """Bytes that these stages will write for those of so many photos that they have not done before; for all of them
+    where their folder is among the `emptied` ones.
 
     By what their pictures took so far, else by what a scaled picture takes at least. Meant to be too low rather than
     too high: a run is turned away only when even that does not fit.
     """
     means = {row["stage"]: row["size"] for row in await store.all("mean_stage_sizes")} if store is not None else {}
-    counted = await store.all("count_stage_files") if store is not None and not emptied else []
-    have = {row["stage"]: row["files"] for row in counted}
+    counted = await store.all("count_stage_files") if store is not None else []
+    gone = {name for name, folder in output_folders(settings).items() if folder in emptied}
+    have = {row["stage"]: row["files"] for row in counted if row["stage"] not in gone}
     making = [stage for name, stage in later_stages(settings).items() if name in names and stage.output]
     return sum(
         int((means.get(stage.name) or _SMALLEST_PICTURE) * max(photos - have.get(stage.name, 0), 0)) for stage in making
     )
+
+
+async def without_input(
+    store: Store | None, settings: Settings, names: Sequence[str], left: Sequence[LeftStage]
+) -> list[LeftStage]:
+    """Of the stages `names` those that nothing was ever made for, and is not now: the stage that they take the files of
+    is among those `left` out, or switched off in the configuration, or one of these.
+
+    `store` None: there is no state, nothing has ever run.
+    """
+    own = settings.own_stages()
+    listed = known_stages(settings.pipeline.stages, own)
+    absent = {each.name: "is left out" for each in left}
+    absent |= {stage.name: "is switched off" for stage in listed if not is_enabled(settings, stage)}
+    known = later_stages(settings)
+    found: list[LeftStage] = []
+    for name, stage in known.items():
+        makers = (stage.reads,)
+        if name not in names or not all(maker in absent and maker != "export" for maker in makers):
+            continue
+        readable = [maker for maker in makers if maker in known]
+        if store is None or not [maker for maker in readable if await stage_pictures.has_run(store, maker)]:
+            why = f"it takes what {makers[0]} makes, which {absent[makers[0]]} and has never run here"
+            found.append(LeftStage(name, why, without=makers[0]))
+            absent[name] = "is left out"
+    return found
 
 
 async def check_inputs(store: Store | None, settings: Settings, names: Sequence[str]) -> None:

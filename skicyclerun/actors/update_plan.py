@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
+from typing import Final
 
 from skicyclerun.files.naming import collision_key, plan_file_names
 from skicyclerun.models import Photo
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.state.photos import PhotoPlan, PresentPhoto
+
+#: Why a photo is left out whose file somebody has removed.
+REMOVED: Final = "its file was removed by hand (export.removed_files is leave_out)"
 
 
 def plan_update(
@@ -20,8 +24,10 @@ def plan_update(
     options: ExportOptions,
     occupied: Collection[str],
     strangers: Collection[str],
+    removed: Collection[tuple[str, str]] = (),
 ) -> list[PhotoPlan]:
-    """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now.
+    """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
+    `removed`: photos whose files were removed by hand, and that are left out for it.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
@@ -41,7 +47,8 @@ def plan_update(
     plans = []
     for photo in listed:
         key = (photo.id, photo.component.value)
-        left_out = options.left_out(photo)
+        is_removed = key in removed
+        left_out = options.left_out(photo) or (REMOVED if is_removed else "")
         before = earlier.get(key)
         carried = (
             before.row_id
@@ -53,8 +60,14 @@ def plan_update(
             and collision_key(before.file_name) in there
             else None
         )
-        plans.append(PhotoPlan(photo, names[key], left_out, carried))
+        plans.append(PhotoPlan(photo, names[key], left_out, carried, is_removed))
     return plans
+
+
+def files_gone(earlier: Mapping[tuple[str, str], PresentPhoto], occupied: Collection[str]) -> set[tuple[str, str]]:
+    """Photos of an earlier run, by (id, component), whose exported file is no longer in the album's folder."""
+    there = {collision_key(name) for name in occupied}
+    return {key for key, photo in earlier.items() if collision_key(photo.file_name) not in there}
 
 
 def _same_kind(file_name: str, extension: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 from skicyclerun.archive.manifest import MANIFEST_NAME, MemberKind, portable_path
 from skicyclerun.errors import ArchiveError, DiskFull
 from skicyclerun.files.beneath import Beneath
-from skicyclerun.wording import bytes_in_words
+from skicyclerun.wording import bytes_in_words, counted, printable
 
 #: What skicyclerun names its own work in progress; never archived, never restored.
 WORK_PREFIX: Final = ".skicyclerun-"
@@ -42,6 +42,8 @@ class ArchivedFolder:
     path: Path
     kept: tuple[str, ...] = ()
     """Names of files directly in it that are archived, but stay where they are when it is emptied."""
+    stays: bool = False
+    """It is archived, and not emptied."""
 
     def __post_init__(self) -> None:
         """Raises ArchiveError for a name that no archive could hold."""
@@ -76,6 +78,22 @@ class ArchivePlan:
     @property
     def content_bytes(self) -> int:
         return sum(member.size for member in self.members)
+
+    def folders_in_words(self) -> list[str]:
+        """A line for each folder that is emptied: its path, how many files, what size."""
+        lines = []
+        for number, folder in enumerate(self.folders):
+            if folder.stays:
+                continue
+            files = [each for each in self.members if each.folder == number and each.kind is not MemberKind.FOLDER]
+            size = bytes_in_words(sum(each.size for each in files))
+            lines.append(f"{printable(str(folder.path))}: {counted(len(files), 'file')}, {size}")
+        return lines
+
+    @property
+    def emptied_bytes(self) -> int:
+        """Of the folders that do not stay."""
+        return sum(member.size for member in self.members if not self.folders[member.folder].stays)
 
     @property
     def is_empty(self) -> bool:

@@ -58,8 +58,8 @@ _IDENTITY: Final = frozenset(
         "stage_results",
     }
 )
-#: Stages of ours that make files, under whose names `derivatives` holds them.
-_MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
+#: Stages that this program may provide and that make files, under whose names `derivatives` holds them.
+MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -102,6 +102,8 @@ class CatalogRecord:
     """In the order of the stages; a later one's word counts."""
     derivatives: Mapping[str, str | list[str]] = field(default_factory=dict)
     """Stage → the files it made of this one."""
+    our_stages: frozenset[str] = MADE_BY_US
+    """Stages that have ever made something here: under any other name `derivatives` is another program's."""
 
     @property
     def optional_keys(self) -> frozenset[str]:
@@ -139,6 +141,7 @@ class DerivedRecord:
     derivatives: Mapping[str, str | list[str]] = field(default_factory=dict)
     stages: tuple[StageFacts, ...] = ()
     """What stages without files did with this one (where it was uploaded to)."""
+    our_stages: frozenset[str] = MADE_BY_US
 
     @property
     def optional_keys(self) -> frozenset[str]:
@@ -276,17 +279,19 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     fresh = entry_of(record)
     if not isinstance(existing, dict):
         return fresh
-    made_anew = _is_other(existing, fresh, ("sha256", "export_timestamp", "created_at")) or _stages_anew(
-        existing, fresh
-    )
-    ours = _spoken_of(existing) | (record.optional_keys if made_anew else frozenset())
+    made_anew = _is_made_anew(existing, fresh)
+    stages_anew = made_anew or _stages_anew(existing, fresh)
+    told_by_stages = "stage_results" in existing or "made_by" in existing
+    ours = _spoken_of(existing)
+    if made_anew or (stages_anew and not told_by_stages):
+        ours |= record.optional_keys
     merged = _without(existing, ours - fresh.keys())
     merged = _without_derivatives(merged, record)
     for key, value in fresh.items():
         was = merged.get(key)
         if key == "pipeline":
             merged[key] = _merged_pipeline(was, value)
-        elif key == "exif" and isinstance(was, dict) and isinstance(value, dict) and not made_anew:
+        elif key == "exif" and isinstance(was, dict) and isinstance(value, dict) and not stages_anew:
             merged[key] = was | value  # another program may know more of the camera
         elif key == "derivatives":
             merged[key] = _merged_derivatives(was, value)
@@ -294,10 +299,28 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
             # Identity: what we did not write there is never true.
             merged[key] = _without(was, _OPTIONAL_IN_SOURCE - value.keys()) | value
         elif key == "gps" and isinstance(was, dict):
-            merged[key] = _without(was, _OPTIONAL_IN_GPS - value.keys() if made_anew else frozenset()) | value
+            merged[key] = _without(was, _OPTIONAL_IN_GPS - value.keys() if stages_anew else frozenset()) | value
         else:
             merged[key] = value
     return merged
+
+
+def _is_made_anew(existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    """Whether the file has other bytes than the entry says, or the library may say something else of the photo now.
+
+    One that was exported once more as it was (its file had been removed, or it was moved) has the same bytes and the
+    same fingerprint, and an optional key that the export does not write is another program's still.
+    """
+    if _is_other(existing, fresh, ("sha256", "created_at")):
+        return True
+    before, now = (_dict(entry.get("source")).get("fingerprint") for entry in (existing, fresh))
+    if now and before == now and existing.get("sha256") == fresh.get("sha256"):
+        return False
+    times = (_dict(_dict(entry.get("pipeline")).get("timestamps")).get(STAGE) for entry in (existing, fresh))
+    exported_before, exported_now = times
+    return _is_other(existing, fresh, ("export_timestamp",)) or (
+        isinstance(exported_before, str) and exported_now is not None and exported_before != exported_now
+    )
 
 
 def _is_other(existing: Mapping[str, Any], fresh: Mapping[str, Any], keys: Iterable[str]) -> bool:
@@ -306,11 +329,16 @@ def _is_other(existing: Mapping[str, Any], fresh: Mapping[str, Any], keys: Itera
 
 def _stages_anew(existing: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
     """Whether a stage has spoken again since the entry was written, so that what it says no more is no longer true."""
-    before = _dict(_dict(existing.get("pipeline")).get("timestamps"))
-    return any(
-        isinstance(before.get(stage), str) and before[stage] != at
-        for stage, at in fresh["pipeline"]["timestamps"].items()
-    )
+    times = _dict(_dict(existing.get("pipeline")).get("timestamps"))
+    results, fresh_results = _dict(existing.get("stage_results")), _dict(fresh.get("stage_results"))
+    for stage, at in fresh["pipeline"]["timestamps"].items():
+        before, now = _result_from(results.get(stage)), _result_from(fresh_results.get(stage))
+        if before is not None and now is not None:
+            if before != now:
+                return True
+        elif stage != STAGE and isinstance(times.get(stage), str) and times[stage] != at:
+            return True
+    return False
 
 
 def _spoken_of(existing: Mapping[str, Any]) -> frozenset[str]:
@@ -326,7 +354,9 @@ def _without_derivatives(merged: dict[str, Any], record: Record) -> dict[str, An
     named = merged.get("derivatives")
     if not isinstance(named, dict):
         return merged
-    kept = {stage: value for stage, value in named.items() if stage in record.derivatives or stage not in _MADE_BY_US}
+    kept = {
+        stage: value for stage, value in named.items() if stage in record.derivatives or stage not in record.our_stages
+    }
     if kept == named:
         return merged
     return merged | {"derivatives": kept} if kept else _without(merged, frozenset({"derivatives"}))
@@ -500,11 +530,11 @@ def _merged_pipeline(existing: object, fresh: Mapping[str, Any]) -> dict[str, An
     return pipeline | {
         "stages": [*stages, *(stage for stage in others if stage not in stages)],
         "timestamps": _dict(timestamps) | fresh["timestamps"],
-        "last_updated": _later(pipeline.get("last_updated"), fresh["last_updated"]),
+        "last_updated": later_time(pipeline.get("last_updated"), fresh["last_updated"]),
     }
 
 
-def _later(existing: object, timestamp: str) -> object:
+def later_time(existing: object, timestamp: str) -> object:
     """Whichever is later; ours where the other is no time at all. A time without a zone is taken as UTC."""
     if not isinstance(existing, str):
         return timestamp

@@ -19,7 +19,14 @@ from typing import IO, Any, Final
 import orjson
 
 from skicyclerun.catalog.entries import CatalogRecord, Record, entry_of, is_ours, merged_entry, record_from_entry
-from skicyclerun.catalog.object_text import ObjectText, parse_exactly
+from skicyclerun.catalog.moved import (
+    TakenOver,
+    is_of_another_photo,
+    member_pointing_to,
+    pointing_to,
+    with_former,
+)
+from skicyclerun.catalog.object_text import ObjectText, parse_exactly, parse_member
 from skicyclerun.errors import DiskFull, NotWritable, StorageError
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.files.fault_points import fault_point
@@ -27,6 +34,10 @@ from skicyclerun.files.fault_points import fault_point
 _SPOOL_BYTES: Final = 16 << 20
 _ATTEMPTS: Final = 3
 _SEPARATOR: Final = b",\n  "
+
+#: Told which entries leave the catalog, before they do, and says which files take over what. Called again when another
+#: program has replaced the file meanwhile.
+Relocate = Callable[[ObjectText, Collection[str]], Collection[TakenOver]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,8 @@ class CatalogWrite:
     """In the file now, those of other programs included."""
     problem: str = ""
     """A sentence for the person, where something was found that was not as it should be."""
+    taken_over: tuple[int, ...] = ()
+    """The former entries that have their new place in the file now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,7 @@ def update_catalog(
     gone: Collection[str] = (),
     *,
     now: datetime,
+    relocate: Relocate | None = None,
 ) -> CatalogWrite:
     """Bring `master.json` up to date with the records given and durable; a reader sees the old file or the new.
 
@@ -80,6 +94,10 @@ def update_catalog(
     only; an update with every record also restores what other programs have stripped. `gone` are paths of files that
     were moved or removed: their entries go, if they are ours. Each path is expected once in `ours`; a callable may be
     called again, when another program replaced the file meanwhile. `now` dates the file that is set aside.
+
+    `relocate`: what other programs said of a file that is elsewhere now goes along with it, and what points to its old
+    path follows; written in one piece with the rest. An entry in a record's place that speaks of another photo leaves
+    it then; without `relocate` it stays as it is, for whoever settles that.
 
     A file that is not a JSON object in UTF-8 is kept as `master.json.corrupt-<YYYYMMDD_HHMMSS>`, and one is made from
     `ours` alone. A symbolic link is read through and then replaced; what it points to is not written.
@@ -90,7 +108,7 @@ def update_catalog(
         make_directories(path.parent)
         _remove_leftovers(path)
         for attempt in range(_ATTEMPTS):
-            result = _update(path, records, gone, now, unconditionally=attempt == _ATTEMPTS - 1)
+            result = _update(path, records, gone, now, relocate, unconditionally=attempt == _ATTEMPTS - 1)
             if result is not None:
                 break
         assert result is not None
@@ -140,6 +158,7 @@ def _update(
     records: Callable[[], Iterable[Record]],
     gone: Collection[str],
     now: datetime,
+    relocate: Relocate | None,
     *,
     unconditionally: bool,
 ) -> CatalogWrite | None:
@@ -151,51 +170,161 @@ def _update(
         problem = f"{path} could not be used ({found.problem}); it was kept as {set_aside.name} and made anew."
     elif path.is_symlink():
         problem = f"{path} was a symbolic link; it is a file of its own now, and what it pointed to was left as it was."
-    # In the catalog's folder, which has to have the room anyway; it has no name there, so a crash leaves nothing.
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(path.parent)) as added:
-        changed, new_entries = _collect(entries, records(), gone, added)
-        total = len(entries) + new_entries - sum(1 for text in changed.values() if text is None)
-        if found.identity is not None and not set_aside and not changed and not new_entries:
-            return CatalogWrite(False, None, total)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            _write_members(temporary, found.mode, _members(entries, changed, added))
-            fault_point("catalog.written")
-            if not unconditionally and not set_aside and identity_of(path) != found.identity:
-                temporary.unlink()
-                return None
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    leaving = {each for each in gone if each in entries and is_ours(entries[each])}
+    displaced: frozenset[str] = frozenset()
+    while True:
+        taken_over = relocate(entries, leaving | displaced) if relocate is not None else ()
+        # In the catalog's folder, which has to have the room anyway; it has no name there, so a crash leaves nothing.
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(path.parent)) as added:
+            collected = _Collecting(entries, added, leaving, displaced, taken_over)
+            collected.collect(records())
+            if relocate is not None and collected.displaced:
+                displaced |= collected.displaced
+                continue
+            changed, new_entries, taken = collected.changed, len(collected.new_paths), tuple(collected.taken)
+            total = len(entries) + new_entries - sum(1 for text in changed.values() if text is None)
+            if found.identity is not None and not set_aside and not changed and not new_entries:
+                return CatalogWrite(False, None, total, taken_over=taken)
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            try:
+                _write_members(temporary, found.mode, _members(entries, changed, added))
+                fault_point("catalog.written")
+                if not unconditionally and not set_aside and identity_of(path) != found.identity:
+                    temporary.unlink()
+                    return None
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            break
     fault_point("catalog.renamed")
     sync_directory(path.parent)
-    return CatalogWrite(True, set_aside, total, problem)
+    return CatalogWrite(True, set_aside, total, problem, taken)
 
 
-def _collect(
-    entries: ObjectText, records: Iterable[Record], gone: Collection[str], added: IO[bytes]
-) -> tuple[dict[str, bytes | None], int]:
-    """What becomes of the entries: new text by path (None: removed), and how many new members went into `added`."""
-    changed: dict[str, bytes | None] = {}
-    new_paths: set[str] = set()
-    leaving = set(gone)
-    for record in records:
-        path = record.file_path
-        leaving.discard(path)
+class _Collecting:
+    """What becomes of the entries: new text by path (None: removed), and what is new, whose members go into `added`."""
+
+    def __init__(
+        self,
+        entries: ObjectText,
+        added: IO[bytes],
+        leaving: Collection[str],
+        displaced: Collection[str],
+        taken_over: Collection[TakenOver],
+    ) -> None:
+        self._entries = entries
+        self._added = added
+        self._leaving = set(leaving)
+        self._given_up = displaced
+        """Paths whose entries speak of another photo, which is known to have left."""
+        self._former = {each.new_path: each for each in taken_over}
+        self._spoken_for: set[str] = set()
+        """Old paths that are another file's now."""
+        self.changed: dict[str, bytes | None] = {}
+        self.new_paths: set[str] = set()
+        self.displaced: set[str] = set()
+        """Paths whose entries speak of another photo; not known before."""
+        self.taken: list[int] = []
+
+    def collect(self, records: Iterable[Record]) -> None:
+        old_paths = {each.old_path for each in self._former.values()}
+        heirs: list[Record] = []
+        for record in records:
+            path = record.file_path
+            self._leaving.discard(path)
+            if path in old_paths:
+                self._spoken_for.add(path)
+            if path in self._former:
+                heirs.append(record)  # when it is known where all the others are
+            else:
+                self._enter(record)
+        moves = {
+            each.old_path: each.new_path
+            for each in self._former.values()
+            if each.old_path != each.new_path
+            and (each.old_path not in self._spoken_for or each.old_path in self._given_up)
+        }
+        for record in heirs:
+            self._take_over(record, moves)
+        self.changed.update(dict.fromkeys(self._leaving))
+        if moves:
+            self._point(moves)
+
+    def _enter(self, record: Record) -> None:
+        path, entries = record.file_path, self._entries
         if path not in entries:
-            if path not in new_paths:
-                new_paths.add(path)
-                added.write(_SEPARATOR + _encoded(path, entry_of(record)))
-            continue
+            if path not in self.new_paths:
+                self._add(path, _encoded(path, entry_of(record)))
+            return
         before = entries.member(path)
         if before == _encoded(path, entry_of(record)):
-            continue
+            return
         existing = entries[path]
-        if merged_entry(existing, record) != existing:
-            changed[path] = _rewritten(path, before, record)
-    changed.update({path: None for path in leaving if path in entries and is_ours(entries[path])})
-    return changed, len(new_paths)
+        if is_of_another_photo(existing, record):
+            if path in self._given_up:
+                self.changed[path] = _encoded(path, entry_of(record))
+            else:
+                self.displaced.add(path)
+        elif merged_entry(existing, record) != existing:
+            self.changed[path] = _rewritten(path, before, record)
+
+    def _take_over(self, record: Record, moves: Mapping[str, str]) -> None:
+        path, entries = record.file_path, self._entries
+        former = self._former[path]
+        before: Any = None
+        if path in entries and path not in self._given_up:
+            if is_of_another_photo(entries[path], record):
+                self.displaced.add(path)
+                return
+            before = _exactly(b"{%b}" % entries.member(path), path)
+        said = _exactly(f'{{"":{former.entry or "{}"}}}'.encode(), "")
+        merged = pointing_to(with_former(before, said if isinstance(said, dict) else {}, record), moves)
+        self.taken.append(former.row_id)
+        if path not in entries:
+            self._add(path, _encoded_exactly(path, merged, former.entry))
+        elif merged != before:
+            self.changed[path] = _encoded_exactly(path, merged, former.entry, entries.member(path))
+
+    def _add(self, path: str, member: bytes) -> None:
+        self.new_paths.add(path)
+        self._added.write(_SEPARATOR + member)
+
+    def _point(self, moves: Mapping[str, str]) -> None:
+        """Let every entry that names an old path name the new one."""
+        for path in self._entries:
+            member = self.changed[path] if path in self.changed else self._entries.member(path)
+            if member is None:
+                continue
+            try:
+                entry = parse_member(member)[path]
+                wanted = pointing_to(entry, moves)
+                if wanted != entry:
+                    text = member_pointing_to(member, path, wanted, moves)
+                    exact = pointing_to(parse_exactly(b"{%b}" % member)[path], moves)
+                    self.changed[path] = text or _encoded_exactly(path, exact, member)
+            except RecursionError:
+                continue  # nested too deep to be looked at
+
+
+def _exactly(text: bytes, key: str) -> Any:
+    """The value of a key, numbers kept exactly; None where it is nested too deep."""
+    try:
+        return parse_exactly(text)[key]
+    except RecursionError:
+        return None
+
+
+def _encoded_exactly(path: str, entry: dict[str, Any], *given: str | bytes) -> bytes:
+    """The member of an entry that was made of these texts: leniently where one holds NaN or the like, which the fast
+    writer would turn into null."""
+    for text in given:
+        try:
+            if text:
+                orjson.loads(text if isinstance(text, str) else b"{%b}" % text)
+        except ValueError:
+            return _encoded_leniently(path, entry)
+    return _encoded(path, entry)
 
 
 def _rewritten(path: str, before: bytes, record: Record) -> bytes:

@@ -52,6 +52,12 @@ class ObjectText(Mapping[str, Any]):
         start, end = self._spans[key]
         return self._text[start:end]
 
+    def value_text(self, key: str) -> str:
+        """The text of a member's value alone. Raises KeyError."""
+        text = self.member(key).decode()
+        _, end = _skimmer.raw_decode(text)
+        return text[_after(text, _to_token(text, end), ":") :]
+
     def _index_lines(self) -> bool:
         """Index a text in the layout of `json.dump(…, indent=2)`, which is ours: False where it is another one.
 

@@ -16,6 +16,7 @@ from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.models import Album, Component, SourceKind
 from skicyclerun.settings.later_stages import later_stages, output_folders, read_folder
 from skicyclerun.settings.models import Settings
+from skicyclerun.state.former_entries import FilePlace
 from skicyclerun.state.photos import facts_from_row
 from skicyclerun.state.store import Reader, Row, Store
 
@@ -70,9 +71,10 @@ def catalog_places(settings: Settings) -> CatalogPlaces:
 
 def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
     """The records of the rows that speak for a file now, an album at a time: memory does not grow with their number."""
+    stages = frozenset(row["stage"] for row in reader.rows("stages_with_rows"))
     for album in list(reader.rows("catalog_folders")):
         where = {"folder": album["folder"]}
-        rows = _AlbumRows(places, reader.rows("present_stage_files_in", where))
+        rows = _AlbumRows(places, stages, reader.rows("present_stage_files_in", where))
         for row in reader.rows("present_photos_in", where):
             yield rows.exported(row)
         yield from rows.derived()
@@ -81,8 +83,9 @@ def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
 class _AlbumRows:
     """What the stages made and found in one album's folder."""
 
-    def __init__(self, places: CatalogPlaces, staged: Iterable[Row]) -> None:
+    def __init__(self, places: CatalogPlaces, stages: frozenset[str], staged: Iterable[Row]) -> None:
         self._places = places
+        self._stages = stages
         self._files: list[Row] = []
         self._facts: dict[str, list[StageFacts]] = {}
         self._of_files: dict[tuple[Path, str], list[StageFacts]] = {}
@@ -139,6 +142,7 @@ class _AlbumRows:
             fingerprint=row["fingerprint"],
             stages=tuple(self._facts.get(name, ())),
             derivatives=self._derivatives.get(("export", name), {}),
+            our_stages=self._stages,
         )
 
     def _derived(self, row: Row) -> DerivedRecord:
@@ -164,6 +168,7 @@ class _AlbumRows:
             facts=orjson.loads(row["facts"]) if row["facts"] else {},
             derivatives=self._derivatives.get((row["stage"], row["file_name"]), {}),
             stages=tuple(self._of_files.get((place.folder, row["file_name"]), ())),
+            our_stages=self._stages,
         )
 
 
@@ -190,3 +195,24 @@ async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:
         if (folder := places.folder_of(row["stage"])) is not None
     }
     return gone + sorted(staged - there)
+
+
+def path_of(places: CatalogPlaces, place: FilePlace) -> str | None:
+    """The key of the entry of a file; None for a stage that the configuration does not name."""
+    folder = places.folder_of(place.stage)
+    return str(folder / place.folder / place.file_name) if folder is not None else None
+
+
+def place_of(places: CatalogPlaces, path: str, stage: str = "") -> FilePlace | None:
+    """Whose file a path would be: the export's, or a stage's, in an album's folder; None for any other.
+
+    `stage`: which of several that write into one folder.
+    """
+    above, _, file_name = path.rpartition("/")
+    outputs, _, folder = above.rpartition("/")
+    if not outputs or not folder or not file_name:
+        return None
+    if outputs == str(places.export_folder):
+        return FilePlace("export", folder, file_name)
+    writing = [name for name, place in places.stages.items() if outputs == str(place.folder)]
+    return FilePlace(stage if stage in writing else writing[0], folder, file_name) if writing else None

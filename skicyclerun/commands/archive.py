@@ -40,7 +40,7 @@ def archive() -> None:
 @_json_option
 def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
     """List the archives: date, size, files, when each was proved."""
-    directory = settings_of(config_file, lib_root).paths.archive
+    directory = settings_of(config_file, lib_root, only=()).paths.archive
     archives = list_archives(directory)
     if json_wanted:
         _print_json({"directory": str(directory), "archives": [_as_json(one) for one in archives]})
@@ -81,7 +81,7 @@ def verify_command(
     """Read archives back and compare every byte with what was written; exit code 3 if something is wrong."""
     from skicyclerun.archive.prove import verify_archive
 
-    directory = settings_of(config_file, lib_root).paths.archive
+    directory = settings_of(config_file, lib_root, only=()).paths.archive
     if every == bool(names):
         raise UsageError("Name the archives to verify, or give --all.", next_step="`skicyclerun archive list`")
     paths = [one.path for one in list_archives(directory)] if every else [archive_named(directory, n) for n in names]
@@ -134,7 +134,7 @@ def restore_command(
     from skicyclerun.actors.archive_job import folder_homes
     from skicyclerun.archive.restore import restore_archive, summary
 
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=())
     path = archive_named(settings.paths.archive, name)
     line = growing_line(partial(_bytes_read, f"Restoring {path.name}"))
     with _alone(settings, wanted=to is None and not dry_run), line as advance:
@@ -192,7 +192,7 @@ def prune_command(
     """
     from skicyclerun.archive.retention import plan_prune, prune_archives
 
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     retention = settings.cleanup.archive_retention_days if days is None else days
     # A retention of 0 days in the settings must not mean that `prune` without options removes all but one.
     keep = keep_last if keep_last is not None else (settings.cleanup.keep_last if retention or days == 0 else None)

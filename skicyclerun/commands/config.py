@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
-from skicyclerun.errors import NotWritable, UsageError
-from skicyclerun.settings.models import default_config_text
-from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.errors import ConfigError, NotWritable, StageError, UsageError
+from skicyclerun.settings.dotenv_file import looks_secret
+from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
+from skicyclerun.settings.load import LIB_ROOT_VARIABLE, load_settings
+from skicyclerun.settings.models import Settings, default_config_text
+from skicyclerun.settings.path_states import path_states
+from skicyclerun.stages.registry import check_stage_needs, in_order, parse_stages
+from skicyclerun.stages.stage import Stage
+from skicyclerun.wording import aligned, column_widths, printable
 
 
 @click.group(epilog=exit_codes.HELP)
@@ -20,13 +27,76 @@ def config() -> None:
 
 
 @config.command()
+@click.option("--stages", metavar="NAMES", help="Only what these need, with commas. Default: `pipeline.stages`.")
 @place_options
-def check(*, lib_root: Path | None, config_file: Path | None) -> int:
-    """Check the configuration and what its stages need; create nothing."""
-    settings = settings_of(config_file, lib_root)
-    check_stage_needs(settings, parse_stages(settings.pipeline.stages, settings.own_stages()))
+def check(*, stages: str | None, lib_root: Path | None, config_file: Path | None) -> int:
+    """Check the configuration and what its stages need; create nothing.
+
+    Prints each path and what is there, and each environment variable and where its value comes from.
+    """
+    wrong: ConfigError | None = None
+    named: dict[str, object] = {}
+    if stages is not None:
+        # As a run does: the names first, by the user's own stages, then what they need.
+        own = load_settings(config_file, lib_root=lib_root, only=()).own_stages()
+        named = {"pipeline.stages": tuple(stage.name for stage in parse_stages(stages, own))}
+    try:
+        settings = settings_of(config_file, lib_root, overrides=named)
+    except ConfigError as error:
+        wrong = error
+        settings = load_settings(config_file, lib_root=lib_root, overrides=named, only=())
+    chosen: Sequence[Stage] = ()
+    left: Sequence[LeftStage] = ()
+    try:
+        names = settings.pipeline.stages
+        if stages is None:
+            chosen, left = enabled_stages(settings, names), left_stages(settings, names)
+        else:
+            chosen = parse_stages(names, settings.own_stages())
+    except StageError as error:
+        known = in_order({stage.name: stage for stage in settings.own_stages()})
+        chosen = [stage for stage in known if stage.name in settings.pipeline.stages and stage.provided]
+        wrong = wrong or ConfigError(str(error), key="pipeline.stages", file=settings.file, next_step=error.next_step)
+    _print_paths(settings, chosen)
+    _print_variables(settings)
+    if wrong is not None:
+        raise wrong
+    check_stage_needs(settings, chosen)
+    click.echo(f"Stages: {', '.join(stage.name for stage in chosen) or 'none'}.")
+    for sentence in left_in_words(left):
+        click.echo(sentence)
+    for stage in chosen:
+        if stage.reads in [each.name for each in left]:
+            click.echo(f"{stage.name} takes what {stage.reads} makes; where nothing of it is there it is left out too.")
     click.echo(f"{settings.file}: the configuration is valid.")
     return exit_codes.OK
+
+
+def _print_paths(settings: Settings, stages: Sequence[Stage]) -> None:
+    states = path_states(settings, stages)
+    rows = [(each.key, printable(settings.variables.hide(each.path)) or "-", each.state) for each in states]
+    _print_table("Paths", rows)
+
+
+def _print_variables(settings: Settings) -> None:
+    variables = settings.variables
+    rows = []
+    for name, has_default in {LIB_ROOT_VARIABLE: True, **variables.referred}.items():
+        value, origin = variables.get(name, ""), variables.origin(name)
+        if origin:
+            rows.append((name, "(hidden)" if looks_secret(name, value) else printable(value), f"from {origin}"))
+        elif name in variables.referred:
+            rows.append((name, "-", "not set; the configuration gives a default" if has_default else "not set"))
+    _print_table(f"Variables{f' (.env: {variables.file})' if variables.file else ''}", rows)
+
+
+def _print_table(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    if not rows:
+        return
+    click.echo(f"{title}:")
+    widths = column_widths(("", "", ""), rows)
+    for row in rows:
+        click.echo("  " + aligned(row, widths, left=3))
 
 
 @config.command()
@@ -36,7 +106,7 @@ def show(*, lib_root: Path | None, config_file: Path | None) -> int:
 
     It is shown as it is understood: every default is there, and every path is resolved.
     """
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=())
     click.echo(json.dumps(settings.as_json(), indent=2, ensure_ascii=False))
     return exit_codes.OK
 

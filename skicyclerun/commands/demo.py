@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import anyio
 import click
 
 from skicyclerun.actors.messages import Intent
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, settings_of
 from skicyclerun.commands.run import carry_out
+from skicyclerun.errors import NoState, StateError
 from skicyclerun.run.plan import RunRequest
+from skicyclerun.settings.models import Settings
 from skicyclerun.sources.sample_library import make_sample_library
+from skicyclerun.state import runs
+from skicyclerun.state.store import Store
 
 _STAGES: Final = ("cleanup", "export", "metadata_extraction", "preprocessing", "watermarking")
 
@@ -39,11 +44,30 @@ def demo(*, folder: Path) -> int:
         make_sample_library(library)
         click.echo(f"A sample library of generated photos: {library}", err=True)
     settings = settings_of(None, lib_root, "folder", library)
-    request = RunRequest(Intent.FRESH, settings, stages=_STAGES, fresh_over_unfinished=True)
-    code = carry_out(request, yes=True, verbose=False, as_json_lines=False)
+    ours = anyio.run(_are_of_a_demo, settings)
+    request = RunRequest(
+        Intent.FRESH,
+        settings,
+        stages=_STAGES,
+        fresh_over_unfinished=ours,
+        how_to_agree=f"{lib_root} holds what no demo has made. Name another folder with --to.",
+    )
+    code = carry_out(request, yes=ours, verbose=False, as_json_lines=False)
     click.echo("")
     click.echo(f"The albums are in {settings.paths.apple_photos_export}")
     click.echo(f"Scaled and watermarked pictures are in {settings.paths.watermarked_final}")
     click.echo(f"What is known of each file is in {settings.paths.master_catalog}")
     click.echo(f"Ask again with: skicyclerun status --lib-root {lib_root}")
     return code
+
+
+async def _are_of_a_demo(settings: Settings) -> bool:
+    """Whether the results are what a demo made, or nothing: only then may it put them away without a question."""
+    try:
+        async with await Store.open_to_read(settings.paths.state_db) as store:
+            latest = await runs.latest(store)
+    except NoState:
+        return not await anyio.Path(settings.paths.apple_photos_export).exists()
+    except StateError:
+        return False
+    return latest is None or latest.source_location == str(settings.export.library)

@@ -14,11 +14,12 @@ from skicyclerun.commands.options import given_source, place_options, source_opt
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
+from skicyclerun.health.stages import stage_findings
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
 from skicyclerun.wording import printable
 
-_WIDTH = 22
+_WIDTH = 28
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -28,14 +29,14 @@ _WIDTH = 22
 def doctor(
     *, source: str | None, library: Path | None, lib_root: Path | None, config_file: Path | None, json_wanted: bool
 ) -> int:
-    """Look whether an export would work here: program, permissions, library, disk, state.
+    """Look whether an export would work here: program, permissions, library, disk, state; and each other stage.
 
     Exits with 1 where something failed. With the source apple_photos it launches Photos.
     """
     given = given_source(source, library)
     found: list[Finding] = []
     try:
-        settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given)
+        settings: Settings | ConfigError = load_settings(config_file, lib_root=lib_root, overrides=given, only=())
     except ConfigError as error:
         settings = error
 
@@ -58,10 +59,15 @@ def doctor(
 
 async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
     if isinstance(settings, Settings):
-        yield ok("configuration", str(settings.file))
         for text in settings.warnings:
             yield warning("configuration", text)
+        for problem in settings.problems:
+            yield failed("configuration", str(problem), problem.next_step)
+        if not settings.problems:
+            yield ok("configuration", str(settings.file))
         async for finding in check_health(settings):
+            yield finding
+        async for finding in stage_findings(settings):
             yield finding
         return
     for text in settings.warnings:

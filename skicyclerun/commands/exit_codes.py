@@ -17,16 +17,17 @@ LOCKED: Final = 11
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
-HELP: Final = """\b
-Exit codes:
-  0    everything is accounted for
-  1    a fatal error; what was exported before it is kept
-  2    wrong usage or configuration; nothing was touched
-  3    finished, with failures
-  10   nothing has been exported yet
-  11   another run holds the lock
-  130  stopped by Ctrl-C (143 by SIGTERM); `run --resume` carries on
-"""
+_MEANINGS: Final = {
+    OK: "everything is accounted for",
+    FATAL: "a fatal error; what was exported before it is kept",
+    USAGE: "wrong usage or configuration; nothing was touched",
+    WITH_FAILURES: "finished, with failures",
+    NO_STATE: "nothing has been exported yet",
+    LOCKED: "another run holds the lock",
+    INTERRUPTED: "stopped by Ctrl-C (143 by SIGTERM); `run --resume` carries on",
+}
+
+HELP: Final = "\b\nExit codes:\n" + "".join(f"  {code:<4} {meaning}\n" for code, meaning in _MEANINGS.items())
 
 _BY_ERROR: Final[tuple[tuple[type[SkicyclerunError], int], ...]] = (
     (UsageError, USAGE),
@@ -41,6 +42,13 @@ _BY_ERROR: Final[tuple[tuple[type[SkicyclerunError], int], ...]] = (
 def code_of(error: SkicyclerunError) -> int:
     """The exit code an error ends with."""
     return next(code for kind, code in _BY_ERROR if isinstance(error, kind))
+
+
+def in_words(code: int) -> str:
+    """What a code means, for the last line of a log file: `finished, with failures (exit code 3)`."""
+    stopped = {INTERRUPTED: "stopped by Ctrl-C", TERMINATED: "stopped by SIGTERM"}
+    meaning = stopped.get(code) or _MEANINGS[code].partition(";")[0]
+    return f"{meaning} (exit code {code})"
 
 
 def stdout_to_nowhere() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from skicyclerun.commands import exit_codes
+from skicyclerun.errors import Cancelled, ConfigError, SkicyclerunError
+from skicyclerun.run.log_report import leave_refusal, timestamp_now
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
+from skicyclerun.settings.placeholders import fill_in
+from skicyclerun.wording import counted
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -25,6 +33,62 @@ class _NamedPath(click.Path):
 
 #: For every option that names a place.
 NAMED_PATH: Final = _NamedPath(path_type=Path)
+
+
+class TakesStages(click.Command):
+    """A command whose `--stages` takes the names with commas, as words that follow one another, or both."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_stages_joined(args)))
+
+
+def _stages_joined(arguments: Iterable[str]) -> Iterator[str]:
+    """`--stages export cleanup` as `--stages export,cleanup`; everything else as it is."""
+    waiting = deque(arguments)
+    while waiting:
+        argument = waiting.popleft()
+        option, given, value = argument.partition("=")
+        if option != "--stages":
+            yield argument
+            continue
+        names = [value] if given else []
+        while waiting and not waiting[0].startswith("-"):
+            names.append(waiting.popleft())
+        yield option
+        if names:
+            yield ",".join(names)
+
+
+def as_typed() -> str:
+    """The command as it was typed, to be typed again with something added (`cli.run_command_line` has put it there)."""
+    typed = click.get_current_context().find_root().obj
+    return typed if isinstance(typed, str) else "skicyclerun"
+
+
+@contextmanager
+def refusals_in_log(config_file: Path | None, lib_root: Path | None, *, touching_nothing: bool) -> Iterator[None]:
+    """What refuses a run before there are settings, or with them, leaves its reason in a log file of its own.
+
+    Only where the folder of the log files can be told and is there; not for a command that touches nothing.
+    """
+    try:
+        yield
+    except SkicyclerunError as error:
+        if not touching_nothing and not isinstance(error, Cancelled):
+            file = _log_file(config_file, lib_root)
+            words = exit_codes.in_words(exit_codes.code_of(error))
+            if file is not None:
+                leave_refusal(file, logging.INFO, error, as_typed(), words)
+        raise
+
+
+def _log_file(config_file: Path | None, lib_root: Path | None) -> Path | None:
+    """Where the log of a run would go that begins now, also by a configuration that is refused."""
+    now = timestamp_now()
+    try:
+        return load_settings(config_file, lib_root=lib_root).log_file(now)
+    except ConfigError as error:
+        return Path(fill_in(error.log_file, timestamp=now)) if error.log_file else None
 
 
 def place_options(command: _F) -> _F:
@@ -73,13 +137,28 @@ def settings_of(
     overrides: Mapping[str, object] | None = None,
     *,
     needs_lib_root: bool = True,
+    only: Collection[str] | None = None,
 ) -> Settings:
     """The settings with the command line's word on top; prints their warnings. Raises ConfigError.
 
-    `needs_lib_root` as for `load_settings`.
+    `needs_lib_root` and `only` as for `load_settings`; what is wrong in sections that are not needed is counted.
     """
     given = dict(overrides or {}) | given_source(source, library)
-    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root)
+    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
     for warning in settings.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        _warn(warning)
+    if settings.problems:
+        _warn(
+            f"{settings.file}: a run would refuse it for {counted(len(settings.problems), 'problem')}; "
+            "`skicyclerun config check` names each."
+        )
     return settings
+
+
+def _warn(sentence: str) -> None:
+    """Say it once, however often a command reads its settings."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.meta.setdefault("skicyclerun.warnings", set()) if context is not None else set()
+    if sentence not in said:
+        said.add(sentence)
+        click.echo(f"Warning: {sentence}", err=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,22 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.choose_albums import album_choice
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
-from skicyclerun.commands.options import place_options, settings_of, source_options
-from skicyclerun.errors import UsageError
+from skicyclerun.commands.options import (
+    TakesStages,
+    as_typed,
+    place_options,
+    refusals_in_log,
+    settings_of,
+    source_options,
+)
+from skicyclerun.errors import SkicyclerunError, UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.plan import Plan, RunRequest
-from skicyclerun.run.report import as_json, as_text
+from skicyclerun.run.report import as_json, as_text, stages_left
 from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.later_stages import enabled_stages
+from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
@@ -36,11 +45,20 @@ from skicyclerun.wording import counted, printable
 _SHOWN_ALBUMS = 12
 
 
-@click.command(epilog=exit_codes.HELP)
+@click.command(cls=TakesStages, epilog=exit_codes.HELP)
 @click.option("--resume", is_flag=True, help="Carry on with the unfinished run where it stopped.")
 @click.option("--fresh", is_flag=True, help="Give up an unfinished run and start anew.")
 @click.option("--update", is_flag=True, help="Export only what is new or changed; nothing is cleaned.")
-@click.option("--stages", metavar="NAMES", help="What to do, with commas (docs/stages.md). Default: `pipeline.stages`.")
+@click.option(
+    "--include-removed", is_flag=True, help="Export photos whose files were removed by hand (export.removed_files)."
+)
+@click.option(
+    "--stages",
+    multiple=True,
+    metavar="NAMES",
+    help="What to do (docs/stages.md), with commas or spaces; an export does the cleanup first. "
+    "Default: `pipeline.stages`.",
+)
 @click.option("--from", "from_stage", metavar="STAGE", help="Leave out the stages before this one.")
 @click.option("--until", "until_stage", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
@@ -63,7 +81,7 @@ _SHOWN_ALBUMS = 12
 @click.option("--cache-only-geocode", is_flag=True, help="Ask no server for places; use the answers that are kept.")
 @click.option("--check-config", is_flag=True, help="Check the configuration and exit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting, nor before folders are emptied.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file; name every album before starting.")
 @click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
 def run(
@@ -71,7 +89,8 @@ def run(
     resume: bool,
     fresh: bool,
     update: bool,
-    stages: str | None,
+    include_removed: bool,
+    stages: tuple[str, ...],
     no_cleanup: bool,
     force_clean: bool,
     selection: tuple[str, ...],
@@ -109,24 +128,32 @@ def run(
         "cache_only_geocode": cache_only_geocode,
     }
     said = {name: value for name, value in said.items() if value not in (None, False)}
-    if resume and (said or from_stage or until_stage):
-        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
-    if resume and (fresh or update or stages or selection or choose or dialogs or no_cleanup or force_clean):
-        raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
-    if sum((bool(selection), choose, dialogs)) > 1:
-        raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
+    flags = (fresh, update, include_removed, choose, dialogs, no_cleanup, force_clean)
+    others = (*flags, stages, selection, from_stage, until_stage)
     overrides: dict[str, object] = {}
     if update:
         overrides["export.mode"] = "update"
+    if include_removed:
+        overrides["export.removed_files"] = "export_again"
     if no_cleanup or update:
         overrides["cleanup.enabled"] = False
     if verbose:
         overrides["logging.level"] = "DEBUG"
 
+    def check() -> None:
+        if resume and (said or any(others)):
+            raise UsageError("--resume carries on with the run as it was begun; it goes with no other choice.")
+        if sum((bool(selection), choose, dialogs)) > 1:
+            raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
+
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
         settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
-        chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
-        if stages is not None:
+        configured = settings.pipeline.stages
+        if resume:  # by the stages of that run; these say only what is looked at first
+            chosen = tuple(stage.name for stage in enabled_stages(settings, configured)) or ("export",)
+        else:
+            chosen = _stages(settings, stages, no_cleanup=no_cleanup or update, begin=from_stage, end=until_stage)
+        if stages:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
             settings = settings_of(config_file, another_root or lib_root, source, library, named)
@@ -146,26 +173,38 @@ def run(
             dry_run=dry_run,
             source_given=source is not None or library is not None,
             stage_options=said,
+            left_out=None if stages else _left_out(settings, begin=from_stage, end=until_stage),
+            pipeline=configured,
         )
 
-    request = build(None, {})
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run or check_config):
+        check()
+        request = build(None, {})
     if check_config:
         click.echo(f"{request.settings.file}: the configuration is valid. Stages: {', '.join(request.stages)}.")
+        for sentence in left_in_words(request.left_out or ()):
+            click.echo(sentence)
         return exit_codes.OK
-    return carry_out(
-        request,
-        yes=yes,
-        verbose=verbose,
-        as_json_lines=as_json_lines,
-        choose=choose,
-        dialogs=dialogs,
-        rebuild=build,
-    )
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
+        return carry_out(
+            request,
+            yes=yes,
+            verbose=verbose,
+            as_json_lines=as_json_lines,
+            choose=choose,
+            dialogs=dialogs,
+            rebuild=build,
+        )
 
 
-@click.command("retry-failed", epilog=exit_codes.HELP)
+@click.command("retry-failed", cls=TakesStages, epilog=exit_codes.HELP)
 @place_options
-@click.option("--stages", metavar="NAMES", help="Only these, with commas. Default: all that the run has.")
+@click.option(
+    "--stages",
+    multiple=True,
+    metavar="NAMES",
+    help="Only these, with commas or spaces. Default: all that the run has.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file.")
@@ -174,7 +213,7 @@ def retry_failed(
     *,
     lib_root: Path | None,
     config_file: Path | None,
-    stages: str | None,
+    stages: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     verbose: bool,
@@ -182,29 +221,48 @@ def retry_failed(
 ) -> int:
     """Do again what failed in the last run, in all its stages, and nothing else."""
     overrides = {"logging.level": "DEBUG"} if verbose else {}
-    settings = settings_of(config_file, lib_root, overrides=overrides)
     chosen = None
-    if stages is not None:
-        chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
+    with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
+        settings = settings_of(config_file, lib_root, overrides=overrides)
+        if stages:
+            chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
 
 
 def _stages(
-    settings: Settings, wanted: str | None, *, no_cleanup: bool, begin: str | None, end: str | None
+    settings: Settings, wanted: Sequence[str], *, no_cleanup: bool, begin: str | None, end: str | None
 ) -> tuple[str, ...]:
-    """The stages of the run. Those that the configuration switches off are left out unless they are named."""
+    """The stages of the run; `wanted` are those that were typed, if any.
+
+    Those that the configuration switches off are left out unless they are typed. A typed export has the cleanup before
+    it, unless that is left out by --no-cleanup, --update, `export.mode`, `cleanup.enabled` or --from.
+    """
     own = settings.own_stages()
-    stages = parse_stages(wanted if wanted is not None else settings.pipeline.stages, own)
-    if wanted is None:
-        stages = enabled_stages(settings, settings.pipeline.stages)
+    stages = parse_stages(wanted, own) if wanted else enabled_stages(settings, settings.pipeline.stages)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
     no_cleanup = no_cleanup or settings.export.mode == "update"
-    if wanted is None and (no_cleanup or not settings.cleanup.enabled):
-        return tuple(name for name in named if name != "cleanup")
-    if no_cleanup and "cleanup" in named:
-        raise UsageError("The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone.")
-    return named
+    if not wanted:
+        left_out = no_cleanup or not settings.cleanup.enabled
+        return tuple(name for name in named if name != "cleanup" or not left_out)
+    if "cleanup" in named:
+        if no_cleanup:
+            raise UsageError(
+                "The stage cleanup contradicts --no-cleanup and --update: they leave the old outputs alone."
+            )
+        return named
+    cleans = "export" in named and not no_cleanup and settings.cleanup.enabled and begin in (None, "cleanup")
+    return ("cleanup", *named) if cleans else named
+
+
+def _left_out(settings: Settings, *, begin: str | None, end: str | None) -> tuple[LeftStage, ...]:
+    """Of the stages that the configuration lists those that cannot be run here, if the command line does not leave them
+    out itself."""
+    left = left_stages(settings, settings.pipeline.stages)
+    order = [stage.name for stage in in_order({stage.name: stage for stage in settings.own_stages()})]
+    first = order.index(begin) if begin is not None else 0
+    last = order.index(end) if end is not None else len(order)
+    return tuple(each for each in left if first <= order.index(each.name) <= last)
 
 
 def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
@@ -215,6 +273,11 @@ def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, e
             check_stage_name(name, [stage.name for stage in own])
     first = order.index(begin) if begin is not None else 0
     last = order.index(end) if end is not None else len(order)
+    if not stages:
+        raise UsageError(
+            "Nothing is left to run: every stage of `pipeline.stages` is switched off or cannot be run here.",
+            next_step="`skicyclerun doctor` says what each one lacks; `--stages` names some for this run.",
+        )
     chosen = tuple(name for name in stages if first <= order.index(name) <= last)
     if not chosen:
         raise UsageError(
@@ -235,6 +298,8 @@ def carry_out(
 ) -> int:
     """Run the request with the terminal's questions and display; prints the report and returns the exit code.
 
+    `yes`: nothing is asked before the start, and what is archived may be emptied. It does not decide what is to become
+    of an unfinished run, nor make a folder that is missing with the one above it: these have their own words.
     `rebuild` makes the request anew where a missing folder is replaced by another; without it nothing is offered.
     """
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
@@ -242,8 +307,14 @@ def carry_out(
     choice = album_choice(request, choose=choose, dialogs=dialogs, at_terminal=at_terminal, asking=asking)
     if rebuild is not None and request.intent is Intent.FRESH and (asking or dialogs):
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
+    how_to_agree = request.how_to_agree or _how_to_agree(request)
+    request = replace(request, typed=as_typed(), may_empty=yes, how_to_agree=how_to_agree)
     with _LateRenderer(
-        lambda: choose_renderer(sys.stdout if as_json_lines else sys.stderr, json=as_json_lines)
+        lambda: choose_renderer(
+            sys.stdout if as_json_lines else sys.stderr,
+            json=as_json_lines,
+            quiet=not request.settings.logging.console,
+        )
     ) as renderer:
         session = RunSession(
             request,
@@ -251,9 +322,22 @@ def carry_out(
             confirm=(lambda plan: _confirmed(plan, ask=asking, verbose=verbose)) if asking or request.dry_run else None,
             ask_unfinished=_ask_unfinished if asking else None,
             choose_albums=choice,
+            ended_in_words=ended_in_words,
         )
         outcome = anyio.run(session.carry_out)
-    return _conclude(outcome, as_json_lines=as_json_lines)
+    return _conclude(outcome, request, as_json_lines=as_json_lines)
+
+
+def _how_to_agree(request: RunRequest) -> str:
+    """What to type where a run would empty folders and nobody can be asked."""
+    step = f"`{printable(as_typed())} --yes` says yes to it."
+    named = ",".join(click.get_current_context().params.get("stages") or ())
+    if request.intent is Intent.FRESH and "export" in request.stages and "cleanup" not in named:
+        step += (
+            " `--no-cleanup` in the place of `--yes` leaves the old outputs where they are; `--update` exports only "
+            "what is new or changed."
+        )
+    return step
 
 
 class _LateRenderer(Renderer):
@@ -276,7 +360,8 @@ class _LateRenderer(Renderer):
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
     for line in summary(plan, verbose=verbose):
         click.echo(line, err=True)
-    return not ask or click.confirm("Start?", default=True, err=True)
+    # The default answer never empties a folder.
+    return not ask or click.confirm("Start?", default=not plan.emptied_in_words, err=True)
 
 
 def summary(plan: Plan, *, verbose: bool) -> list[str]:
@@ -318,6 +403,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
     lines += [_ahead_in_words(ahead) for ahead in plan.ahead]
     if plan.cleanup:
         lines.append(plan.cleanup)
+        lines += [f"    {folder}" for folder in plan.emptied_in_words]
     lines += [*plan.publishing, *plan.notes]
     return lines
 
@@ -346,30 +432,56 @@ def _ask_unfinished(run: RunRow, remaining: int) -> str:
     return answer
 
 
-def _conclude(outcome: RunOutcome, *, as_json_lines: bool) -> int:
+def _conclude(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> int:
     """Print the report; the exit code tells of the run, whether or not anybody reads to the end."""
     try:
-        _print(outcome, as_json_lines=as_json_lines)
+        _print(outcome, request, as_json_lines=as_json_lines)
         sys.stdout.flush()
     except BrokenPipeError:
         stdout_to_nowhere()
-    if outcome.signal_code is not None:
-        return outcome.signal_code
-    report = outcome.report
-    return exit_codes.OK if report is None or report.accounted_for else exit_codes.WITH_FAILURES
+    return _code_of(outcome)
 
 
-def _print(outcome: RunOutcome, *, as_json_lines: bool) -> None:
+def _code_of(ended: RunOutcome | BaseException) -> int:
+    if isinstance(ended, SkicyclerunError):
+        return exit_codes.code_of(ended)
+    if not isinstance(ended, RunOutcome):
+        return exit_codes.FATAL
+    if ended.signal_code is not None:
+        return ended.signal_code
+    return exit_codes.OK if ended.ended_well else exit_codes.WITH_FAILURES
+
+
+def ended_in_words(ended: RunOutcome | BaseException) -> str:
+    """How a run ended, for the last line of its log: the exit code in words."""
+    return exit_codes.in_words(_code_of(ended))
+
+
+def _command_for(stages: Sequence[str]) -> str:
+    """What to type for these stages, in the same place."""
+    typed = click.get_current_context().params
+    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
+    places = [word for option, path in given if path is not None for word in (option, str(path))]
+    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages), *places])
+
+
+def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> None:
     report = outcome.report
+    left: tuple[str, ...] = ()
+    if report is not None:
+        left = stages_left(report, request.settings, request.pipeline or request.settings.pipeline.stages)
     if as_json_lines:
         final: dict[str, Any] = {"event": "report", "said": outcome.said or None}
         if report is not None:
-            final |= as_json(report)
+            final |= as_json(report) | {"next": {"stages": left, "command": _command_for(left)} if left else None}
         click.echo(json.dumps({key: value for key, value in final.items() if value is not None}))
         return
     if outcome.said:
         click.echo(outcome.said, err=True)
     if report is not None:
         click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
+        if left:
+            first = "Next" if report.accounted_for else "Then"
+            click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.", err=True)
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)

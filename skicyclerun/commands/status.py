@@ -39,7 +39,7 @@ def status(
     json_wanted: bool,
 ) -> int:
     """Report on the last run, album by album: what is done, what failed and why, what is left."""
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=())
     if stage is not None:
         check_stage_name(stage, settings.command_stages)
     report = anyio.run(_report, settings, run_id, with_photos)

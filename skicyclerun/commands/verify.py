@@ -14,7 +14,7 @@ import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import files_read, growing_line
-from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.commands.options import as_typed, place_options, settings_of
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.verification.bucket import as_json as bucket_as_json
@@ -57,10 +57,10 @@ def verify(
     --repair replaces is kept in the archive folder.
     """
     depth = depth_of(full=full, sample=sample, seed=seed)
-    settings = settings_of(config_file, lib_root)
+    settings = settings_of(config_file, lib_root, only=None if repair else ())
     if repair:
         with choose_renderer(sys.stderr) as renderer:
-            outcome: VerifyOutcome = anyio.run(lambda: verify_and_repair(settings, depth, renderer))
+            outcome: VerifyOutcome = anyio.run(lambda: verify_and_repair(settings, depth, renderer, typed=as_typed()))
     else:
         with growing_line(partial(files_read, "Verifying"), stays=True) as advance:
             outcome = anyio.run(lambda: verify_only(settings, depth, advance=advance))

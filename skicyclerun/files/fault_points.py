@@ -6,16 +6,21 @@ third time. Nothing is caught, flushed or closed: what a test finds afterwards i
 
 `SKICYCLERUN_FAULT_ENOSPC=NAME[:n]` raises `OSError(ENOSPC)` there instead, once: a disk that fills at that write.
 
-The names are listed in `FAULT_POINTS`, so that the crash campaign visits every one of them and a misspelt name
-fails at once.
+The names are listed in `FAULT_POINTS` and nowhere else, so that the crash campaign visits every one of them and a
+misspelt name fails at once: in the environment, by one sentence and exit code 2 before anything is done; in the code,
+in `tests/test_fault_points.py`. To add one, write its name into the list and as a literal where it is visited, and kill
+a run there in a test: the crash campaign takes those of an export by their first word, others are named in a test.
 """
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import signal
 import threading
+
+from skicyclerun.errors import UsageError
 
 #: Every fault point of the program, in the order in which a run with a cleanup reaches them.
 FAULT_POINTS: tuple[str, ...] = (
@@ -54,6 +59,9 @@ FAULT_POINTS: tuple[str, ...] = (
     # the catalog (catalog/master_json.py)
     "catalog.written",
     "catalog.renamed",
+    # what leaves the catalog, until its photo is somewhere again (state/former_entries.py)
+    "former_entries.kept",
+    "former_entries.forgotten",
     # the archive (archive/create.py, actors/archiver.py)
     "archive.job_created",
     "archive.first_member_written",
@@ -77,20 +85,44 @@ _lock = threading.Lock()
 _visits: dict[str, int] = {}
 
 
-def _due(wanted: str, name: str, visits: int) -> bool:
-    wanted_name, _, count = wanted.partition(":")
-    return wanted_name == name and visits == int(count or 1)
+def check_faults() -> None:
+    """Raises UsageError where the environment asks for a fault point that does not exist, or for no visit of it."""
+    for variable, wanted in (("SKICYCLERUN_FAULT", _KILL), ("SKICYCLERUN_FAULT_ENOSPC", _ENOSPC)):
+        if wanted:
+            _parsed(variable, wanted)
 
 
 def fault_point(name: str) -> None:
-    """Stop here if a test asked for it. Raises LookupError for a name that is not in FAULT_POINTS (when armed)."""
+    """Stop here if a test asked for it.
+
+    When armed: raises LookupError for a name that is not in FAULT_POINTS, UsageError where the wanted one is not.
+    """
     if not _KILL and not _ENOSPC:
         return
+    check_faults()  # a program that does not come by way of the command line is told here
     if name not in FAULT_POINTS:
         raise LookupError(f"{name!r} is not in FAULT_POINTS")
     with _lock:
         visits = _visits[name] = _visits.get(name, 0) + 1
-    if _KILL and _due(_KILL, name, visits):
+    if _KILL and _parsed("SKICYCLERUN_FAULT", _KILL) == (name, visits):
         os.kill(os.getpid(), signal.SIGKILL)
-    if _ENOSPC and _due(_ENOSPC, name, visits):
+    if _ENOSPC and _parsed("SKICYCLERUN_FAULT_ENOSPC", _ENOSPC) == (name, visits):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _parsed(variable: str, wanted: str) -> tuple[str, int]:
+    """(name, which visit) of `NAME` or `NAME:n`."""
+    name, colon, count = wanted.partition(":")
+    if name not in FAULT_POINTS:
+        near = difflib.get_close_matches(name, FAULT_POINTS, n=1)
+        raise UsageError(
+            f"{variable} names {name!r}, which is no fault point of this program.",
+            next_step=(f"Did you mean {near[0]!r}? " if near else "")
+            + f"Unset {variable} unless you are testing crashes; files/fault_points.py lists the names.",
+        )
+    if colon and not (count.isascii() and count.isdecimal() and int(count) >= 1):
+        raise UsageError(
+            f"{variable} is {wanted!r}, and what follows the colon is not a number of visits.",
+            next_step=f"For the third visit: {variable}={name}:3",
+        )
+    return name, int(count or 1)

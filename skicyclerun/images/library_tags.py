@@ -14,6 +14,7 @@ from skicyclerun.images.metadata import (
     PhotoTags,
     erase_where,
     exif_date_of,
+    facts_of,
     iptc_list,
     lang_alt_of,
     list_of,
@@ -30,6 +31,11 @@ from skicyclerun.images.tag_positions import (
     valid,
 )
 from skicyclerun.images.texts import clean, clean_line, clean_list, cut, from_tag
+from skicyclerun.images.windows_tags import (
+    write_windows_description,
+    write_windows_keywords,
+    write_windows_title,
+)
 from skicyclerun.models import LibraryMetadata, Location
 
 # Bytes of UTF-8. A segment holds 64 kB, and other tags want to live in it too.
@@ -197,14 +203,17 @@ def _remove_xmp_position(tags: PhotoTags) -> None:
 def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
     _put_lang_alt(exiv2, tags, "Xmp.dc.title", title)
     _put_iptc(exiv2, tags, "Iptc.Application2.ObjectName", (cut(title, _MOST_IPTC_TITLE),))
+    write_windows_title(exiv2, tags, title)
 
 
 def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
+    before = facts_of(tags).description or ""
     _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
     if text_of(tags.exif, "Exif.Image.ImageDescription") != short:
         tags.put("Exif.Image.ImageDescription", exiv2.AsciiValue(short))
+    write_windows_description(exiv2, tags, description, before)
 
 
 def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> None:
@@ -216,6 +225,7 @@ def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> N
         "Iptc.Application2.Keywords",
         tuple(dict.fromkeys(cut(keyword, _MOST_IPTC_KEYWORD) for keyword in keywords)),
     )
+    write_windows_keywords(exiv2, tags, keywords)
 
 
 def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:

@@ -15,6 +15,7 @@ from skicyclerun.images import jpeg_segments
 from skicyclerun.images.tag_dates import parse_date, parse_iso_date
 from skicyclerun.images.tag_positions import from_sexagesimal, valid
 from skicyclerun.images.texts import from_tag
+from skicyclerun.images.windows_tags import windows_keywords_of, windows_title_of
 from skicyclerun.models import Location
 
 # The smallest thing exiv2 takes for a JPEG: one grey pixel. Its metadata segments are taken, the rest is thrown away.
@@ -329,16 +330,21 @@ def orientation_of(exif: Any) -> int:
 
 
 def facts_of(tags: PhotoTags) -> TagFacts:
-    """What the tags say now. XMP goes before IPTC, IPTC before EXIF."""
+    """What the tags say now. XMP goes before IPTC, IPTC before EXIF, Microsoft's tags last."""
     return TagFacts(
         date=date_of(tags),
         location=location_of(tags.exif),
-        title=lang_alt_of(tags.xmp, "Xmp.dc.title") or text_of(tags.iptc, "Iptc.Application2.ObjectName") or None,
+        title=lang_alt_of(tags.xmp, "Xmp.dc.title")
+        or text_of(tags.iptc, "Iptc.Application2.ObjectName")
+        or windows_title_of(tags.exif)
+        or None,
         description=lang_alt_of(tags.xmp, "Xmp.dc.description")
         or text_of(tags.iptc, "Iptc.Application2.Caption")
         or text_of(tags.exif, "Exif.Image.ImageDescription")
         or None,
-        keywords=list_of(tags.xmp, "Xmp.dc.subject") or iptc_list(tags.iptc, "Iptc.Application2.Keywords"),
+        keywords=list_of(tags.xmp, "Xmp.dc.subject")
+        or iptc_list(tags.iptc, "Iptc.Application2.Keywords")
+        or windows_keywords_of(tags.exif),
         persons=list_of(tags.xmp, "Xmp.iptcExt.PersonInImage"),
         orientation=orientation_of(tags.exif),
         rating=rating_of(tags),

@@ -13,6 +13,13 @@ _OWN: Final = "skicyclerun"
 # What would end a line or act on the terminal of the person who reads the log.
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _CONTINUATION: Final = "    | "
+# What a log must not give away, wherever it comes from: who logs in at an address, and values that are called secret.
+_CALLED_SECRET: Final = r"[\w-]*(?:secret|token|password|passwd|api[_-]?key|access[_-]?key|signature)[\w-]*"
+_SECRETS: Final = (
+    (re.compile(r"(?<=://)[^/\s@]+(?=@)"), "…"),
+    (re.compile(rf"(?i)(\b{_CALLED_SECRET}=)[^\s&'\"]+"), r"\1…"),
+    (re.compile(rf"(?i)(--{_CALLED_SECRET} )(?:'[^']*'|\S+)"), r"\1…"),
+)
 # Packages that give their logger a handler to stderr when they are imported, which is after the log was opened.
 _TALKATIVE: Final = ("osxphotos",)
 
@@ -130,4 +137,6 @@ def _take_its_handlers(record: logging.LogRecord) -> bool:
 
 
 def _escaped(text: str) -> str:
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

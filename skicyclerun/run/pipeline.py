@@ -13,6 +13,7 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from skicyclerun.actors.stage import StageParts, stage_actor
 from skicyclerun.actors.stage_runs import PlannedStage
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
-from skicyclerun.progress.events import ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
+from skicyclerun.progress.events import Notice, ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
@@ -52,6 +53,9 @@ from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 
+log = logging.getLogger(__name__)
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _PROGRESS_BUFFER = 1000
 _ALBUMS_AHEAD = 1000
 
@@ -177,12 +181,15 @@ class _Supervisor:
                     progress=progress,
                     on_committed=self._count,
                     on_end=partial(self._ended, progress),
+                    stages=bool(parts.stages),
                 )
                 actors.start_soon(cataloger, cataloger_inbox, cataloging)
                 await to_config.send(command)
                 await to_config.aclose()
 
     def _run_known(self, run: RunRow | None) -> None:
+        if run is not None:
+            log.info("run %d, begun %s", run.id, run.started_at)
         self.run_id = run.id if run else None
 
     def _count(self, photos: int) -> None:
@@ -251,6 +258,8 @@ class _Supervisor:
 
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
     async for event in inbox:
+        if isinstance(event, Notice):
+            log.log(_LEVELS[event.level], "%s", event.text)
         renderer.handle(event)
 
 

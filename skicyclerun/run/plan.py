@@ -32,33 +32,35 @@ from skicyclerun.actors.stage_runs import (
     options_for_row,
     stage_runs,
     stages_ahead,
+    without_input,
 )
 from skicyclerun.archive.plan import nearest_folder, require_space
 from skicyclerun.errors import (
     Cancelled,
     LockHeld,
     NoState,
+    StageError,
     StateDamaged,
     UnfinishedRun,
     UsageError,
 )
-from skicyclerun.models import Album
+from skicyclerun.models import Album, SourceKind
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.settings.later_stages import later_stages
+from skicyclerun.settings.later_stages import LeftStage, later_stages, left_in_words
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
-from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
+from skicyclerun.sources.photos_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
-from skicyclerun.state import albums, runs, stage_albums
+from skicyclerun.state import albums, archives, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
-from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
@@ -90,6 +92,10 @@ class Plan:
     """For --dry-run: what each of them has to do with what is exported now."""
     cleanup: str = ""
     """What is archived and what is deleted, as a sentence; empty for nothing."""
+    emptied: frozenset[Path] = frozenset()
+    """The folders that are emptied."""
+    emptied_in_words: tuple[str, ...] = ()
+    """The same, a line each with what is in them; nothing where none is. Never done without a yes."""
     publishing: tuple[str, ...] = ()
     """Where pictures are uploaded to and how many, in sentences; the place has been asked by then."""
     notes: tuple[str, ...] = field(default=())
@@ -122,8 +128,19 @@ class RunRequest:
     """What was typed for single stages (`--sweep-limit`, …)."""
     retry_stages: tuple[str, ...] | None = None
     """retry-failed: only these stages; None for all."""
+    left_out: tuple[LeftStage, ...] | None = None
+    """What the configuration lists and this installation cannot run; None where the stages were asked for by name, so
+    that what has no input is refused rather than left out."""
     folders_to_make: frozenset[Path] = frozenset()
     """Folders that the person has agreed to have made although what would hold them is missing as well."""
+    may_empty: bool = False
+    """Somebody has said yes to folders being emptied, once what is in them is in a proved archive."""
+    pipeline: tuple[str, ...] | None = None
+    """`pipeline.stages` of the configuration where other stages were typed; None: the settings say it."""
+    typed: str = ""
+    """The command line as it was typed, for the log file; empty where a program asks."""
+    how_to_agree: str = ""
+    """What to type for that yes, for the error where there is none."""
 
 
 #: Makes a source, not opened yet.
@@ -144,6 +161,7 @@ class Planner:
         self.request = request
         """As asked for; with the albums that were chosen from a list."""
         self.source: Source | None = None
+        self._of_the_source: tuple[str, ...] = ()
         self.seen: RunRow | None = None
         """The newest run when the plan was made; under the lock it has to be the same still."""
         self._settings = request.settings
@@ -222,6 +240,7 @@ class Planner:
 
     async def _planned_anew(self, store: Store | None, gives_up: RunRow | None, stack: AsyncExitStack) -> Plan | str:
         """The plan of a fresh run, or of a cleanup alone."""
+        notes = await self._leave_out(store)
         request = self.request
         cleanup = await anyio.to_thread.run_sync(
             partial(cleanup_ahead, self._settings, request.stages, force_clean=request.force_clean),
@@ -230,7 +249,7 @@ class Planner:
         later = self._later(request.stages)
         await check_inputs(store, self._settings, request.stages)
         if "export" not in request.stages:
-            return await self._planned_without_export(store, gives_up, cleanup)
+            return await self._planned_without_export(store, gives_up, cleanup, notes)
         options = options_for_row(self._settings, later, request.stage_options)
         stages = await self._checked_stages(later, options)
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
@@ -253,22 +272,42 @@ class Planner:
             gives_up,
             later_stages=later,
             stage_options=options,
-            ahead=await self._ahead(store, stages, chosen, emptied=cleanup.clean),
+            ahead=await self._ahead(store, stages, chosen, emptied=cleanup.emptied),
             cleanup=cleanup.words,
+            emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
+            notes=(*notes, *self._of_the_source),
             publishing=await self._publishing(store, stages, chosen, more=True),
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
         if cleanup.plan is None:
             photos = sum(album.photo_count for album in chosen)
-            await self._check_room_for_stages(store, later, photos, emptied=False)
+            await self._check_room_for_stages(store, later, photos, emptied=frozenset())
         return plan
+
+    async def _leave_out(self, store: Store | None) -> tuple[str, ...]:
+        """Take what has no input out of stages that the configuration lists; what to say of all that is left out.
+
+        Raises StageError where nothing is left.
+        """
+        request = self.request
+        if request.left_out is None:
+            return ()
+        left = [*request.left_out, *await without_input(store, self._settings, request.stages, request.left_out)]
+        gone = {each.name for each in left}
+        stages = tuple(name for name in request.stages if name not in gone)
+        said = tuple(left_in_words(left))
+        if not stages:
+            raise StageError(f"Nothing is left to run. {' '.join(said)}")
+        self.request = replace(request, stages=stages)
+        return said
 
     def _later(self, stages: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in later_stages(self._settings) if name in stages)
 
     async def _planned_without_export(
-        self, store: Store | None, gives_up: RunRow | None, cleanup: CleanupAhead
+        self, store: Store | None, gives_up: RunRow | None, cleanup: CleanupAhead, notes: tuple[str, ...]
     ) -> Plan | str:
         """The plan of stages over what is exported already, or of a cleanup alone."""
         request, later = self.request, self._later(self.request.stages)
@@ -281,10 +320,10 @@ class Planner:
             if not rows:
                 return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
             photos = sum(row.album.photo_count if row.expected is None else row.expected for row in rows)
-            await self._check_room_for_stages(store, later, photos, emptied=cleanup.clean)
+            await self._check_room_for_stages(store, later, photos, emptied=cleanup.emptied)
         options = options_for_row(self._settings, later, request.stage_options)
         planned = await self._checked_stages(later, options)
-        ahead = await self._ahead(store, planned, [row.album for row in rows], emptied=cleanup.clean)
+        ahead = await self._ahead(store, planned, [row.album for row in rows], emptied=cleanup.emptied)
         return Plan(
             Intent.FRESH,
             self._settings,
@@ -297,8 +336,11 @@ class Planner:
             stage_options=options,
             ahead=ahead,
             cleanup=cleanup.words,
+            emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
+            notes=notes,
             publishing=await self._publishing(
-                store, planned, [row.album for row in rows], more=len(planned) > 1 or cleanup.clean
+                store, planned, [row.album for row in rows], more=len(planned) > 1 or bool(cleanup.emptied)
             ),
         )
 
@@ -332,7 +374,7 @@ class Planner:
         return tuple(notes)
 
     async def _ahead(
-        self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, emptied: bool
+        self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, emptied: frozenset[Path]
     ) -> tuple[StageAhead, ...]:
         """For --dry-run: what the stages have to do with those of the albums that are exported now."""
         if store is None or not stages or not self.request.dry_run:
@@ -358,7 +400,7 @@ class Planner:
         return planned
 
     async def _check_room_for_stages(
-        self, store: Store | None, later: Sequence[str], photos: int, *, emptied: bool
+        self, store: Store | None, later: Sequence[str], photos: int, *, emptied: frozenset[Path]
     ) -> None:
         """Raises DiskFull where what the stages will write cannot fit."""
         if not later:
@@ -403,7 +445,8 @@ class Planner:
         waiting = [row.album for row in rows if row.status is not AlbumStatus.DONE]
         if wanted is None:
             waiting = [row.album for row in rows if row.status in (AlbumStatus.PENDING, AlbumStatus.EXPORTING)]
-        notes = []
+        cleanup = await self._cleanup_again(store, run) if intent is Intent.RESUME else CleanupAhead("")
+        notes = [*self._of_the_source]
         kept = intent is Intent.RESUME and keeps_other_settings(self._settings, later, run.options)
         if kept or ExportOptions.from_row(run.options) != options_of(self._settings):
             notes.append(
@@ -420,10 +463,23 @@ class Planner:
             run,
             later_stages=later,
             stage_options=options,
-            ahead=await self._ahead(store, stages, again, emptied=False),
+            ahead=await self._ahead(store, stages, again, emptied=frozenset()),
+            cleanup=cleanup.words,
+            emptied=cleanup.emptied,
+            emptied_in_words=cleanup.emptied_in_words,
             publishing=await self._publishing(store, stages, again, more=bool(place) or len(stages) > 1),
             notes=tuple(notes),
         )
+
+    async def _cleanup_again(self, store: Store, run: RunRow) -> CleanupAhead:
+        """What a run that is resumed would still empty, of which nobody has heard: there was nothing when it began."""
+        job = await archives.of_run(store, run.id)
+        begun = run.planned or bool(await stage_albums.of_run(store, run.id))
+        agreed = (ArchiveStatus.ARCHIVED, ArchiveStatus.CLEANING, ArchiveStatus.DONE)
+        if run.may_empty or (begun if job is None else job.status in agreed):
+            return CleanupAhead("")
+        ahead = partial(cleanup_ahead, self._settings, run.stages, force_clean=False)
+        return await anyio.to_thread.run_sync(ahead, abandon_on_cancel=True)
 
     def _check_same_source(self, run: RunRow) -> None:
         if not self.request.source_given:
@@ -447,6 +503,8 @@ class Planner:
         source = self._make(kind, library, self._settings, options)
         if library is not None:
             check_source_and_outputs(self._settings, library)
+        if source.kind is SourceKind.APPLE_PHOTOS:
+            self._of_the_source = tuple(filter(None, [script_to_run(self._settings)[1]]))
         stack.push_async_callback(source.close)
         await source.open()
         self.source = source
@@ -475,7 +533,7 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
 
     def photos_app() -> Source:
         return PhotosApp(
-            script=shipped_file("osxPhotoExporter.scpt"),
+            script=script_to_run(settings)[0],
             photo_timeout=export.timeouts.photo,
             # The first event may wait for the person to answer macOS's question about permission.
             list_timeout=max(120.0, export.timeouts.photo),
@@ -495,7 +553,7 @@ async def export_estimate(store: Store | None, plan: Plan) -> int:
     if plan.intent is not Intent.FRESH:
         return 0
     photos = sum(album.photo_count for album in plan.albums)
-    stages = await bytes_ahead(store, plan.settings, plan.later_stages, photos, emptied="cleanup" in plan.stages)
+    stages = await bytes_ahead(store, plan.settings, plan.later_stages, photos, emptied=plan.emptied)
     if not plan.source:
         return stages
     if known := sum(album.size for album in plan.albums):

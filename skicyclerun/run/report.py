@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +17,10 @@ from skicyclerun.run.stage_report import (
     stages_as_json,
     summed,
 )
+from skicyclerun.settings.later_stages import later_stages, section_of
+from skicyclerun.settings.models import Settings
 from skicyclerun.state import albums, photos, runs
-from skicyclerun.state.albums import Accounting, AlbumRow
+from skicyclerun.state.albums import Accounting, AlbumRow, Changes
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.archives import of_run as archive_of_run
 from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
@@ -30,6 +32,8 @@ from skicyclerun.wording import aligned, bytes_in_words, column_widths, counted,
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
 
+#: What most go on with after an export.
+_USUAL_STAGES: Final = ("metadata_extraction", "preprocessing", "watermarking")
 _NOT_EXPORTED: Final = (PhotoStatus.FAILED, PhotoStatus.MISSING)
 
 
@@ -41,6 +45,8 @@ class AlbumReport:
     counts: Accounting
     photos: tuple[PhotoRow, ...]
     """All of them if asked for, otherwise those that failed or are missing."""
+    changes: Changes | None = None
+    """What an update did with it; None of another run."""
 
     @property
     def expected(self) -> int:
@@ -92,6 +98,12 @@ class RunReport:
         return sum(album.row.status in statuses for album in self.albums)
 
     @property
+    def changes(self) -> Changes | None:
+        """What an update did with all albums that it has come to; None of another run."""
+        every = [album.changes for album in self.albums if album.changes is not None]
+        return summed(Changes, every) if every else None
+
+    @property
     def totals(self) -> Accounting:
         """Photos of all albums by status."""
         return summed(Accounting, [album.counts for album in self.albums])
@@ -108,6 +120,8 @@ async def build_report(
 ) -> RunReport:
     """Read one run's report. Counts come from rows. `stage_folders`: where stages have their files."""
     counts = await albums.accounting_of_run(store, run.id)
+    is_update = run.mode == "update" and "export" in run.stages and not run.options.get("repairs_run")
+    changes = await albums.changes_of_run(store, run.id, counts) if is_update else {}
     reports = []
     for row in await albums.listing(store, run.id):
         accounted = counts[row.id]
@@ -116,7 +130,8 @@ async def build_report(
             listed = await photos.of_album(store, row.id)
             if not with_photos:
                 listed = [photo for photo in listed if photo.status in _NOT_EXPORTED]
-        reports.append(AlbumReport(row, accounted, tuple(listed)))
+        planned = row.expected is not None
+        reports.append(AlbumReport(row, accounted, tuple(listed), changes.get(row.id) if planned else None))
     exported = [report.row for report in reports]
     latest = await runs.latest(store)
     stages = await build_stage_reports(store, run, exported, stage_folders, with_photos=with_photos)
@@ -137,6 +152,27 @@ async def build_report(
         stages=stages,
         export_of_stages=tuple([(row.folder, row.status.value) for row in exported or await albums.with_files(store)]),
     )
+
+
+def stages_left(report: RunReport, settings: Settings, pipeline: Sequence[str]) -> tuple[str, ...]:
+    """The stages after the export that come next: those of `pipeline` (`pipeline.stages` of the configuration) that the
+    run did not have; where it names none, those that usually follow. Nothing while the run is unfinished.
+
+    After a run without an export, not those before its last stage that have run earlier.
+    """
+    run, known_stages = report.run, later_stages(settings)
+    order = list(known_stages)
+    last = max((order.index(name) for name in run.stages if name in order), default=-1)
+    configured = [name for name in order if name in pipeline]
+    before = {stage.name for stage in report.stages if not stage.in_run}
+    left = [
+        name
+        for name in configured or [each for each in _USUAL_STAGES if order.index(each) > last]
+        if name not in run.stages
+        and section_of(settings, known_stages[name]).enabled
+        and ("export" in run.stages or order.index(name) > last or name not in before)
+    ]
+    return () if run.unfinished else tuple(left)
 
 
 async def build_latest_report(store: Store, export_folder: Path) -> RunReport | None:
@@ -167,7 +203,11 @@ def as_json(report: RunReport) -> dict[str, Any]:
         },
         "export_folder": str(report.export_folder),
         "files_present": report.files_present,
-        "totals": {"albums": len(report.albums), **_counts_json(totals, totals.expected)},
+        "totals": {
+            "albums": len(report.albums),
+            **_counts_json(totals, totals.expected),
+            **_changes_json(report.changes),
+        },
         "albums": [_album_json(report, album) for album in report.albums],
         "earlier_failures": [{"run": earlier.run_id, "albums": earlier.albums} for earlier in report.earlier_failures],
         "archive": _archive_json(report.archive),
@@ -190,6 +230,7 @@ def _album_json(report: RunReport, album: AlbumReport) -> dict[str, Any]:
         "folder": row.folder,
         "status": row.status.value,
         **_counts_json(album.counts, album.expected),
+        **_changes_json(album.changes),
         "attempts": row.attempts,
         "reason": row.reason,
         "seconds": round(row.seconds, 3),
@@ -197,6 +238,11 @@ def _album_json(report: RunReport, album: AlbumReport) -> dict[str, Any]:
         "ended_at": row.ended_at,
         "photos" if report.with_photos else "not_exported": [_photo_json(photo) for photo in album.photos],
     }
+
+
+def _changes_json(changes: Changes | None) -> dict[str, int]:
+    """Of an update alone."""
+    return known(changes, "found", "new", "replaced", "unchanged") if changes is not None else {}
 
 
 def _photo_json(photo: PhotoRow) -> dict[str, Any]:
@@ -260,8 +306,10 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
 
 
 def _table(report: RunReport, width: int | None) -> Iterator[str]:
-    header = ("Album", "Status", "Expected", "Exported", "Failed", "Missing", "Tries", "Time", "Size")
-    rows = [_cells(album) for album in report.albums]
+    changes = report.changes is not None
+    told = ("Found", "New", "Replaced", "Unchanged") if changes else ("Expected", "Exported")
+    header = ("Album", "Status", *told, "Failed", "Missing", "Tries", "Time", "Size")
+    rows = [_cells(album, changes=changes) for album in report.albums]
     widths = column_widths(header, rows)
     narrow = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
     if not narrow:
@@ -277,13 +325,15 @@ def _table(report: RunReport, width: int | None) -> Iterator[str]:
         yield from _photo_lines(report, album)
 
 
-def _cells(album: AlbumReport) -> tuple[str, ...]:
-    counts = album.counts
+def _cells(album: AlbumReport, *, changes: bool) -> tuple[str, ...]:
+    counts, did = album.counts, album.changes
+    told: tuple[str, ...] = (str(album.expected), str(counts.exported))
+    if changes:
+        told = (str(did.found), str(did.new), str(did.replaced), str(did.unchanged)) if did else ("-", "-", "-", "-")
     return (
         printable(album.row.album.path),
         album.row.status.value,
-        str(album.expected),
-        str(counts.exported),
+        *told,
         str(counts.failed),
         str(counts.missing),
         str(album.row.attempts),
@@ -296,9 +346,14 @@ def _facts(album: AlbumReport) -> str:
     """An album's row of the table in words, for a terminal that is too narrow for it."""
     counts, row = album.counts, album.row
     facts = [row.status.value, f"{counts.exported} of {album.expected} exported"]
+    facts += [_changes_in_words(album.changes)] if album.changes is not None else []
     facts += [f"{number} {word}" for number, word in ((counts.failed, "failed"), (counts.missing, "missing")) if number]
     facts += [f"{row.attempts} tries"] if row.attempts > 1 else []
     return ", ".join((*facts, seconds_in_words(row.seconds), bytes_in_words(counts.bytes)))
+
+
+def _changes_in_words(changes: Changes) -> str:
+    return f"{changes.new} new, {changes.replaced} replaced, {changes.unchanged} unchanged"
 
 
 def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
@@ -332,10 +387,13 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{totals.failed} failed"] if totals.failed else []
     if report.albums:
         yield ", ".join(parts) + "."
+    if report.changes is not None:
+        yield f"Found {counted(report.changes.found, 'photo')}: {_changes_in_words(report.changes)}."
     archive = report.archive
     if archive is not None and archive.file:
         proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"
-        yield f"Archive: {archive.file}, {bytes_in_words(archive.size or 0)}, {archive.files} files, {proved}."
+        files = counted(archive.files or 0, "file")
+        yield f"Archive: {archive.file}, {bytes_in_words(archive.size or 0)}, {files}, {proved}."
     elif archive is not None and archive.status is ArchiveStatus.FAILED:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:

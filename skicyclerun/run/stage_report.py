@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from skicyclerun.stages.registry import STAGE_BY_NAME
 from skicyclerun.state import albums, stage_albums, stage_pictures
-from skicyclerun.state.albums import Accounting, AlbumRow
+from skicyclerun.state.albums import Accounting, AlbumRow, Changes
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_albums import StageAlbumRow, StageCounts
@@ -24,7 +24,7 @@ NAMED_PER_ALBUM: Final = 20
 _STATUS_WORDS: Final = {AlbumStatus.EXPORTING: "at work"}
 
 
-_Counts = TypeVar("_Counts", Accounting, StageCounts)
+_Counts = TypeVar("_Counts", Accounting, Changes, StageCounts)
 
 
 def summed(kind: type[_Counts], every: Sequence[_Counts]) -> _Counts:

@@ -1,6 +1,7 @@
 """What is not ours in a configuration, and is carried along as it was read.
 
-Other sections, and keys that start with `_` at any level, belong to other programs or to the reader.
+Other sections, keys of ours that no key of ours resembles, and keys that start with `_` at any level, belong to other
+programs or to the reader.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from skicyclerun.settings.errors import Problems, model_in, very_near
+from skicyclerun.settings.errors import Problems, model_in
 from skicyclerun.settings.file import join
+from skicyclerun.settings.foreign_keys import FOREIGN_BY_KEY
 from skicyclerun.stages.registry import STAGE_BY_NAME
+from skicyclerun.wording import nearest, nearest_name, very_near
 
 #: Keys of other programs that are looked at; what is beyond any use is not worth its time.
 MAX_FOREIGN: Final = 1000
@@ -41,6 +44,70 @@ def ours_and_carried(
         else:
             ours[name] = value  # a problem, told when the section is read
     return ours, carried
+
+
+def without_unknown(
+    models: Mapping[str, type[BaseModel]],
+    ours: Mapping[str, dict[str, object]],
+    carried: dict[str, Any],
+    problems: Problems,
+) -> dict[str, dict[str, object]]:
+    """Our sections without the keys that are none of ours, which go to `carried`.
+
+    A key known from existing pipelines (`foreign_keys`) is taken for ours where it stands for one, otherwise named in
+    a warning with what becomes of it. One that is very near to a known name is a problem: most likely it is misspelt.
+    Any other is named in a warning and left alone.
+    """
+    known: list[str] = []
+    unknown: list[str] = []
+    hints: list[tuple[str, str]] = []
+
+    def split(model: type[BaseModel], parent: str, section: Mapping[str, object]) -> dict[str, object]:
+        kept: dict[str, object] = {}
+        foreign: dict[str, Any] = {}
+        further = [key.removeprefix(f"{parent}.") for key in FOREIGN_BY_KEY if key.startswith(f"{parent}.")]
+        names = [*model.model_fields, *further]
+        for key, value in section.items():
+            field, at = model.model_fields.get(key), join(parent, key)
+            listed = FOREIGN_BY_KEY.get(at)
+            if field is not None:
+                inner = model_in(field.annotation)
+                kept[key] = split(inner, at, value) if inner is not None and isinstance(value, dict) else value
+            elif listed is not None and listed.stands_for and listed.stands_for not in section:
+                kept[listed.stands_for] = value
+                problems.renamed[join(parent, listed.stands_for)] = at
+            elif at in problems.from_command_line:
+                problems.add(at, f"there is no such key.{nearest(key, names)}")
+            elif listed is not None:
+                foreign[key] = value
+                known.append(f"{at} ({listed.becomes.replace('`', '')})")
+            elif len(unknown) + len(problems.errors) < MAX_FOREIGN and (close := very_near(key, names)):
+                problems.add(
+                    at, f"there is no such key. Did you mean {close!r}? A note of your own begins with an underscore."
+                )
+            else:
+                foreign[key] = value
+                unknown.append(at)
+                if len(unknown) <= _NAMED and (close := nearest_name(key, names)):
+                    hints.append((key, close))
+        if foreign:
+            _carry(carried, parent, foreign)
+        return kept
+
+    sections = {name: split(model, name, ours[name]) for name, model in models.items()}
+    if known:
+        problems.warnings.append(f"{problems.file}: left alone, for it changes nothing here: {'; '.join(known)}.")
+    if unknown:
+        problems.warnings.append(f"{problems.file}: {_left_alone(unknown, hints)}")
+    return sections
+
+
+def _carry(carried: dict[str, Any], parent: str, foreign: dict[str, Any]) -> None:
+    """Put keys of the object `parent` (`export.timeouts`) among what is carried along."""
+    nested = foreign
+    for name in reversed(parent.split(".")):
+        nested = {name: nested}
+    merged(carried, nested)
 
 
 def without_foreign(

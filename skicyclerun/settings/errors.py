@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,7 @@ from pydantic.types import StringConstraints
 from skicyclerun.errors import ConfigError, ConfigErrors, PlaceholderCycle
 from skicyclerun.settings.file import join, show
 from skicyclerun.settings.section import Section
-from skicyclerun.wording import nearest
+from skicyclerun.wording import nearest, very_near
 
 _S = TypeVar("_S", bound=Section)
 
@@ -34,10 +33,18 @@ class Problems:
     from_command_line: Collection[str] = ()
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unneeded: list[ConfigError] = field(default_factory=list)
+    """Of sections that nobody needs now; also told as warnings."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Keys of ours that the file gives under another name, which its problems are told by."""
+    hide: Callable[[str], str] = str
+    """A text without the values of secrets."""
 
     def add(self, key: str, text: str, next_step: str = "") -> None:
         """A problem of the value of `key`."""
+        key = self.renamed.get(key, key)
         given = any(key == name or key.startswith(f"{name}[") for name in self.from_command_line)
+        text = self.hide(text)
         text, file = (f"{text} (given on the command line)", None) if given else (text, self.file)
         self.errors.append(ConfigError(text, key=key, file=file, next_step=next_step))
 
@@ -71,11 +78,6 @@ class Problems:
         except ValidationError as error:
             self.add_invalid(error, model, name)
             return model()
-
-
-def very_near(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` is most likely a slip of, empty where none is so near."""
-    return next(iter(difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.8)), "")
 
 
 def raise_all(problems: Sequence[ConfigError], warnings: Sequence[str] = ()) -> None:
@@ -123,24 +125,7 @@ def _problem(kind: str, value: object, message: str, model: type[BaseModel], loc
     return f"must be {right}, not {show(value)}.{near}" if near else f"must be {right}, not {show(value)}"
 
 
-#: Keys of older pipelines' files that have another name here, or none.
-_FORMER_KEYS = {
-    "name": "a note of your own begins with an underscore, '_name'",
-    "version": "a note of your own begins with an underscore, '_version'",
-    "quality": "it is called 'jpeg_quality' here",
-    "timeout": "it is 'timeouts' here, with 'photo', 'album' and 'run' in seconds",
-    "script_path": "the script is shipped with skicyclerun; remove the key",
-    "enabled": "which stages run is said in 'pipeline.stages'; remove the key",
-    "preserve_albums": "albums are always kept apart; remove the key",
-    "remove_temp_files": "temporary files are always removed; remove the key",
-    "console": "progress goes to the terminal anyway; remove the key",
-    "include_timestamps": "every line of the log has its time; remove the key",
-}
-
-
 def _unknown_key(name: str, owner: type[BaseModel]) -> str:
-    if name in _FORMER_KEYS:
-        return f"there is no such key: {_FORMER_KEYS[name]}"
     hint = nearest(name, owner.model_fields) or f" Keys here: {', '.join(owner.model_fields)}."
     return f"there is no such key.{hint} A note of your own begins with an underscore."
 

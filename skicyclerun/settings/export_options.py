@@ -24,6 +24,7 @@ class ExportOptions:
     live_photos: bool = False
     videos: bool = True
     max_pixels: int = 300_000_000
+    removed_files: Literal["export_again", "leave_out"] = "export_again"
 
     @classmethod
     def from_row(cls, options: Mapping[str, Any]) -> ExportOptions:

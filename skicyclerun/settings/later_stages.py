@@ -6,12 +6,13 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages.registry import in_order, parse_stages
+from skicyclerun.stages.registry import in_order, installation, known_stages, missing_packages
 from skicyclerun.stages.stage import Stage
 
 _BEFORE: frozenset[str] = frozenset({"cleanup", "export"})
@@ -23,11 +24,85 @@ def later_stages(settings: Settings) -> dict[str, Stage]:
     return {stage.name: stage for stage in in_order(own) if stage.provided and stage.name not in _BEFORE}
 
 
+@dataclass(frozen=True, slots=True)
+class LeftStage:
+    """A stage of `pipeline.stages` that a run leaves out, because it cannot be run here."""
+
+    name: str
+    why: str
+    """For the end of a sentence: `it is not provided by this version`."""
+    remedy: str = ""
+    """What brings it: `pip install …`; empty where nothing that can be typed does."""
+    without: str = ""
+    """The stage whose files it takes, where that is why: it does not run, and nothing of it is there."""
+
+
 def enabled_stages(settings: Settings, names: Sequence[str]) -> tuple[Stage, ...]:
-    """The stages named, in order, without those that their section switches off. Raises StageError."""
-    later = later_stages(settings)
-    stages = parse_stages(names, settings.own_stages())
-    return tuple(stage for stage in stages if stage.name not in later or section_of(settings, stage).enabled)
+    """Of the stages that the configuration names, in order, those that a run goes through.
+
+    Without those that their section switches off, and those that cannot be run by this installation (`left_stages`).
+    Raises StageError for an unknown name.
+    """
+    stages = known_stages(names, settings.own_stages())
+    return tuple(stage for stage in stages if is_enabled(settings, stage) and cannot_run(stage) is None)
+
+
+def left_stages(settings: Settings, names: Sequence[str]) -> tuple[LeftStage, ...]:
+    """Of the stages that the configuration names, in order, those that this installation cannot run."""
+    stages = known_stages(names, settings.own_stages())
+    found = [cannot_run(stage) for stage in stages if is_enabled(settings, stage)]
+    return tuple(left for left in found if left is not None)
+
+
+def cannot_run(stage: Stage) -> LeftStage | None:
+    """Why this installation cannot run the stage, None where it can."""
+    if not stage.provided:
+        return LeftStage(stage.name, f"it is not provided by this version and waits for {stage.waits_for}")
+    if missing := missing_packages(stage):
+        what = "packages" if len(missing) > 1 else "package"
+        are = "are" if len(missing) > 1 else "is"
+        remedy = " && ".join(dict.fromkeys(installation(stage, package) for package in missing))
+        return LeftStage(stage.name, f"it needs the {what} {', '.join(missing)}, which {are} not installed", remedy)
+    return None
+
+
+def is_enabled(settings: Settings, stage: Stage) -> bool:
+    """False where the stage's section of the configuration switches it off; that of `cleanup` is left to the run."""
+    if stage.name == "export":
+        return settings.export.enabled
+    if stage.name == "cleanup":
+        return True
+    if stage.provided:
+        return section_of(settings, stage).enabled
+    section = settings.carried.get(stage.name)
+    return not (isinstance(section, dict) and section.get("enabled") is False)
+
+
+def left_in_words(left: Sequence[LeftStage]) -> list[str]:
+    """What a run leaves out, why, and what to type; one text for each reason."""
+    reasons: dict[tuple[str, str], list[LeftStage]] = {}
+    for each in left:
+        if each.without not in [other.name for other in left]:
+            reasons.setdefault((each.why, each.remedy), []).append(each)
+    said = []
+    for (why, remedy), of_reason in reasons.items():
+        names = [each.name for each in of_reason]
+        followers: list[str] = []
+        for each in left:
+            if each.without in (*names, *followers):
+                followers.append(each.name)
+        text = f"Left out: {', '.join(names)}, for {why}."
+        if followers:
+            take = "takes" if len(followers) == 1 else "take"
+            text += (
+                f" {', '.join(followers)} {take} what is made there, of which there is nothing, and is left out too."
+            )
+        if remedy:
+            text += f" `{remedy}`, then `skicyclerun run --stages {','.join([*names, *followers])}`."
+        elif not any(each.without for each in of_reason):
+            text += " A command of your own can take its place (`stages` in docs/configuration.md)."
+        said.append(text)
+    return said
 
 
 def section_of(settings: Settings, stage: Stage) -> StageSection:

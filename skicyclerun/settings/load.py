@@ -6,7 +6,7 @@ docs/configuration.md lists every key.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -14,10 +14,12 @@ from typing import Final
 from skicyclerun.errors import ConfigError
 from skicyclerun.settings.absolute_paths import absolute
 from skicyclerun.settings.command_stages import output_key
+from skicyclerun.settings.dotenv_file import variables_beside
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
 from skicyclerun.settings.loader import settings_from
-from skicyclerun.settings.models import EMPTIED_KEYS, Settings
+from skicyclerun.settings.models import EMPTIED_KEYS, LoggingSettings, Settings
+from skicyclerun.settings.placeholders import escape
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.registry import STAGES
@@ -35,6 +37,7 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, object] = _NOTHING,
     needs_lib_root: bool = True,
+    only: Collection[str] | None = None,
 ) -> Settings:
     """Read, resolve and check the configuration.
 
@@ -45,17 +48,39 @@ def load_settings(
     no mistake that nothing names a lib_root; the paths below it then lie in a folder that is not there, and only what
     has nothing to do with them may be used.
 
+    Variables come from `environ`, and from a `.env` beside the configuration where they are not set there.
+
+    `only` are the sections that have to be right besides the paths, for what reads rather than runs; what is wrong
+    elsewhere, and which folders endanger each other, is then in `Settings.problems`, and a wrong section's defaults
+    stand. None: everything has to be right.
+
     Raises ConfigError, or ConfigErrors with all problems at once; either carries the warnings there were.
     """
+    root = _root(lib_root, environ)
+    file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
+    # The shipped default is nobody's own, and neither is what lies beside it.
+    beside = None if config_file is None and file == shipped_file(CONFIG_NAME) else file
+    try:
+        written = read_config_file(file)
+    except ConfigError as error:
+        if root is not None:
+            error.log_file = LoggingSettings().file.replace("{lib_root}", escape(str(root)))
+        raise
+    variables = variables_beside(beside, environ)
+    if root is None:
+        root = _root(None, variables)
+    return settings_from(written, file, root, variables, overrides, needs_lib_root=needs_lib_root, only=only)
+
+
+def _root(lib_root: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """lib_root by the command line, else by the variable; None where neither names one."""
     named_root, named_by = lib_root, "--lib-root"
     if lib_root is None and (value := environ.get(LIB_ROOT_VARIABLE)):
         named_root, named_by = Path(value), f"${LIB_ROOT_VARIABLE}"
     try:
-        root = None if named_root is None else absolute(str(named_root), environ, Path.cwd())
+        return None if named_root is None else absolute(str(named_root), environ, Path.cwd())
     except ValueError as error:
         raise ConfigError(str(error), key=named_by) from None
-    file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
-    return settings_from(read_config_file(file), file, root, environ, overrides, needs_lib_root=needs_lib_root)
 
 
 def _found_config(root: Path | None) -> Path:

@@ -7,14 +7,18 @@ stages are shared with other programs (`read_stages.py`), and the rest is carrie
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import ConfigError, StageError
 from skicyclerun.settings.absolute_paths import absolute, home
-from skicyclerun.settings.carried import ours_and_carried
+from skicyclerun.settings.carried import ours_and_carried, without_unknown
+from skicyclerun.settings.cleanup_folders import cleanup_names
 from skicyclerun.settings.command_stages import OUTPUT_KEYS, output_key
+from skicyclerun.settings.dotenv_file import Variables, referred_variables
 from skicyclerun.settings.errors import MAX_PROBLEMS, Problems, raise_all
+from skicyclerun.settings.file import show
 from skicyclerun.settings.models import (
     EMPTIED_KEYS,
     SECTIONS,
@@ -25,11 +29,13 @@ from skicyclerun.settings.models import (
     Settings,
 )
 from skicyclerun.settings.path_texts import path_texts, resolve_paths, settle_root
-from skicyclerun.settings.placeholders import escape
+from skicyclerun.settings.placeholders import escape, late_names
 from skicyclerun.settings.read_stages import read_command_stages, read_stage_sections
 from skicyclerun.settings.safety import lies_in, unsafe_outputs, unsafe_paths
-from skicyclerun.settings.sections import read_section
-from skicyclerun.stages.registry import FILE_KEYS, STAGES, check_stage_name, section_models
+from skicyclerun.settings.sections import Scope, read_section
+from skicyclerun.stages.registry import FILE_KEYS, STAGES, check_stage_name, missing_packages, section_models
+from skicyclerun.stages.stage import Stage
+from skicyclerun.wording import nearest
 
 _CATALOG_FILES: Final = ("paths.master_catalog", "paths.geocode_cache")
 
@@ -42,40 +48,103 @@ def settings_from(
     overrides: Mapping[str, object],
     *,
     needs_lib_root: bool,
+    only: Collection[str] | None = None,
 ) -> Settings:
     """The settings that `written`, the object in `file`, means; the parameters are those of `load_settings`.
 
     Raises ConfigError, or ConfigErrors for several problems; either carries the warnings there were.
     """
-    problems = Problems(file, overrides)
+    if not isinstance(environ, Variables):
+        environ = Variables(environ)
+    variables = replace(environ, referred=referred_variables(dict(written)))
+    problems = Problems(file, overrides, warnings=list(variables.warnings), hide=variables.hide)
     sections = (*SECTIONS, *section_models(), "stages")
     raw = _with_overrides(written, overrides, sections, environ, problems)
     read, carried = ours_and_carried(raw, written, sections, problems)
     ours = {name: problems.as_object(name, read[name]) for name in (*SECTIONS, "stages")}
+    strict = {name: model for name, model in SECTIONS.items() if name != "paths"}
+    ours |= without_unknown(strict, ours, carried, problems)
     texts = path_texts(ours["paths"], written.get("paths"), carried, problems)
     scope = settle_root(texts, root, environ, problems, needs_lib_root=needs_lib_root)
     pipeline = read_section(PipelineSettings, "pipeline", ours["pipeline"], scope, problems)
     requested = _known(pipeline.stages, ours["stages"], problems)
-    provided = [stage for stage in STAGES if stage.name in requested and stage.name not in ours["stages"]]
-    needed = {key for stage in provided if stage.provided for key in stage.needs_paths}
+    typed = "pipeline.stages" in overrides
+    provided = [
+        stage
+        for stage in STAGES
+        if stage.name in requested and stage.name not in ours["stages"] and (typed or _will_run(stage, read))
+    ]
+    needed = {key for stage in provided if stage.provided for key in stage.needs_paths} if only is None else set()
     paths = resolve_paths(texts, scope, needed, problems)
     ours["logging"].setdefault("file", LoggingSettings().file)
+    cleanup = read_section(CleanupSettings, "cleanup", ours["cleanup"], scope, problems)
+    _check_cleanup_folders(cleanup, ours["stages"], problems)
     settings = Settings(
         lib_root=scope.root,
         file=file,
         pipeline=pipeline,
         paths=paths,
         export=read_section(ExportSettings, "export", ours["export"], scope, problems),
-        cleanup=read_section(CleanupSettings, "cleanup", ours["cleanup"], scope, problems),
-        logging=read_section(LoggingSettings, "logging", ours["logging"], scope, problems),
+        cleanup=cleanup,
+        logging=_logging(ours["logging"], scope, problems),
         stages=read_stage_sections(read, written, {stage.section for stage in provided}, scope, carried, problems),
         command_stages=read_command_stages(ours["stages"], paths, requested, scope, carried, problems),
         carried=carried,
         warnings=tuple(problems.warnings[:MAX_PROBLEMS]),
+        unneeded=tuple(problems.unneeded[:MAX_PROBLEMS]),
+        variables=variables,
     )
-    raise_all(problems.errors, settings.warnings)
-    raise_all(_unsafe(settings, environ), settings.warnings)
-    return settings
+    unsafe = _unsafe(settings, environ)
+    try:
+        raise_all([error for error in problems.errors if _stops(error, only)], settings.warnings)
+        if only is None:
+            raise_all(unsafe, settings.warnings)
+    except ConfigError as error:
+        error.log_file = _log_file_all_the_same(settings, unsafe)
+        raise
+    return replace(settings, problems=tuple([*problems.errors, *unsafe][:MAX_PROBLEMS]))
+
+
+def _stops(error: ConfigError, only: Collection[str] | None) -> bool:
+    """Whether nobody can go on who needs the paths and the sections `only`."""
+    section = error.key.partition(".")[0].partition("[")[0]
+    return only is None or section in ("", "lib_root", "paths", *only)
+
+
+def _will_run(stage: Stage, read: Mapping[str, object]) -> bool:
+    """False for a listed stage that a run leaves out: its extra is not installed, or its section switches it off."""
+    section = read.get(stage.section or stage.name)
+    return not (missing_packages(stage) or (isinstance(section, dict) and section.get("enabled") is False))
+
+
+def _logging(section: Mapping[str, object], scope: Scope, problems: Problems) -> LoggingSettings:
+    """Where it is wrong, the default, whose file is resolved as any."""
+    found = Problems(problems.file, problems.from_command_line, renamed=problems.renamed, hide=problems.hide)
+    logging = read_section(LoggingSettings, "logging", section, scope, found)
+    problems.errors += found.errors
+    if found.errors:
+        logging = read_section(LoggingSettings, "logging", {"file": LoggingSettings().file}, scope, found)
+    return logging
+
+
+def _check_cleanup_folders(cleanup: CleanupSettings, own: Collection[str], problems: Problems) -> None:
+    """Each name must be one of a folder that a cleanup may put away."""
+    known = cleanup_names(own)
+    for key, names in (("folders", cleanup.folders or ()), ("keep", cleanup.keep)):
+        for index, name in enumerate(names):
+            if name not in known:
+                problems.add(
+                    f"cleanup.{key}[{index}]",
+                    f"names no folder that a cleanup puts away, {show(name)}.{nearest(name, known)}",
+                )
+
+
+def _log_file_all_the_same(settings: Settings, unsafe: Collection[ConfigError]) -> str:
+    """Where a log may be kept of a configuration that is refused; empty where nothing should be written by it."""
+    template = settings.logging.file
+    if late_names(template) != {"timestamp"} or unsafe:
+        return ""
+    return template
 
 
 def _with_overrides(
@@ -155,7 +224,11 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]
     paths = {f"paths.{key}": path for key, path in settings.paths.resolved().items()}
     files = {f"paths.{key}" for key in FILE_KEYS}
     later = {stage.output for stage in STAGES if stage.output and stage.name in settings.pipeline.stages}
-    emptied = {name: path for name, path in paths.items() if name.removeprefix("paths.") in (*EMPTIED_KEYS, *later)}
+    known = cleanup_names(settings.command_stages)
+    named = {known[name] for name in settings.cleanup.folders or () if name in known}
+    emptied = {
+        name: path for name, path in paths.items() if name.removeprefix("paths.") in (*EMPTIED_KEYS, *later, *named)
+    }
     kept = {name: path for name, path in paths.items() if name not in emptied}
     metadata = paths.get("paths.metadata_dir")
     for name in _CATALOG_FILES:

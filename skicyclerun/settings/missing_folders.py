@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.errors import FolderMissing
+from skicyclerun.errors import ConfigError, FolderMissing
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import FILE_KEYS, key_in_words
 from skicyclerun.stages.stage import Stage
@@ -85,7 +85,10 @@ def _places(settings: Settings, stages: Sequence[Stage]) -> Iterator[tuple[str, 
     ours = {LIB_ROOT: settings.lib_root, **paths}
     made = {"logging.file": settings.log_folder}
     for key in dict.fromkeys(key for stage in stages for key in stage.makes_paths):
-        path = settings.path_of(key)
+        try:
+            path = settings.path_of(key)
+        except ConfigError:
+            continue  # for `check_stage_needs` to say
         made[key_in_words(key)] = path.parent if key in FILE_KEYS else path
     for key, folder in made.items():
         around = [(name, place) for name, place in ours.items() if place == folder or place in folder.parents]

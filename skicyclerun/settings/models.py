@@ -7,17 +7,20 @@ three to each other.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from skicyclerun.errors import EnvironmentUnset
+from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.carried import merged
 from skicyclerun.settings.command_stages import CommandStageSettings, as_stages, output_key
+from skicyclerun.settings.dotenv_file import Variables
+from skicyclerun.settings.foreign_keys import format_meant
 from skicyclerun.settings.placeholders import fill_in
 from skicyclerun.settings.section import Retries, Seconds, Section, StageSection, Text, Texts
 from skicyclerun.stages.registry import section_models
@@ -64,18 +67,22 @@ class Timeouts(Section):
 class ExportSettings(Section):
     """What is exported, and how."""
 
+    enabled: bool = True
     source: Literal["auto", "apple_photos", "photos_library", "folder"] = "auto"
     library: Path | None = None
     albums: Texts = ()
-    format: Literal["jpeg", "original"] = "jpeg"
+    format: Annotated[Literal["jpeg", "original"], BeforeValidator(format_meant)] = "jpeg"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     missing: Literal["fail", "skip", "preview"] = "fail"
     live_photos: bool = False
     videos: bool = True
     mode: Literal["fresh", "update"] = "fresh"
+    removed_files: Literal["export_again", "leave_out"] = "export_again"
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     restart_photos: bool = False
+    script_path: Text | None = None
+    """As it is written, placeholders resolved; `sources.photos_script` looks for it."""
     workers: int = Field(default=0, ge=0, le=64)
     group_photos: int = Field(default=32, ge=1, le=10_000)
     group_seconds: float = Field(default=1.0, gt=0, le=3600, allow_inf_nan=False)
@@ -87,16 +94,22 @@ class CleanupSettings(Section):
 
     enabled: bool = True
     archive_old_outputs: bool = True
+    folders: Texts | None = None
+    """Those that are put away, by any of `cleanup_folders.cleanup_names`; None: those that the run makes anew."""
+    keep: Texts = ()
+    """Of these the ones that are archived and stay as they are."""
     archive_retention_days: int = Field(default=0, ge=0, le=36_500)
     keep_last: int = Field(default=1, ge=1, le=100_000)
 
 
 class LoggingSettings(Section):
-    """The log file of a run."""
+    """The log file of a run, and what goes to the terminal."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     file: Text = "{lib_root}/logs/pipeline_{timestamp}.log"
     """In `Settings`: absolute, every placeholder resolved but `{timestamp}`; `Settings.log_file` fills it in."""
+    console: bool = True
+    """False: of the progress only warnings, errors and failed albums go to the terminal."""
 
 
 #: Our sections, in the order in which `config show` prints them.
@@ -174,6 +187,12 @@ class Settings:
     further `paths`) under the name of their section."""
     warnings: tuple[str, ...] = ()
     """Sentences about what is allowed and looks like a slip."""
+    problems: tuple[ConfigError, ...] = ()
+    """What a run refuses and whoever loaded the settings can do without; the defaults stand in its place."""
+    unneeded: tuple[ConfigError, ...] = ()
+    """What is wrong in sections that no requested stage has."""
+    variables: Variables = field(default_factory=lambda: Variables(os.environ), repr=False)
+    """The environment and the `.env`, and which of them the configuration refers to."""
 
     @property
     def log_folder(self) -> Path:
@@ -201,7 +220,10 @@ class Settings:
         return as_stages(self.command_stages.items())
 
     def as_json(self) -> dict[str, Any]:
-        """The whole configuration with every placeholder of ours resolved, as `config show` prints it."""
+        """The whole configuration with every placeholder of ours resolved, as `config show` prints it.
+
+        But for variables that look like secrets, which stay as they are written.
+        """
         paths = {key: str(path) for key, path in {"lib_root": self.lib_root, **self.paths.resolved()}.items()}
         ours: dict[str, Any] = {
             name: paths if name == "paths" else getattr(self, name).model_dump(mode="json") for name in SECTIONS
@@ -209,7 +231,8 @@ class Settings:
         ours |= {name: section.model_dump(mode="json") for name, section in self.stages.items()}
         if self.command_stages:
             ours["stages"] = {name: stage.model_dump(mode="json") for name, stage in self.command_stages.items()}
-        return merged(ours, self.carried)
+        shown: dict[str, Any] = self.variables.hidden(merged(ours, self.carried))
+        return shown
 
 
 def default_config() -> dict[str, Any]:

@@ -50,7 +50,7 @@ def read_stage_sections(
     """
     read: dict[str, StageSection] = {}
     for name, model in section_models().items():
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
         secrets = _without_secrets(name, foreign) if model.no_secrets else []
         for key in secrets:
@@ -66,6 +66,7 @@ def read_stage_sections(
         read[name] = read_section(model, name, section, scope, found)
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
+        problems.unneeded += [error for error in found.errors if error not in told]
         untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
         problems.warnings += found.warnings
         problems.warnings += [
@@ -98,7 +99,7 @@ def read_command_stages(
     read: dict[str, CommandStageSettings] = {}
     for name, value in section.items():
         key = join("stages", name)
-        found = Problems(problems.file, problems.from_command_line)
+        found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         if wrong := wrong_name(name):
             found.add(key, wrong)
             settings = None

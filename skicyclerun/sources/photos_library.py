@@ -140,7 +140,7 @@ class PhotosLibrary:
             try:
                 fingerprint = _fingerprint(asset, metadata_of(asset, opened.database))
             except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
-                log.debug("%s: no fingerprint: %r", uuid, error)
+                log.debug("%s: no fingerprint: %s: %s", uuid, type(error).__name__, error)
                 fingerprint = ""
             main = Component.VIDEO if asset.ismovie else Component.STILL
             photo = Photo(uuid, asset.original_filename, main, fingerprint)
@@ -157,7 +157,7 @@ class PhotosLibrary:
                 return ""
             path, rendering, _ = self._find(opened, photo, asset)
         except Exception as error:  # `fetch` says what is wrong, for this photo alone
-            log.debug("%s: no current version: %r", photo.id, error)
+            log.debug("%s: no current version: %s: %s", photo.id, type(error).__name__, error)
             return ""
         return os.path.splitext(path)[1].lower() if rendering is not Rendering.ORIGINAL else ""
 

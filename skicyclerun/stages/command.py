@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,7 @@ class CommandRecipe(Recipe):
         self.by_album = settings.per == "album"
         self._settings = settings
         self._folder = surroundings.config_folder
+        self._variables = surroundings.variables
         self._running: dict[Path, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._album_outputs: Path | None = None
@@ -101,7 +103,7 @@ class CommandRecipe(Recipe):
 
     def _run(self, names: Mapping[str, str], key: Path, seconds: float) -> None:
         command = [fill_in(text, **names) for text in self._settings.command]
-        log.info("running %s", command)
+        log.info("running %s", shlex.join(self._variables.hidden(command)))
         try:
             with self._lock:
                 if self._closed:
@@ -113,6 +115,7 @@ class CommandRecipe(Recipe):
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    env={name: self._variables[name] for name in self._variables},
                 )
                 self._running[key] = child
         except OSError as error:
@@ -124,10 +127,10 @@ class CommandRecipe(Recipe):
             with self._lock:
                 self._running.pop(key, None)
         if printed:
-            log.info("%s printed: %s", command[0], printed)
+            log.info("%s printed: %s", command[0], self._variables.hide(printed))
         if child.returncode != 0:
             lines = printed.strip().splitlines()
-            said = f", saying: {lines[-1][:_SHOWN]}" if lines else ""
+            said = f", saying: {self._variables.hide(lines[-1])[:_SHOWN]}" if lines else ""
             how = (
                 f"was ended by signal {-child.returncode}" if child.returncode < 0 else f"ended with {child.returncode}"
             )

@@ -73,6 +73,9 @@ class StageSettings(Protocol):
     @property
     def log_folder(self) -> Path: ...
 
+    @property
+    def variables(self) -> Mapping[str, str]: ...
+
     def path_of(self, key: str) -> Path:
         """The resolved value of a key of `paths`. Raises ConfigError where it cannot be resolved."""
         ...
@@ -91,29 +94,37 @@ def check_stage_name(name: str, further: Iterable[str] = ()) -> None:
         provided = dict.fromkeys((*(stage.name for stage in STAGES if stage.provided), *further))
         raise StageError(
             f"There is no stage {name!r}.{nearest(name, known)} Provided: {', '.join(provided)}.",
-            next_step="`skicyclerun run --stages export` runs an export alone.",
+            next_step="`skicyclerun run --stages export` runs an export without the stages after it.",
         )
 
 
-def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
+def known_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
     """The stages named, each once, in pipeline order (cleanup before export, and each after the one it reads).
 
     A text is split at commas and white space. `further` stages are known and provided as well, and stand in for ours
-    of the same name (`Settings.own_stages`). Raises StageError for an unknown name, for a known one that is not
-    provided yet, and where none is named.
+    of the same name (`Settings.own_stages`). Raises StageError for an unknown name, and where none is named.
     """
     own = {stage.name: stage for stage in further}
-    known = {stage.name: stage for stage in in_order(own)}
+    known = in_order(own)
     parts = [wanted] if isinstance(wanted, str) else wanted
     named = {name for part in parts for name in part.replace(",", " ").split()}
     for name in sorted(named):
         check_stage_name(name, own)
-    provided = ", ".join(stage.name for stage in known.values() if stage.provided)
     if not named:
+        provided = ", ".join(stage.name for stage in known if stage.provided)
         raise StageError("No stage is named.", next_step=f"Name one or more of: {provided}.")
-    stages = tuple(stage for stage in known.values() if stage.name in named)
+    return tuple(stage for stage in known if stage.name in named)
+
+
+def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
+    """The same of stages that are asked for by name: raises StageError also for one that is not provided."""
+    further = tuple(further)
+    stages = known_stages(wanted, further)
     absent = [stage.name for stage in stages if not stage.provided]
     if absent:
+        provided = ", ".join(
+            stage.name for stage in in_order({stage.name: stage for stage in further}) if stage.provided
+        )
         names, verb = (absent[0], "is") if len(absent) == 1 else (", ".join(absent), "are")
         raise StageError(
             f"{names} {verb} not provided by this version of skicyclerun. Provided: {provided}.",
@@ -170,13 +181,15 @@ def _needed_paths(stages: Iterable[Stage]) -> tuple[str, ...]:
 
 
 def check_stage_needs(
-    settings: StageSettings, stages: Sequence[Stage], environ: Mapping[str, str] = os.environ
+    settings: StageSettings, stages: Sequence[Stage], environ: Mapping[str, str] | None = None
 ) -> None:
     """Check what these stages need, and nothing else; nothing is created or written.
 
-    Raises ConfigError (ConfigErrors for several): a path that cannot be resolved or is taken by something of the wrong
-    kind, an environment variable that is not set, a package that is not installed.
+    `environ` None: the variables of the settings. Raises ConfigError (ConfigErrors for several): a path that cannot be
+    resolved or is taken by something of the wrong kind, an environment variable that is not set, a package that is not
+    installed.
     """
+    environ = settings.variables if environ is None else environ
     problems: list[ConfigError] = []
     for key in _needed_paths(stages):
         try:
@@ -200,7 +213,7 @@ def check_stage_needs(
         problems += [
             ConfigError(
                 f"the stage {stage.name} needs the package {package}, which is not installed",
-                next_step=f"`{_installation(stage, package)}`, or leave {stage.name} out of --stages.",
+                next_step=f"`{installation(stage, package)}`, or leave {stage.name} out of --stages.",
             )
             for package in missing_packages(stage)[: 1 if stage.extra else None]
         ]
@@ -213,7 +226,7 @@ def missing_packages(stage: Stage) -> tuple[str, ...]:
     return tuple(package for package in stage.needs_packages if importlib.util.find_spec(package) is None)
 
 
-def _installation(stage: Stage, package: str) -> str:
+def installation(stage: Stage, package: str) -> str:
     """What to type for a package that is missing; an extra brings all of a stage's at once."""
     return f'pip install "skicyclerun[{stage.extra}]"' if stage.extra else f"pip install {package}"
 
@@ -231,14 +244,19 @@ def _check_kind(path: Path, key: str) -> None:
         raise ConfigError(f"{path} cannot be looked at ({error.strerror})", key=name) from error
 
 
+def made_paths(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The keys of the paths that these stages write, each once; of a file, its folder is made."""
+    made = [key for stage in stages for key in stage.makes_paths]
+    made += _MADE_LATER if any(stage.settings is not None for stage in stages) else ()
+    return tuple(dict.fromkeys(made))
+
+
 def prepare_folders(settings: StageSettings, stages: Sequence[Stage]) -> None:
     """Make the folders that these stages and the log write to, durably, and see that they can be written.
 
     Raises NotWritable or DiskFull with the path and its key, ConfigError for a path that cannot be resolved.
     """
-    made = [key for stage in stages for key in stage.makes_paths]
-    made += _MADE_LATER if any(stage.settings is not None for stage in stages) else ()
-    for key in dict.fromkeys(made):
+    for key in made_paths(stages):
         path = settings.path_of(key)
         _prepare(path.parent if key in FILE_KEYS else path, key_in_words(key))
     _prepare(settings.log_folder, "logging.file")

@@ -10,12 +10,14 @@ methods that need them.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from skicyclerun.settings.dotenv_file import Variables
 from skicyclerun.settings.section import StageSection
 
 #: A recipe's `extension` where each file keeps the extension of its input.
@@ -66,6 +68,8 @@ class Surroundings:
     """What the command line says to this stage alone (`sweep_limit`, `cache_only_geocode`, …)."""
     say: Callable[[str], None] = lambda text: None
     """Tells the person something, as a line of its own; from any thread."""
+    variables: Variables = field(default_factory=lambda: Variables(os.environ), repr=False)
+    """The environment, and behind it the `.env` beside the configuration; `hide` takes secrets out of a text."""
 
 
 class ForNow(str):

@@ -77,6 +77,30 @@ class Accounting:
         return self.planned + self.exported + self.failed + self.missing + self.left_out
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an update did with an album's photos, counted from rows."""
+
+    found: int
+    """All that the album has, those that failed or are left out among them."""
+    new: int
+    replaced: int
+    unchanged: int
+
+
+async def changes_of_run(store: Store, run_id: int, counts: Mapping[int, Accounting]) -> dict[int, Changes]:
+    """Album row id → what an update did with it; `counts` are those of `accounting_of_run`."""
+    return {
+        row["id"]: Changes(
+            found=row["found"],
+            new=counts[row["id"]].exported - row["replaced"] - row["unchanged"],
+            replaced=row["replaced"],
+            unchanged=row["unchanged"],
+        )
+        for row in await store.all("album_changes_of_run", {"run_id": run_id})
+    }
+
+
 async def folders_of_source(store: Store, run: RunRow) -> tuple[dict[str, str], set[str]]:
     """(album id → folder of this run's source, folders in use by albums of other sources)."""
     where = {"source_kind": run.source_kind.value, "source_location": run.source_location}

@@ -103,9 +103,11 @@ async def step(
     files: int | None = None,
     proved: bool = False,
     emptied: Sequence[str] = (),
+    catalog_emptied: bool = False,
 ) -> ArchiveRow:
     """Commit a transition of the job. CLEANED also says, in the same transaction, whose files are no longer on disk:
-    those of the stages `emptied` (`export`, and later ones).
+    those of the stages `emptied` (`export`, and later ones). `catalog_emptied`: the catalog is among what was put away,
+    and what it said of photos that had left before is over, as is the rest of it.
 
     Raises IllegalTransition, also when the database no longer holds `job.status`.
     """
@@ -132,5 +134,7 @@ async def step(
             if "export" in emptied:
                 await transaction.execute("none_present")
             await transaction.execute_many("stage_none_present", [{"stage": stage} for stage in emptied])
+            if catalog_emptied:
+                await transaction.execute("forget_former_entries")
         await record(transaction, "archive", job.id, job.status, trigger, target, reason)
     return await get(store, job.id)

@@ -38,6 +38,8 @@ class PhotoPlan:
     left_out: str = ""
     carried: int | None = None
     """The row of an earlier run whose file is still right; this row takes it over as it is."""
+    removed: bool = False
+    """Left out because its file was removed by hand; so it stays, in later runs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
                 "file_name": plan.file_name,
                 "status": PhotoStatus.LEFT_OUT if plan.left_out else PhotoStatus.PLANNED,
                 "reason": plan.left_out,
+                "removed": int(plan.removed),
                 "path_key": path_key(folder, plan.file_name),
             }
             for position, plan in numbered
@@ -293,6 +296,12 @@ async def present_of_album(
         )
         for row in await store.all("present_of_album", where)
     }
+
+
+async def removed_of_album(store: Store, album_source_id: str, source: tuple[str, str]) -> set[tuple[str, str]]:
+    """Photos of an album of this source, by (id, component), that its latest run has left out as removed by hand."""
+    where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
+    return {(row["source_id"], row["component"]) for row in await store.all("removed_of_album", where)}
 
 
 async def departed(store: Store, run_id: int, listed: Collection[str]) -> list[DepartedPhoto]:

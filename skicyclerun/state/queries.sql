@@ -81,6 +81,53 @@ FROM albums LEFT JOIN photos ON photos.album = albums.id
 WHERE albums.run_id = :run_id
 GROUP BY albums.id ORDER BY albums.position
 
+-- name: album_changes_of_run
+-- What an update did with the photos of each album. A row that was carried over has had no attempt in this run. Replaced:
+-- an earlier run exported this photo to this album, no run since has planned the album without it, and the albums were
+-- not emptied since. The run before tells, but of a photo that failed there.
+WITH emptied AS MATERIALIZED (
+    SELECT COALESCE(MAX(archives.ended_at), '') AS at
+    FROM archives LEFT JOIN runs ON runs.id = archives.run_id
+    WHERE archives.clean = 1 AND archives.status = 'done' AND archives.file <> ''
+      AND archives.ended_at < (SELECT started_at FROM runs WHERE id = :run_id)
+      AND (runs.id IS NULL OR EXISTS (SELECT 1 FROM json_each(runs.stages) WHERE value = 'export'))
+), planned AS MATERIALIZED (
+    SELECT albums.id, albums.run_id, albums.source_id
+    FROM albums JOIN runs ON runs.id = albums.run_id JOIN runs AS this ON this.id = :run_id
+    WHERE albums.source_id IN (SELECT source_id FROM albums WHERE run_id = :run_id)
+      AND albums.run_id < :run_id AND albums.expected IS NOT NULL
+      AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
+      AND json_extract(runs.options, '$.repairs_run') IS NULL
+), mine AS MATERIALIZED (
+    SELECT albums.id, albums.source_id,
+           (SELECT planned.id FROM planned WHERE planned.source_id = albums.source_id
+            ORDER BY planned.run_id DESC LIMIT 1) AS last
+    FROM albums WHERE albums.run_id = :run_id
+)
+SELECT mine.id,
+       COUNT(photos.id) AS found,
+       COALESCE(SUM(photos.status = 'exported' AND photos.attempts = 0), 0) AS unchanged,
+       COALESCE(SUM(CASE
+           WHEN photos.status <> 'exported' OR photos.attempts = 0 THEN 0
+           WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
+           WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
+               SELECT 1
+               FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
+                    AND its.source_id = photos.source_id AND its.component = photos.component
+               WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
+                 AND its.exported_at > (SELECT at FROM emptied)
+                 AND NOT EXISTS (
+                     SELECT 1 FROM planned AS since
+                     WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
+                       AND NOT EXISTS (SELECT 1 FROM photos AS there
+                                       WHERE there.album = since.id AND there.source_id = photos.source_id
+                                         AND there.component = photos.component AND there.status <> 'left_out')))
+           ELSE 0 END), 0) AS replaced
+FROM mine LEFT JOIN photos ON photos.album = mine.id
+     LEFT JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
+                                   AND before.component = photos.component
+GROUP BY mine.id
+
 -- name: earlier_failures
 -- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
 -- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once
@@ -128,9 +175,9 @@ WHERE photos.present = 1
 
 -- name: insert_photo
 INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, reason,
-                    path_key)
+                    removed, path_key)
 VALUES (:album, :position, :source_id, :component, :original_filename, :fingerprint, :file_name, :status, :reason,
-        :path_key)
+        :removed, :path_key)
 
 -- name: not_present
 UPDATE photos SET present = 0 WHERE id = :id
@@ -148,6 +195,23 @@ SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.f
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.present = 1 AND albums.source_id = :album_id
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+
+-- name: removed_of_album
+-- Left out because their files were removed by hand, by the newest row of each.
+SELECT mine.source_id, mine.component
+FROM photos AS mine JOIN albums ON albums.id = mine.album JOIN runs ON runs.id = albums.run_id
+WHERE mine.removed = 1 AND albums.source_id = :album_id
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+  AND NOT EXISTS (SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
+                  JOIN photos AS again ON again.album = later.id
+                  WHERE later.source_id = :album_id AND later.run_id > albums.run_id
+                    AND later_runs.source_kind = :source_kind AND later_runs.source_location = :source_location
+                    AND again.source_id = mine.source_id AND again.component = mine.component AND again.removed = 0)
+
+-- name: present_elsewhere
+-- What was exported into other folders than this one.
+SELECT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE photos.present = 1 AND albums.folder <> :folder
 
 -- name: present_of_earlier_runs
 -- Of the same source; planned_again: its album is part of this run and was listed, and no photo of it has this file.
@@ -279,6 +343,71 @@ UPDATE catalog_written SET identity = :identity WHERE id = 1
 SELECT DISTINCT albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.status = 'exported' AND photos.present = 0
   AND NOT EXISTS (SELECT 1 FROM photos AS other WHERE other.present = 1 AND other.path_key = photos.path_key)
+
+-- ── what the catalog said of photos that have left ──────────────────────────────────────────────────────────────
+
+-- name: photos_known_at
+-- The photos whose exported file had this name, the newest first; `since`: when the first run after it began.
+SELECT photos.source_id, photos.component, photos.sha256, runs.source_kind, runs.source_location,
+       (SELECT MIN(later.started_at) FROM runs AS later WHERE later.id > albums.run_id) AS since
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.path_key = :path_key AND photos.status = 'exported'
+ORDER BY photos.id DESC
+
+-- name: stage_pictures_known_at
+-- The rows of a stage whose file had this name, the newest first.
+SELECT stage_pictures.variant, stage_pictures.photo,
+       (SELECT MIN(later.started_at) FROM runs AS later WHERE later.id > stage_albums.run_id) AS since
+FROM stage_pictures JOIN stage_albums ON stage_albums.id = stage_pictures.album
+WHERE stage_pictures.folder = :folder AND stage_pictures.file_name = :file_name AND stage_pictures.stage = :stage
+  AND stage_pictures.file_name <> ''
+ORDER BY stage_pictures.id DESC
+
+-- name: keep_former_entry
+INSERT INTO former_entries (path, path_key, stage, variant, source_kind, source_location, photo_id, component, sha256,
+                            since, left_at, entry)
+VALUES (:path, :path_key, :stage, :variant, :source_kind, :source_location, :photo_id, :component, :sha256, :since,
+        :left_at, :entry)
+ON CONFLICT (path, stage, variant, source_kind, source_location, photo_id, component) DO UPDATE
+SET sha256 = excluded.sha256, since = excluded.since, left_at = excluded.left_at,
+    entry = CASE WHEN excluded.entry = '' THEN former_entries.entry ELSE excluded.entry END
+
+-- name: former_entries
+-- The latest that left first; exported files before what was made of them.
+SELECT id, path, path_key, stage, variant, source_kind, source_location, photo_id, component, sha256, since
+FROM former_entries ORDER BY stage <> '', left_at DESC, id
+
+-- name: former_entry
+SELECT entry FROM former_entries WHERE id = :id
+
+-- name: forget_former_entry
+DELETE FROM former_entries WHERE id = :id
+
+-- name: forget_former_entries
+DELETE FROM former_entries
+
+-- name: heirs_by_photo
+-- Where a photo is now, its former place first. Not what was there beside it all along: a copy is another file.
+SELECT albums.folder, photos.file_name, photos.path_key
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND photos.source_id = :photo_id AND photos.component = :component
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+  AND (:stage <> '' OR photos.exported_at >= :since OR photos.path_key = :path_key)
+ORDER BY photos.path_key <> :path_key, albums.run_id, albums.position, photos.position
+
+-- name: heirs_by_content
+SELECT albums.folder, photos.file_name, photos.path_key
+FROM photos JOIN albums ON albums.id = photos.album
+WHERE photos.present = 1 AND photos.sha256 = :sha256
+  AND (:stage <> '' OR photos.exported_at >= :since OR photos.path_key = :path_key)
+ORDER BY photos.path_key <> :path_key, albums.run_id, albums.position, photos.position
+
+-- name: stage_heirs
+-- What a stage has made of a photo since.
+SELECT file_name FROM stage_pictures
+WHERE folder = :folder AND photo = :photo AND stage = :stage AND variant = :variant AND present = 1 AND departed = 0
+  AND status = 'done' AND file_name <> '' AND made_at >= :since
+ORDER BY id
 
 -- ── verify and rebuild ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import SourceKind
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger, run_target
 from skicyclerun.state.store import Row, Store, Transaction
+
+#: In the options of a run: somebody has said yes to its emptying folders, which holds until its end.
+MAY_EMPTY_OPTION: Final = "may_empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class RunRow:
     def unfinished(self) -> bool:
         """True when `run --resume` has something to carry on with."""
         return self.status in (RunStatus.ACTIVE, RunStatus.INTERRUPTED)
+
+    @property
+    def may_empty(self) -> bool:
+        """Whether somebody has said yes to its emptying folders; a resumed run asks no second time."""
+        return bool(self.options.get(MAY_EMPTY_OPTION))
 
 
 async def record(

@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -130,8 +130,8 @@ class Reader:
         self._connection = connection
         self._path = path
 
-    def rows(self, query: str, parameters: Parameters = ()) -> Iterator[Row]:
-        """The rows of the named query, one at a time. Raises StateDamaged."""
+    def rows(self, query: str, parameters: Parameters = ()) -> Generator[Row, None, None]:
+        """The rows of the named query, one at a time; closed by whoever stops before the last. Raises StateDamaged."""
         try:
             yield from self._connection.execute(QUERIES[query], parameters)
         except sqlite3.Error as error:

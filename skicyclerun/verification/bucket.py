@@ -19,6 +19,7 @@ from skicyclerun.bucket.known import KnownObject, ObjectStatus
 from skicyclerun.bucket.objects import PROBE_NAME, Bucket, Listed
 from skicyclerun.errors import BucketRefused, PhotoError, StageError
 from skicyclerun.run.lock import RunLock
+from skicyclerun.settings.dotenv_file import lend_to_libraries
 from skicyclerun.settings.later_stages import later_stages, section_of
 from skicyclerun.settings.models import Settings
 from skicyclerun.stages.registry import STAGE_BY_NAME, check_stage_needs
@@ -85,6 +86,7 @@ async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False)
     if stage is not STAGE_BY_NAME[NAME]:
         raise StageError(f"{NAME} is a command of yours here; nobody else knows what it sends.")
     check_stage_needs(settings, [stage])
+    lend_to_libraries(settings.variables)
     section = section_of(settings, stage)
     recipe = S3Deployment(
         section,  # type: ignore[arg-type]  # the section of this stage

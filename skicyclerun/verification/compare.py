@@ -22,6 +22,7 @@ import anyio.to_thread
 
 from skicyclerun.catalog.entries import is_derived, is_ours
 from skicyclerun.catalog.master_json import CatalogReading, read_catalog
+from skicyclerun.catalog.moved import pointers_of
 from skicyclerun.catalog.records import CatalogPlaces, catalog_places
 from skicyclerun.errors import NoState, StateDamaged
 from skicyclerun.settings.models import Settings
@@ -114,6 +115,7 @@ async def verify(
     other = [
         *_catalog_problems(catalog, progress.done),
         *left_over,
+        *await anyio.to_thread.run_sync(_entries_that_point_nowhere, catalog),
         *strangers.pop(paths.apple_photos_export),
     ]
     return VerificationReport(
@@ -339,3 +341,31 @@ def _entries_without_file(
         detail = "the database knows no such file" if there else "there is no such file"
         problems.append(Problem(Finding.ENTRY_WITHOUT_FILE, folder_name, path, detail))
     return problems, ours[0], ours[1]
+
+
+def _entries_that_point_nowhere(catalog: CatalogReading) -> list[Problem]:
+    """Entries of other programs for files that are not there, and entries of anybody that name such files.
+
+    A file that has an entry is told of with that, if it is not there.
+    """
+    problems: list[Problem] = []
+    entries: Mapping[str, Any] = catalog.entries
+    seen: dict[str, bool] = {}
+
+    def is_nowhere(path: str) -> bool:
+        if path not in seen:
+            seen[path] = path not in entries and not os.path.lexists(path)
+        return seen[path]
+
+    for path in entries:
+        entry = entries[path]
+        told: list[str] = []
+        if path.startswith("/") and not is_ours(entry) and not os.path.lexists(path):
+            told.append("there is no such file")
+        nowhere = [(key, target) for key, target in pointers_of(entry) if is_nowhere(target)]
+        told += [f"its {key} names {target}, which has no entry and is not there" for key, target in nowhere]
+        if told:
+            folder = os.path.basename(os.path.dirname(path))
+            targets = tuple(dict.fromkeys(target for _, target in nowhere))
+            problems.append(Problem(Finding.POINTS_NOWHERE, folder, path, "; ".join(told), names=targets))
+    return problems

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,9 +62,10 @@ async def rows_of(store: Store, row_ids: Iterable[int]) -> list[Row]:
     return await store.all("photos_by_ids", {"ids": json.dumps(sorted(row_ids))})
 
 
-async def plan_repair(store: Store, report: VerificationReport) -> list[SourceRepair]:
-    """What a report says is broken or was never exported, by source."""
+async def plan_repair(store: Store, report: VerificationReport, removed: Collection[int] = ()) -> list[SourceRepair]:
+    """What a report says is broken or was never exported, by source. `removed`: rows that are to stay as they are."""
     wanted = {p.row_id for p in report.problems if p.finding in EXPORTED_AGAIN and p.row_id is not None and not p.stage}
+    wanted -= set(removed)
     sources: dict[tuple[str, str], dict[str, _AlbumRows]] = {}
     options: dict[tuple[str, str], str] = {}
     for row in await rows_of(store, wanted):
@@ -118,9 +119,19 @@ async def _photos_now(source: Source, album: Album) -> dict[tuple[str, str], Pho
     try:
         listed = await source.photos(album.id)
     except SourceError as error:
-        log.info("album %r cannot be listed: %s", album.title, error)
+        log.info("album %s cannot be listed: %s", album.path, error)
         return {}
     return {(photo.id, photo.component.value): photo for photo in listed}
+
+
+def removed_by_hand(report: VerificationReport) -> set[int]:
+    """Rows of exported files that are missing from an album's folder which is there. Blocks.
+
+    Where `export.removed_files` is `leave_out`, somebody has removed them, and the next update leaves them out.
+    """
+    missing = [p for p in report.problems if p.finding is Finding.MISSING and p.row_id is not None and not p.stage]
+    there = {folder: (report.export_folder / folder).is_dir() for folder in {p.folder for p in missing}}
+    return {p.row_id for p in missing if p.row_id is not None and there[p.folder]}
 
 
 @dataclass(slots=True)

@@ -47,6 +47,9 @@ class Finding(StrEnum):
     """The catalog names another SHA-256 or size than the database."""
     ENTRY_WITHOUT_FILE = "entry_without_file"
     """An entry of a file, exported or made by a stage, that is not there or that the database does not know."""
+    POINTS_NOWHERE = "points_nowhere"
+    """An entry of another program whose file is not there, or an entry that names as its source, or as made of it, a
+    file that has no entry and is not there."""
     CATALOG_ABSENT = "catalog_absent"
     CATALOG_DAMAGED = "catalog_damaged"
 
@@ -63,6 +66,7 @@ CATALOGED_AGAIN: Final = frozenset(
         Finding.NO_ENTRY,
         Finding.ENTRY_DIFFERS,
         Finding.ENTRY_WITHOUT_FILE,
+        Finding.POINTS_NOWHERE,
         Finding.CATALOG_ABSENT,
         Finding.CATALOG_DAMAGED,
     }
@@ -85,6 +89,8 @@ class Problem:
     """The photo row, or the stage's row, where there is one."""
     stage: str = ""
     """The stage that made the file; empty for the export and the catalog."""
+    names: tuple[str, ...] = ()
+    """Of an entry that points nowhere: the paths that it points to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +282,8 @@ def _as_json(part: AlbumVerification | StageVerification | Problem | RepairSumma
     known = {each.name: getattr(part, each.name) for each in fields(part) if each.name != "row_id"}
     if isinstance(part, Problem):
         del known["stage"]
+        if not part.names:
+            del known["names"]
     elif not isinstance(part, RepairSummary):
         known["problems"] = [_as_json(problem) for problem in part.problems]
     return {key: str(value) if isinstance(value, Path) else value for key, value in known.items()}
@@ -381,6 +389,8 @@ def _next(report: VerificationReport) -> Iterator[str]:
     stages = [stage.stage for stage in report.stages if any(p in stage.problems for p in unfinished)]
     if report.unfinished:
         yield "Next: `skicyclerun run --resume` carries on with the run."
+    elif report.repair is None and broken == {Finding.POINTS_NOWHERE}:
+        yield "Next: `skicyclerun verify --repair` lets them follow photos that are elsewhere now, and nothing else."
     elif report.repair is None and broken:
         again = "exports or makes again" if report.stages else "exports again"
         yield f"Next: `skicyclerun verify --repair` {again} what is broken, and nothing else."

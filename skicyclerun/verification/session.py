@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -29,6 +28,14 @@ from skicyclerun.models import SourceKind
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.run.log_file import open_run_log
+from skicyclerun.run.log_report import (
+    say_beginning,
+    say_early_end,
+    say_ending,
+    say_from_where,
+    say_report,
+    timestamp_now,
+)
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.run.plan import source_for
 from skicyclerun.run.session import render, said_from_any_thread
@@ -43,7 +50,15 @@ from skicyclerun.state.repairs import create_repair_run
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
 from skicyclerun.verification.compare import REPAIR_OPTION, verify
-from skicyclerun.verification.repair import KeptFiles, SourceRepair, albums_to_repair, plan_repair, rows_of, set_times
+from skicyclerun.verification.repair import (
+    KeptFiles,
+    SourceRepair,
+    albums_to_repair,
+    plan_repair,
+    removed_by_hand,
+    rows_of,
+    set_times,
+)
 from skicyclerun.verification.repair_stages import (
     StageRepair,
     albums_in,
@@ -59,6 +74,7 @@ from skicyclerun.verification.report import (
     Problem,
     RepairSummary,
     VerificationReport,
+    as_text,
 )
 from skicyclerun.verification.workers import Advance
 
@@ -97,6 +113,7 @@ async def verify_and_repair(
     *,
     advance: Advance | None = None,
     make: MakeSource = source_for,
+    typed: str = "",
 ) -> VerifyOutcome:
     """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
@@ -107,15 +124,24 @@ async def verify_and_repair(
     async with await Store.open_to_read(settings.paths.state_db):
         pass
     with RunLock(settings.lib_root, lock_file(settings)):
-        log_path = settings.log_file(datetime.now(UTC).strftime("%Y%m%d_%H%M%S"))
-        with open_run_log(log_path, settings.logging.level):
-            log.info("verify --repair: %s", " ".join(sys.argv[1:]))
+        began = anyio.current_time()
+        with open_run_log(settings.log_file(timestamp_now()), settings.logging.level):
+            say_beginning(typed)
+            say_from_where(settings, "verify and repair", (), "that of each run whose files are repaired")
+            ended = "early"
             try:
                 async with await Store.open(settings.paths.state_db) as store:
                     outcome = await _Repair(store, settings, depth, renderer, advance, make).carry_out()
-            except BaseExceptionGroup as group:
-                log.critical("the repair ended early", exc_info=group)
-                raise unwrapped(group) from group
+                say_report(as_text(outcome.report))
+                ended = "nothing is wrong now" if outcome.report.sound else "something is wrong still"
+            except BaseException as raised:
+                error = unwrapped(raised) if isinstance(raised, BaseExceptionGroup) else raised
+                say_early_end(error)
+                if error is raised:
+                    raise
+                raise error from raised
+            finally:
+                say_ending(ended, anyio.current_time() - began)
     return outcome
 
 
@@ -125,18 +151,24 @@ def lock_file(settings: Settings) -> Path:
 
 
 async def write_whole_catalog(
-    store: Store, settings: Settings, *, also_gone: Sequence[str] = (), even_if_nothing: bool = False
+    store: Store,
+    settings: Settings,
+    *,
+    also_gone: Sequence[str] = (),
+    pointed_to: Collection[str] = (),
+    even_if_nothing: bool = False,
 ) -> CatalogWrite:
     """Bring `master.json` up to what the database says, every record of it. Raises StorageError.
 
-    `also_gone`: further paths whose entries go. A catalog that cannot be used is set aside and made anew. Where the
-    database knows no file and there is no catalog, none is made unless `even_if_nothing`.
+    `also_gone`: further paths whose entries go. `pointed_to`: paths that entries point to, where nothing is. A catalog
+    that cannot be used is set aside and made anew. Where the database knows no file and there is no catalog, none is
+    made unless `even_if_nothing`.
     """
     places, path = catalog_places(settings), settings.paths.master_catalog
     known = await store.one("count_present")
     if not (known and known["files"]) and not even_if_nothing and not await anyio.Path(path).exists():
         return CatalogWrite(False, None, 0)
-    return await bring_up_to_date(store, places, path, also_gone=also_gone)
+    return await bring_up_to_date(store, places, path, settled=True, also_gone=also_gone, pointed_to=pointed_to)
 
 
 @dataclass
@@ -243,7 +275,16 @@ class _Repair:
             names = [(row["id"], row["folder"], row["file_name"]) for row in of_stages.rows if row["stage"] == stage]
             refused = await self.kept.keep(names, self.places.stages[stage].folder, stage)
             of_stages.leave_alone(refused)
-        for repair in await plan_repair(self.store, first):
+        removed: set[int] = set()
+        if self.settings.export.removed_files == "leave_out":
+            removed = await anyio.to_thread.run_sync(removed_by_hand, first)
+        if removed:
+            are = "photo whose file is gone is" if len(removed) == 1 else "photos whose files are gone are"
+            self.notes.append(
+                f"{len(removed)} {are} left alone (export.removed_files is leave_out): `skicyclerun run --update` "
+                "leaves out what is gone, and with --include-removed exports it again."
+            )
+        for repair in await plan_repair(self.store, first, removed):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
         if of_stages.folders and not self._stopped:
@@ -352,7 +393,8 @@ class _Repair:
             return bool(self.runs)
         left_over = [problem.name for problem in wrong if problem.finding is Finding.ENTRY_WITHOUT_FILE]
         gone = await anyio.to_thread.run_sync(_truly_gone, left_over, there)
-        written = await write_whole_catalog(self.store, self.settings, also_gone=gone)
+        pointed_to = {path for problem in wrong for path in problem.names}
+        written = await write_whole_catalog(self.store, self.settings, also_gone=gone, pointed_to=pointed_to)
         if written.problem:
             self.notes.append(written.problem)
         return written.written or bool(self.runs)
