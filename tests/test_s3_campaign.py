@@ -24,7 +24,6 @@ from skicyclerun.files.fault_points import FAULT_POINTS
 from tests.bucket_proxy import Asked
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
 from tests.fork_server import ForkServer, fork_server
-from tests.test_crash_campaign import newest_run
 from tests.test_s3_deployment import assert_nothing_public
 from tests.test_stage_campaign import make_picture, query, without_times
 
@@ -102,7 +101,7 @@ def undisturbed(
     in_bucket = bucket.whole()
     place = base / "root"
     shutil.copytree(earlier, place, symlinks=True)
-    before = newest_run(place)[0] if (place / "state").exists() else 0
+    before = last_run(place)[0]
     arguments = ("run", "--library", str(library), "--stages", STAGES, *options)
     service.proxy.clear()
     began = os.times().elapsed
@@ -198,12 +197,21 @@ def carried_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str |
             return killed
         assert code == -signal.SIGKILL, shown
         killed += 1
-        if (lib_root / "state" / "skicyclerun.sqlite3").exists():
-            newest, status = newest_run(lib_root)
-            begun = newest > campaign.earlier_run
-            if begun and status == "finished":
-                return killed
+        newest, status = last_run(lib_root)
+        begun = newest > campaign.earlier_run
+        if begun and status == "finished":
+            return killed
     raise AssertionError("the run did not come to its end")
+
+
+def last_run(lib_root: Path) -> tuple[int, str]:
+    """The newest run and its status; (0, "") where a kill came before there was one."""
+    if not (lib_root / "state" / "skicyclerun.sqlite3").exists():
+        return 0, ""
+    if not query(lib_root, "SELECT 1 FROM sqlite_master WHERE name = 'runs'"):
+        return 0, ""
+    found = query(lib_root, "SELECT id, status FROM runs")
+    return found[-1] if found else (0, "")
 
 
 def compare(campaign: Campaign, lib_root: Path) -> None:
