@@ -5,19 +5,25 @@ Run alone, it asks with dialogs:
 
 	osascript osxPhotoExporter.scpt [EXPORT_FOLDER]
 
-EXPORT_FOLDER defaults to $SKICYCLERUN_LIB_ROOT/pipeline/albums.
+EXPORT_FOLDER defaults to $SKICYCLERUN_LIB_ROOT/pipeline/albums. What it does is logged, and written into a file in
+$SKICYCLERUN_LIB_ROOT/logs, or in ~/Library/Logs/skicyclerun where there is no such folder.
 
 With a verb it serves the skicyclerun program:
 
 	preflight                           version of Photos, number of albums, number of media items
-	list-albums                         one record per album: id, folders, name, count
+	list-albums                         one record per album: id, folders, name
+	album-counts ALBUM_ID...            one record per album: id, number of items; none for an album that is gone
 	item-ids ALBUM_ID                   the ids of an album's items, then their file names
 	item-facts ITEM_ID...               one record per item (see factsRecord)
 	export-item ITEM_ID DIRECTORY       exports one item into an empty directory, then its facts
 	choose-albums                       a dialog; one record per chosen album: its id
 	choose-folder PROMPT [FOLDER]       a dialog; one record: the path
 
-Every verb takes "--timeout SECONDS" as its first words: how long one event sent to Photos may take.
+Every verb takes "--timeout SECONDS" as its first words: how long one event sent to Photos may take. export-item takes
+"--growth MILLISECONDS" too: so much longer for each megabyte of the item.
+
+While a verb is at work it logs how far it is, for whoever waits: "skicyclerun: listed N" albums, "skicyclerun: counted N",
+"skicyclerun: size N" megabytes of the item that is about to be exported, "skicyclerun: at ids" and "skicyclerun: at names".
 
 What a verb returns is printed by osascript when the script ends. Records end in character 30, fields are separated by
 character 31 and the members of a list inside a field by character 29, so commas, quotes and newlines in names survive.
@@ -28,7 +34,7 @@ This file is plain text, ASCII only, so that its meaning does not depend on the 
 Names are never looked up by what they are called (they repeat), and never become part of a script or of a command.
 *)
 
-property formatVersion : "1"
+property formatVersion : "2"
 property fieldSeparator : character id 31
 property recordSeparator : character id 30
 property listSeparator : character id 29
@@ -44,6 +50,10 @@ property readySeconds : 30
 property wrongUsage : 9001
 property albumKeptChanging : 9002
 
+-- Of the call at work: albums found so far. Of a stand-alone export: the path of its log file, empty for none.
+property albumsListed : 0
+property logPath : ""
+
 
 ---------- What osascript calls ----------
 
@@ -55,30 +65,38 @@ on run argv
 	set theVerb to item 1 of argv
 	set theWords to rest of argv
 	set eventSeconds to defaultEventSeconds
-	if (count of theWords) > 1 then
+	set megabyteMilliseconds to 0
+	repeat while (count of theWords) > 1
 		if item 1 of theWords is "--timeout" then
 			set eventSeconds to (item 2 of theWords) as integer
-			set theWords to rest of rest of theWords
+		else if item 1 of theWords is "--growth" then
+			set megabyteMilliseconds to (item 2 of theWords) as integer
+		else
+			exit repeat
 		end if
-	end if
+		set theWords to rest of rest of theWords
+	end repeat
 
 	if theVerb is "preflight" then
 		return answer(theVerb, preflight(eventSeconds))
 	else if theVerb is "list-albums" then
 		return answer(theVerb, listAlbums(eventSeconds))
+	else if theVerb is "album-counts" then
+		needWords(theVerb, theWords, 1)
+		return answer(theVerb, albumCounts(theWords, eventSeconds))
 	else if theVerb is "item-ids" then
 		needWords(theVerb, theWords, 1)
 		return answer(theVerb, itemIds(item 1 of theWords, eventSeconds))
 	else if theVerb is "item-facts" then
 		needWords(theVerb, theWords, 1)
 		set theRecords to {}
-		repeat with thisWord in theWords
-			set end of theRecords to factsRecord(contents of thisWord, eventSeconds)
+		repeat with wordReference in theWords
+			set end of theRecords to factsRecord(contents of wordReference, eventSeconds)
 		end repeat
 		return answer(theVerb, theRecords)
 	else if theVerb is "export-item" then
 		needWords(theVerb, theWords, 2)
-		return answer(theVerb, exportItem(item 1 of theWords, item 2 of theWords, eventSeconds))
+		return answer(theVerb, exportItem(item 1 of theWords, item 2 of theWords, eventSeconds, megabyteMilliseconds))
 	else if theVerb is "choose-albums" then
 		return answer(theVerb, chooseAlbums(eventSeconds))
 	else if theVerb is "choose-folder" then
@@ -129,23 +147,38 @@ end preflight
 on listAlbums(eventSeconds)
 	set theRecords to {}
 	set theEntries to albumEntries(eventSeconds)
-	repeat with thisEntry in theEntries
+	repeat with entryReference in theEntries
+		set thisEntry to contents of entryReference
 		set thePath to joined(entryFolders of thisEntry, listSeparator)
-		set theFields to {entryId of thisEntry, thePath, entryName of thisEntry, (entryCount of thisEntry) as text}
-		set end of theRecords to joined(theFields, fieldSeparator)
+		set end of theRecords to joined({entryId of thisEntry, thePath, entryName of thisEntry}, fieldSeparator)
 	end repeat
 	return theRecords
 end listAlbums
+
+-- One event an album. An album that is gone has no record.
+on albumCounts(albumIds, eventSeconds)
+	set theRecords to {}
+	set countedSoFar to 0
+	repeat with idReference in albumIds
+		set albumId to contents of idReference
+		set itemCount to countOfItems(albumId, eventSeconds)
+		if itemCount is not missing value then set end of theRecords to joined({albumId, itemCount as text}, fieldSeparator)
+		set countedSoFar to countedSoFar + 1
+		log "skicyclerun: counted " & countedSoFar
+	end repeat
+	return theRecords
+end albumCounts
 
 -- Three events whatever the size of the album; the ids are asked for twice, so that the names are known to be theirs.
 on itemIds(albumId, eventSeconds)
 	repeat 3 times
 		with timeout of eventSeconds seconds
-			tell application "Photos"
-				set idsBefore to id of media items of album id albumId
-				set theNames to filename of media items of album id albumId
-				set idsAfter to id of media items of album id albumId
-			end tell
+			log "skicyclerun: at ids"
+			tell application "Photos" to set idsBefore to id of media items of album id albumId
+			log "skicyclerun: at names"
+			tell application "Photos" to set theNames to filename of media items of album id albumId
+			log "skicyclerun: at ids"
+			tell application "Photos" to set idsAfter to id of media items of album id albumId
 		end timeout
 		if (count of idsBefore) is (count of theNames) and idsBefore is idsAfter then
 			set theTotal to (count of idsBefore) as text
@@ -156,10 +189,11 @@ on itemIds(albumId, eventSeconds)
 end itemIds
 
 -- The facts come first: an item that is gone says so at once. Without "using originals" Photos renders the current version.
-on exportItem(itemId, theDirectory, eventSeconds)
+on exportItem(itemId, theDirectory, eventSeconds, megabyteMilliseconds)
 	set theFacts to factsRecord(itemId, eventSeconds)
+	set exportSeconds to eventSeconds + secondsForSize(itemId, eventSeconds, megabyteMilliseconds)
 	set theDestination to POSIX file theDirectory
-	with timeout of eventSeconds seconds
+	with timeout of exportSeconds seconds
 		tell application "Photos"
 			set theItem to media item id itemId
 			export {theItem} to theDestination
@@ -167,6 +201,23 @@ on exportItem(itemId, theDirectory, eventSeconds)
 	end timeout
 	return {theFacts}
 end exportItem
+
+-- What an item's size adds to the time its export may take. Logged, so that whoever called waits as long.
+on secondsForSize(itemId, eventSeconds, megabyteMilliseconds)
+	set theSize to missing value
+	try
+		with timeout of eventSeconds seconds
+			tell application "Photos" to set theSize to size of media item id itemId
+		end timeout
+	on error errorText number errorNumber
+		passOn(errorText, errorNumber)
+	end try
+	if class of theSize is not integer and class of theSize is not real then return 0
+	set theMegabytes to round (theSize / 1000000)
+	if theMegabytes < 1 then return 0
+	log "skicyclerun: size " & theMegabytes
+	return (theMegabytes * megabyteMilliseconds) div 1000
+end secondsForSize
 
 -- Fields: id, file name, date (ISO, the Mac's own time zone), latitude, longitude, altitude, favorite (1, 0 or empty),
 -- title, description, keywords (a list), names of the properties that Photos would not give (a list).
@@ -233,8 +284,8 @@ on factsRecord(itemId, eventSeconds)
 	if theFavorite is false then set favoriteText to "0"
 	set cleanKeywords to {}
 	if class of theKeywords is list then
-		repeat with thisKeyword in theKeywords
-			set end of cleanKeywords to cleaned(contents of thisKeyword)
+		repeat with keywordReference in theKeywords
+			set end of cleanKeywords to cleaned(contents of keywordReference)
 		end repeat
 	end if
 	set theFields to {cleaned(itemId), cleaned(theFilename), isoDate(theDate), theLatitude, theLongitude}
@@ -243,18 +294,19 @@ on factsRecord(itemId, eventSeconds)
 	return joined(theFields, fieldSeparator)
 end factsRecord
 
--- A property that cannot be had (-1728) or has no such form (-1700) is left out; anything else is about the whole item.
+-- A property that cannot be had (-1728), has another form (-1700, -1703) or that the item does not answer for (-1708) is
+-- left out; anything else is about the whole item.
 on passOn(errorText, errorNumber)
-	if errorNumber is not -1728 and errorNumber is not -1700 then error errorText number errorNumber
+	if {-1728, -1700, -1703, -1708} does not contain {errorNumber} then error errorText number errorNumber
 end passOn
 
 on chooseAlbums(eventSeconds)
-	set theEntries to albumEntries(eventSeconds)
+	set theEntries to countedEntries(eventSeconds)
 	if (count of theEntries) is 0 then return {}
 	set theChosen to entriesChosenFrom(theEntries, "Choose the albums to export:")
 	set theRecords to {}
-	repeat with thisEntry in theChosen
-		set end of theRecords to entryId of thisEntry
+	repeat with entryReference in theChosen
+		set end of theRecords to entryId of (contents of entryReference)
 	end repeat
 	return theRecords
 end chooseAlbums
@@ -262,32 +314,33 @@ end chooseAlbums
 
 ---------- Albums ----------
 
--- All albums, those in folders too, as records {entryId, entryFolders, entryName, entryCount} in the order of Photos.
+-- All albums, those in folders too, as records {entryId, entryFolders, entryName} in the order of Photos. A few events for
+-- each folder, however many albums lie in it; the ids are asked for twice, so that the names are known to be theirs.
 on albumEntries(eventSeconds)
-	with timeout of eventSeconds seconds
-		tell application "Photos"
-			set topAlbums to every album
-			set topFolders to every folder
-		end tell
-	end timeout
-	return entriesOf(topAlbums, {}, eventSeconds) & entriesInFolders(topFolders, {}, eventSeconds)
+	set albumsListed to 0
+	repeat 3 times
+		with timeout of eventSeconds seconds
+			tell application "Photos"
+				set idsBefore to id of every album
+				set theNames to name of every album
+				set idsAfter to id of every album
+				set topFolders to every folder
+			end tell
+		end timeout
+		if (count of idsBefore) is (count of theNames) and idsBefore is idsAfter then
+			return entriesFrom(idsBefore, theNames, {}) & entriesInFolders(topFolders, {}, eventSeconds)
+		end if
+	end repeat
+	error "The albums kept changing while they were listed." number albumKeptChanging
 end albumEntries
 
 -- The references that Photos itself returns reach nested folders; "folder id" finds only the top level.
 on entriesInFolders(theFolders, thePath, eventSeconds)
 	set theEntries to {}
-	repeat with thisFolder in theFolders
+	repeat with folderReference in theFolders
+		set thisFolder to contents of folderReference
 		try
-			with timeout of eventSeconds seconds
-				tell application "Photos"
-					set folderTitle to name of thisFolder
-					set innerAlbums to every album of thisFolder
-					set innerFolders to every folder of thisFolder
-				end tell
-			end timeout
-			set innerPath to thePath & {cleaned(folderTitle)}
-			set theEntries to theEntries & entriesOf(innerAlbums, innerPath, eventSeconds)
-			set theEntries to theEntries & entriesInFolders(innerFolders, innerPath, eventSeconds)
+			set theEntries to theEntries & entriesInFolder(thisFolder, thePath, eventSeconds)
 		on error errorText number errorNumber
 			if errorNumber is not -1728 then error errorText number errorNumber
 			log "A folder was removed while the albums were listed."
@@ -296,39 +349,85 @@ on entriesInFolders(theFolders, thePath, eventSeconds)
 	return theEntries
 end entriesInFolders
 
-on entriesOf(theAlbums, thePath, eventSeconds)
+on entriesInFolder(thisFolder, thePath, eventSeconds)
+	repeat 3 times
+		with timeout of eventSeconds seconds
+			tell application "Photos"
+				set folderTitle to name of thisFolder
+				set idsBefore to id of every album of thisFolder
+				set theNames to name of every album of thisFolder
+				set idsAfter to id of every album of thisFolder
+				set innerFolders to every folder of thisFolder
+			end tell
+		end timeout
+		if (count of idsBefore) is (count of theNames) and idsBefore is idsAfter then
+			set innerPath to thePath & {cleaned(folderTitle)}
+			return entriesFrom(idsBefore, theNames, innerPath) & entriesInFolders(innerFolders, innerPath, eventSeconds)
+		end if
+	end repeat
+	error "A folder kept changing while its albums were listed." number albumKeptChanging
+end entriesInFolder
+
+on entriesFrom(theIds, theNames, thePath)
 	set theEntries to {}
-	repeat with thisAlbum in theAlbums
-		try
-			with timeout of eventSeconds seconds
-				tell application "Photos"
-					set albumId to id of thisAlbum
-					set albumTitle to name of thisAlbum
-					set albumCount to count of media items of thisAlbum
-				end tell
-			end timeout
-			set thisEntry to {entryId:cleaned(albumId), entryFolders:thePath, entryName:cleaned(albumTitle), entryCount:albumCount}
-			set end of theEntries to thisEntry
-		on error errorText number errorNumber
-			if errorNumber is not -1728 then error errorText number errorNumber
-			log "An album was removed while the albums were listed."
-		end try
+	repeat with thisIndex from 1 to count of theIds
+		set thisName to cleaned(item thisIndex of theNames)
+		set end of theEntries to {entryId:cleaned(item thisIndex of theIds), entryFolders:thePath, entryName:thisName}
+	end repeat
+	set albumsListed to albumsListed + (count of theIds)
+	log "skicyclerun: listed " & albumsListed
+	return theEntries
+end entriesFrom
+
+-- The number of an album's items; missing value where it is gone.
+on countOfItems(albumId, eventSeconds)
+	try
+		with timeout of eventSeconds seconds
+			tell application "Photos" to set itemCount to count of media items of album id albumId
+		end timeout
+		return itemCount
+	on error errorText number errorNumber
+		if errorNumber is not -1728 then error errorText number errorNumber
+		log "An album was removed while the albums were listed."
+		return missing value
+	end try
+end countOfItems
+
+-- Entries with their number of items, as entryCount, for a dialog.
+on countedEntries(eventSeconds)
+	set theEntries to {}
+	set foundEntries to albumEntries(eventSeconds)
+	repeat with entryReference in foundEntries
+		set thisEntry to contents of entryReference
+		set itemCount to countOfItems(entryId of thisEntry, eventSeconds)
+		if itemCount is not missing value then set end of theEntries to thisEntry & {entryCount:itemCount}
 	end repeat
 	return theEntries
-end entriesOf
+end countedEntries
 
 
 ---------- Dialogs ----------
+
+-- A dialog belongs to the process that shows it, here osascript; without this it opens behind the terminal's window.
+on comeToFront()
+	try
+		tell current application to activate
+	on error errorText number errorNumber
+		log "The dialog may be behind other windows: " & errorText & " (" & errorNumber & ")"
+	end try
+end comeToFront
 
 -- Raises -128 when the person cancels. Every label is made unique by its number, because titles repeat.
 on entriesChosenFrom(theEntries, thePrompt)
 	set theLabels to {}
 	set theNumber to 0
-	repeat with thisEntry in theEntries
+	repeat with entryReference in theEntries
+		set thisEntry to contents of entryReference
 		set theNumber to theNumber + 1
 		set theTitle to joined((entryFolders of thisEntry) & {entryName of thisEntry}, " / ")
 		set end of theLabels to (theNumber as text) & ". " & theTitle & " (" & (entryCount of thisEntry) & ")"
 	end repeat
+	comeToFront()
 	set theAnswer to choose from list theLabels with title "Export from Photos" with prompt thePrompt OK button name "Export" with multiple selections allowed
 	if theAnswer is false then error "Cancelled." number -128
 	set theChosen to {}
@@ -339,6 +438,7 @@ on entriesChosenFrom(theEntries, thePrompt)
 end entriesChosenFrom
 
 on chooseFolderPath(thePrompt, startPath)
+	comeToFront()
 	if startPath is not "" and isFolder(startPath) then
 		set theFolder to choose folder with prompt thePrompt default location ((POSIX file startPath) as alias)
 	else
@@ -351,19 +451,21 @@ end chooseFolderPath
 ---------- The stand-alone export ----------
 
 on exportWithDialogs(givenPath)
+	openLog()
 	try
 		return exportChosenAlbums(exportFolder(givenPath))
 	on error errorText number errorNumber
 		if errorNumber is -128 then
-			log "Cancelled. What was exported so far is kept."
+			note("Cancelled. What was exported so far is kept.")
 			return "Cancelled."
 		end if
-		log "Error: " & errorText & " (" & errorNumber & ")"
+		note("Error: " & errorText & " (" & errorNumber & ")")
 		if errorNumber is -1743 then
 			set theAdvice to "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos."
 		else
 			set theAdvice to "What was exported so far is kept."
 		end if
+		comeToFront()
 		display dialog "The export stopped: " & errorText & return & return & theAdvice buttons {"OK"} default button "OK" with icon stop
 		error errorText number errorNumber
 	end try
@@ -385,8 +487,9 @@ on exportFolder(givenPath)
 		if thePath is "" then
 			set thePath to chooseFolderPath("Choose the folder to export to:", "")
 		else if not isFolder(thePath) then
-			log "Export folder not found: " & thePath
+			note("Export folder not found: " & thePath)
 			set theQuestion to "The export folder does not exist:" & return & thePath
+			comeToFront()
 			set theReply to display dialog theQuestion buttons {"Cancel", "Create It", "Choose Another..."} default button "Choose Another..." cancel button "Cancel" with icon caution
 			if button returned of theReply is "Create It" then
 				do shell script "/bin/mkdir -p " & quoted form of thePath
@@ -394,15 +497,17 @@ on exportFolder(givenPath)
 				set thePath to chooseFolderPath("Choose the folder to export to:", "")
 			end if
 		else if not isWritable(thePath) then
-			log "Export folder cannot be written: " & thePath
+			note("Export folder cannot be written: " & thePath)
 			set theQuestion to "The export folder cannot be written:" & return & thePath
+			comeToFront()
 			display dialog theQuestion buttons {"Cancel", "Choose Another..."} default button "Choose Another..." cancel button "Cancel" with icon caution
 			set thePath to chooseFolderPath("Choose the folder to export to:", "")
 		else
 			set theQuestion to "Albums will be exported to:" & return & thePath
+			comeToFront()
 			set theReply to display dialog theQuestion buttons {"Cancel", "Choose Another...", "Continue"} default button "Continue" cancel button "Cancel"
 			if button returned of theReply is "Continue" then
-				log "Export folder: " & thePath
+				note("Export folder: " & thePath)
 				return thePath
 			end if
 			set thePath to chooseFolderPath("Choose the folder to export to:", thePath)
@@ -411,34 +516,39 @@ on exportFolder(givenPath)
 end exportFolder
 
 on exportChosenAlbums(basePath)
-	set theEntries to albumEntries(defaultEventSeconds)
+	set theEntries to countedEntries(defaultEventSeconds)
 	if (count of theEntries) is 0 then
-		log "Photos has no albums."
+		note("Photos has no albums.")
+		comeToFront()
 		display dialog "Photos has no albums to export." buttons {"OK"} default button "OK"
 		return "Photos has no albums."
 	end if
 	set theChosen to entriesChosenFrom(theEntries, "Choose the albums to export:")
 	set takenNames to {}
 	set {exportedCount, failedCount, theIndex} to {0, 0, 0}
-	repeat with thisEntry in theChosen
+	repeat with entryReference in theChosen
+		set thisEntry to contents of entryReference
 		set theIndex to theIndex + 1
 		set theFolderName to freeName(folderNameFor(entryName of thisEntry), takenNames)
 		set end of takenNames to theFolderName
 		set theFolderPath to basePath & "/" & theFolderName
-		log "Album " & theIndex & " of " & (count of theChosen) & ": " & (entryName of thisEntry) & " -> " & theFolderPath
+		note("Album " & theIndex & " of " & (count of theChosen) & ": " & (entryName of thisEntry) & " -> " & theFolderPath)
 		try
 			do shell script "/bin/mkdir -p " & quoted form of theFolderPath
 			set {albumExported, albumFailed} to exportAlbum(entryId of thisEntry, theFolderPath)
 			set exportedCount to exportedCount + albumExported
 			set failedCount to failedCount + albumFailed
+			note("Completed: " & (entryName of thisEntry) & " (" & albumExported & " photos exported)")
+			if albumFailed > 0 then note("Not exported from " & (entryName of thisEntry) & ": " & albumFailed & " photos")
 		on error errorText number errorNumber
 			if errorNumber is -128 or errorNumber is -1743 then error errorText number errorNumber
 			set failedCount to failedCount + (entryCount of thisEntry)
-			log "Error in album " & (entryName of thisEntry) & ": " & errorText & " (" & errorNumber & ")"
+			note("Error in album " & (entryName of thisEntry) & ": " & errorText & " (" & errorNumber & ")")
 		end try
 	end repeat
 	set theSummary to "Exported: " & exportedCount & ", failed: " & failedCount & ", albums: " & (count of theChosen) & "."
-	log theSummary
+	note(theSummary)
+	comeToFront()
 	display dialog theSummary & return & basePath buttons {"OK"} default button "OK"
 	return theSummary
 end exportChosenAlbums
@@ -451,12 +561,12 @@ on exportAlbum(albumId, theFolderPath)
 	set theDestination to POSIX file theFolderPath
 	set theStart to current date
 	set {exportedCount, failedCount} to {0, 0}
-	repeat with thisId in theIds
-		set itemId to contents of thisId
+	repeat with idReference in theIds
+		set itemId to contents of idReference
 		set secondsLeft to albumSeconds - ((current date) - theStart)
 		if secondsLeft < 1 then
 			set leftCount to (count of theIds) - exportedCount - failedCount
-			log "Error: the album took longer than " & albumSeconds & " seconds; " & leftCount & " photos were left out."
+			note("Error: the album took longer than " & albumSeconds & " seconds; " & leftCount & " photos were left out.")
 			return {exportedCount, failedCount + leftCount}
 		end if
 		try
@@ -467,15 +577,51 @@ on exportAlbum(albumId, theFolderPath)
 				end tell
 			end timeout
 			set exportedCount to exportedCount + 1
-			log "Photo " & (exportedCount + failedCount) & " of " & (count of theIds)
+			note("Photo " & (exportedCount + failedCount) & " of " & (count of theIds))
 		on error errorText number errorNumber
 			if errorNumber is -128 or errorNumber is -1743 then error errorText number errorNumber
 			set failedCount to failedCount + 1
-			log "Error in photo " & (exportedCount + failedCount) & " of " & (count of theIds) & ": " & errorText & " (" & errorNumber & ")"
+			note("Error in photo " & (exportedCount + failedCount) & " of " & (count of theIds) & ": " & errorText & " (" & errorNumber & ")")
 		end try
 	end repeat
 	return {exportedCount, failedCount}
 end exportAlbum
+
+-- In the folder that the environment names only if it is there: a disk that is not connected is not made up for.
+on openLog()
+	set logPath to ""
+	try
+		set logPath to do shell script "if [ -d \"$SKICYCLERUN_LIB_ROOT\" ]; then d=\"$SKICYCLERUN_LIB_ROOT/logs\"; else d=\"$HOME/Library/Logs/skicyclerun\"; fi; mkdir -p \"$d\" && printf '%s/osxPhotoExporter_%s.log' \"$d\" \"$(date +%Y%m%d_%H%M%S)\""
+	on error errorText
+		log "There is no log file: " & errorText
+	end try
+end openLog
+
+-- A line for whoever watches, and for the log file.
+on note(theLine)
+	log theLine
+	if logPath is "" then return
+	set theText to onOneLine(theLine)
+	try
+		do shell script "printf '%s %s\\n' \"$(date +%Y-%m-%dT%H:%M:%S)\" " & quoted form of theText & " >> " & quoted form of logPath
+	on error errorText
+		set logPath to ""
+		log "The log file cannot be written any more: " & errorText
+	end try
+end note
+
+-- Titles may hold line breaks and other control characters.
+on onOneLine(theText)
+	set theCodes to {}
+	set textCodes to codesOf(theText)
+	repeat with codeReference in textCodes
+		set theCode to contents of codeReference
+		if theCode < 32 then set theCode to 32
+		set end of theCodes to theCode
+	end repeat
+	if (count of theCodes) is 0 then return ""
+	return string id theCodes
+end onOneLine
 
 on isFolder(thePath)
 	try
@@ -503,8 +649,8 @@ end isWritable
 on folderNameFor(theTitle)
 	set theCodes to {}
 	set titleCodes to codesOf(theTitle)
-	repeat with thisCode in titleCodes
-		set theCode to contents of thisCode
+	repeat with codeReference in titleCodes
+		set theCode to contents of codeReference
 		if theCode < 32 or (theCode > 126 and theCode < 160) then
 			set theCode to 95
 		else if {34, 42, 47, 58, 60, 62, 63, 92, 124} contains {theCode} then
@@ -541,8 +687,8 @@ end codesTrimmed
 on codesWithinBytes(theCodes, theMost)
 	set keptCodes to {}
 	set theBytes to 0
-	repeat with thisCode in theCodes
-		set theCode to contents of thisCode
+	repeat with codeReference in theCodes
+		set theCode to contents of codeReference
 		if theCode < 128 then
 			set theBytes to theBytes + 1
 		else if theCode < 2048 then
@@ -610,8 +756,8 @@ on cleaned(theValue)
 	set theCodes to codesOf(theValue)
 	if theCodes contains {29} or theCodes contains {30} or theCodes contains {31} then
 		set cleanCodes to {}
-		repeat with thisCode in theCodes
-			set theCode to contents of thisCode
+		repeat with codeReference in theCodes
+			set theCode to contents of codeReference
 			if {29, 30, 31} contains {theCode} then set theCode to 32
 			set end of cleanCodes to theCode
 		end repeat

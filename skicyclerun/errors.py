@@ -18,8 +18,10 @@
     │   ├── OriginalMissing          the library does not hold its original
     │   ├── PhotoGone                the library no longer has it
     │   ├── PhotoUnreadable          its bytes are not a picture we can read
+    │   ├── PhotoRefused             the source answers with an error that is this photo's, or means that nothing works
     │   ├── PhotoTimedOut            it took longer than the configuration allows
-    │   └── PhotoTransient           it may work the next time (a reply that timed out, a busy application)
+    │   └── PhotoTransient           it may work the next time (a busy application)
+    │       └── PhotoSlow            it took too long; tried again when the others of its album are done
     ├── StateError                   the state database
     │   ├── NoState                  there is none yet
     │   ├── StateTooNew              written by a newer version
@@ -37,6 +39,8 @@
     │   ├── ArchiveNotProved         reading back did not give what was written
     │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
+    │   ├── RemoteError              the place elsewhere: it refuses, is full, or holds something else
+    │   │   └── RemoteUnreachable    it does not answer, or its disk is not connected
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
     ├── Cancelled                    the person said no; nothing was touched
@@ -193,11 +197,31 @@ class LibraryError(SourceError):
 
 
 class SourceStopped(SourceError):
-    """The source cannot go on in this run; what was exported is kept and what is left stays pending."""
+    """The source cannot go on in this run; what was exported is kept and what is left stays pending.
+
+    `remedy` is what the person has to do, as a sentence, before the work can be carried on with.
+    """
+
+    def __init__(self, sentence: str, *, next_step: str = "", remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(
+            sentence, next_step=next_step or (f"{remedy} Then `skicyclerun run --resume`." if remedy else "")
+        )
+
+    def before_anything_began(self, command: str) -> None:
+        """It was met before there was a run to resume: the next step is to type `command` again.
+
+        An empty command: it was not typed, a program asked for it.
+        """
+        if self.remedy:
+            self.next_step = f"{self.remedy} Then `{command}`." if command else f"{self.remedy} Then ask for it again."
 
 
 class PhotoError(SkicyclerunError):
     """One photo cannot be exported; the rest of its album goes on. `str()` is the reason shown by `status`."""
+
+    if_every: SourceStopped | None = None
+    """What it means where no photo has worked and every one of the album fails so; None: nothing more."""
 
 
 class OriginalMissing(PhotoError):
@@ -212,12 +236,23 @@ class PhotoUnreadable(PhotoError):
     """The bytes are empty, truncated, too large, or no picture at all."""
 
 
+class PhotoRefused(PhotoError):
+    """The source answers this photo with an error that may be the photo's own; `if_every` says what it is otherwise."""
+
+
 class PhotoTimedOut(PhotoError):
-    """It took longer than `export.timeouts.photo`."""
+    """It took longer than its stage's `timeouts.photo`."""
 
 
 class PhotoTransient(PhotoError):
     """May work the next time: retried with back-off before the photo is called failed."""
+
+
+class PhotoSlow(PhotoTransient):
+    """It took longer than it was given, perhaps because its original is being fetched from afar.
+
+    It is put off until the others of its album are done, and then tried again.
+    """
 
 
 # ── the state ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -345,6 +380,21 @@ class ArchiveStopped(ArchiveError):
 
 class ArchiveUnknown(ArchiveError):
     """There is no archive of that name."""
+
+
+class RemoteError(ArchiveError):
+    """The place that archives are copied to (`cleanup.remote`): it refuses, is full, or holds something else."""
+
+
+class RemoteUnreachable(RemoteError):
+    """It does not answer, or its disk is not connected; what was to be copied there stays pending."""
+
+    def __init__(self, remote: str, problem: str) -> None:
+        self.remote, self.problem = remote, problem
+        super().__init__(
+            f"{remote} cannot be reached: {problem}.",
+            next_step="`skicyclerun archive push` copies what is pending once it is there.",
+        )
 
 
 class RestoreRefused(ArchiveError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 
 class SourceKind(StrEnum):
@@ -66,6 +67,27 @@ class Photo:
     """Changes when the photo, its edit or what the library knows about it changes; compared, never parsed."""
     extension: str = field(default="", compare=False)
     """Of the file that `fetch` will hand over, with its dot, where that is not the original's (an edit, a preview)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """That a source is waited for, for what, and how long; for display. Times are seconds."""
+
+    kind: Literal["application", "albums", "album", "photo"]
+    """An application's answer, the list of its albums, the list of one album's photos, one photo."""
+    what: str
+    """Its name; untrusted."""
+    seconds: float
+    """So far."""
+    at_most: float | None = None
+    """From the beginning; None where every step of progress gives it more."""
+    done: int = 0
+    of: int = 0
+    """Albums or photos listed, of so many; 0 where it is not known."""
+    note: str = ""
+    """What the person should know meanwhile, as a sentence."""
+    over: bool = False
+    """It has come, or was given up."""
 
 
 @dataclass(frozen=True, slots=True)

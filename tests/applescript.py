@@ -36,6 +36,7 @@ LANGUAGE: Final = frozenset(
     returned run running script second set some starts string tell text than that the then thru times to true try
     try until using value where while with without character characters date id length timeout seconds my name
     applescript's delimiters alias posix path file quoted form after before beginning current start reverse record
+    activate
     """.split()
 )
 # StandardAdditions.sdef.
@@ -45,6 +46,11 @@ ADDITIONS: Final = frozenset(
     cancel icon stop caution delay round home path
     """.split()
 )
+
+_COME_TO_FRONT: Final = ["tell", "current", "application", "to", "activate"]
+_DIALOGS: Final = (["display", "dialog"], ["choose", "from", "list"], ["choose", "folder"])
+_FAR: Final = 4
+"""Statements between coming to the front and the dialog that is to be there."""
 
 _TOKEN: Final = re.compile(
     r"""(?P<string>"(?:[^"\\]|\\.)*")
@@ -108,6 +114,8 @@ def check(source: str) -> list[str]:
         _check_calls(script, statement)
         _check_shell(script, statement)
         _check_export(script, statement)
+    _check_loops(script)
+    _check_dialogs(script)
     return script.problems
 
 
@@ -274,7 +282,7 @@ def _check_words(script: Script, statement: Statement) -> None:
     known = script.names[""] | script.names.get(statement.handler, set())
     if "whose" in statement.words:
         script.complain(statement.line, "`whose` picks by name, and names repeat")
-    if statement.words[0] == "tell" and not _tells_photos(statement.words):
+    if statement.words[0] == "tell" and not _tells_photos(statement.words) and statement.words != _COME_TO_FRONT:
         script.complain(statement.line, f"tells {' '.join(statement.words[1:3])}; only Photos is to be told")
     inside = _inside_photos(statement)
     if inside is None:
@@ -358,6 +366,33 @@ def _check_shell(script: Script, statement: Statement) -> None:
                     script.complain(statement.line, "a quote stays open across the parts of a shell command")
             elif texts[:3] != ["quoted", "form", "of"] or len(texts) != 4:
                 script.complain(statement.line, "part of a shell command without `quoted form of`")
+
+
+def _check_loops(script: Script) -> None:
+    """The variable of `repeat with … in` is a reference to a place in a list: what stands there is `contents of` it."""
+    variables: set[tuple[str, str]] = set()
+    for statement in script.statements:
+        words = statement.words
+        known, begin = {name for handler, name in variables if handler == statement.handler}, 0
+        if words[:2] == ["repeat", "with"] and words[3:4] == ["in"]:
+            variables.add((statement.handler, words[2]))
+            begin = 4
+        for at in range(begin, len(words)):
+            if words[at] in known and words[max(at - 2, 0) : at] != ["contents", "of"]:
+                script.complain(statement.line, f"`{words[at]}` is a reference into a list, used without `contents of`")
+
+
+def _check_dialogs(script: Script) -> None:
+    front = {each.handler for each in script.statements if each.words == _COME_TO_FRONT}
+    for number, statement in enumerate(script.statements):
+        words = statement.words
+        if not any(words[at : at + len(each)] == each for at in range(len(words)) for each in _DIALOGS):
+            continue
+        before = [
+            each for each in script.statements[max(0, number - _FAR) : number] if each.handler == statement.handler
+        ]
+        if not any(each.words[:2] == [name, "("] for each in before for name in front):
+            script.complain(statement.line, "a dialog that does not come to the front")
 
 
 def _check_export(script: Script, statement: Statement) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from skicyclerun.archive.archive_bytes import FileBytes
 from skicyclerun.archive.clean import clean_folders, put_back
 from skicyclerun.archive.create import write_archive
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind, dump_manifest, manifest_name, zip_name
@@ -122,7 +123,7 @@ def forge_archive(
     seal = Seal(seal_id, manifest.created, manifest.files, manifest.content_bytes, "2026-11-22T16:15:01Z")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w+b") as stream:
-        skeleton = Skeleton(stream.fileno())
+        skeleton = Skeleton(FileBytes(stream.fileno()))
         with warnings.catch_warnings(), ZipFile(stream, "w") as writer:
             warnings.simplefilter("ignore")  # of a name that is there twice
             for index, (name, mode, data) in enumerate(contents):

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,11 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path, preload: Path | None = None) -> Iterator[ForkServer]:
-    """One that works in `folder`; it ends with its standard input."""
+def fork_server(folder: Path, preload: Path | None = None, imports: Sequence[str] = ()) -> Iterator[ForkServer]:
+    """One that works in `folder`, with these modules imported besides; it ends with its standard input."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server"],
+        [sys.executable, "-m", "tests.fork_server", *imports],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -113,10 +113,7 @@ def import_what_runs_import() -> None:
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
         "zipfile",
-        "boto3",
-        "botocore.config",
-        "botocore.endpoint",
-        "botocore.httpsession",
+        *sys.argv[1:],
     ):
         importlib.import_module(name)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skicyclerun.sources import osascript
 from tests.applescript import check
 from tests.standin_osascript.play import VERBS
 from tests.standin_osascript.scenario import SCRIPT
@@ -20,12 +21,13 @@ property limit : 600
 on run argv
 	-- tell nothing
 	set {theNames, theFolder} to {{}, "/tmp"}
-	repeat with thisId in argv
+	repeat with idReference in argv
+		set thisId to contents of idReference
 		if thisId is "x" then exit repeat
 		try
 			with timeout of limit seconds
 				tell application "Photos"
-					set theItem to media item id (contents of thisId)
+					set theItem to media item id thisId
 					export {theItem} to POSIX file theFolder
 				end tell
 			end timeout
@@ -82,9 +84,14 @@ BAD = [
     ),
     ("filename of theItem", "originalName of theItem", "`originalname` is not in the dictionary"),
     ("filename of theItem", "modification date of theItem", "`modification` is not in the dictionary"),
-    ("media item id (contents", "media item (contents", "`media item` picked by"),
-    ("media item id (contents of thisId)", "first album whose name is thisId", "`whose` picks by name"),
-    ("media item id (contents of thisId)", 'album "Lake"', "`album` picked by"),
+    ("media item id thisId", "media item thisId", "`media item` picked by"),
+    ("media item id thisId", "first album whose name is thisId", "`whose` picks by name"),
+    ("media item id thisId", 'album "Lake"', "`album` picked by"),
+    ("media item id thisId", "media item id idReference", "used without `contents of`"),
+    ("contents of idReference", "idReference", "used without `contents of`"),
+    ("	return theNames\n", '	display dialog "x"\n', "does not come to the front"),
+    ("	return theNames\n", '	choose folder with prompt "x"\n', "does not come to the front"),
+    ("	return theNames\n", "	tell current application to quit\n", "only Photos is to be told"),
     ('quoted form of "/tmp"', "theNames", "without `quoted form of`"),
     ('quoted form of "/tmp"', '"\'" & theNames & "\'"', "without `quoted form of`|quote stays open"),
     ("	return theNames\n", "	run script theNames\n", "made of text"),
@@ -137,6 +144,69 @@ def test_every_end_of_the_script_counts(ending: str) -> None:
 def test_the_script_and_the_stand_in_know_the_same_verbs() -> None:
     source = SCRIPT.read_text("utf-8")
     assert [line.split('"')[1] for line in source.splitlines() if "if theVerb is " in line] == list(VERBS)
+    assert VERBS == osascript.VERBS
+
+
+# ── the script by itself ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def handler(name: str) -> list[str]:
+    """The lines of one handler of our script, without indentation."""
+    lines = [line.strip() for line in SCRIPT.read_text("ascii").splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"on {name}("))
+    return lines[start : lines.index(f"end {name}", start)]
+
+
+def test_each_album_of_a_stand_alone_export_ends_with_a_line_that_is_logged_and_filed() -> None:
+    lines = handler("exportChosenAlbums")
+    exported = lines.index("set {albumExported, albumFailed} to exportAlbum(entryId of thisEntry, theFolderPath)")
+    completed = 'note("Completed: " & (entryName of thisEntry) & " (" & albumExported & " photos exported)")'
+    assert exported < lines.index(completed) < lines.index("end repeat")
+    noted = handler("note")
+    assert "log theLine" in noted
+    assert any(line.endswith('>> " & quoted form of logPath') for line in noted)
+    for name in ("exportWithDialogs", "exportFolder", "exportChosenAlbums", "exportAlbum"):
+        assert not [line for line in handler(name) if line.startswith("log ")], "all of it is in the file too"
+
+
+def shell_of(line: str) -> str:
+    """The shell command in a line of AppleScript, its parts that are variables as $1 and $2."""
+    command, number = "", 0
+    for part in line.partition("do shell script ")[2].split(" & "):
+        if part.startswith("quoted form of"):
+            number += 1
+            command += f'"${number}"'
+        else:
+            command += part[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return command
+
+
+def in_shell(command: str, *words: str, **environment: str) -> str:
+    called = ["/bin/sh", "-c", command, "sh", *words]
+    return subprocess.run(called, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_log_file_lies_in_the_folder_that_is_named_only_where_it_is_there(tmp_path: Path) -> None:
+    command = shell_of(next(line for line in handler("openLog") if "do shell script" in line))
+    lib_root, home = tmp_path / "a root", tmp_path / "home"
+    lib_root.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    named = in_shell(command, **environment, SKICYCLERUN_LIB_ROOT=str(lib_root))
+    assert Path(named).parent == lib_root / "logs"
+    assert Path(named).parent.is_dir()
+    for missing in ({}, {"SKICYCLERUN_LIB_ROOT": str(tmp_path / "no disk")}):
+        other = in_shell(command, **environment, **missing)
+        assert Path(other).parent == home / "Library" / "Logs" / "skicyclerun"
+    assert not (tmp_path / "no disk").exists()
+
+
+def test_a_noted_line_is_one_line_of_the_file_whatever_it_holds(tmp_path: Path) -> None:
+    command = shell_of(next(line for line in handler("note") if "do shell script" in line))
+    file = tmp_path / "a log"
+    text = """Completed: O'Brien's "$(touch pwned)" %s \\n (3 photos exported)"""
+    for _ in range(2):
+        in_shell(command, text, str(file), PATH=os.environ["PATH"])
+    assert [line.partition(" ")[2] for line in file.read_text().splitlines()] == [text, text]
 
 
 @pytest.mark.skipif(shutil.which("osacompile") is None, reason="osacompile is only on macOS")

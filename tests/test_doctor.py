@@ -204,6 +204,26 @@ def test_a_permission_that_was_denied_is_said_with_the_way_to_grant_it(lib_root:
     assert "Automation" in found["automation"]["next_step"]
 
 
+async def test_what_macos_will_ask_is_said_before_and_the_advice_names_this_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = Scenario(tmp_path / "standin")
+    scenario.add_fault("*", error=error(-1743, "Not authorised to send Apple events to Photos."), times=-1)
+    for name, value in scenario.environment().items():
+        monkeypatch.setenv(name, value)
+    asked_by_then: list[tuple[str, int]] = []
+    finding = await macos.check_permission(
+        "osascript",
+        wanted=True,
+        seconds=30,
+        on_wait=lambda waiting: asked_by_then.append((waiting.note, len(scenario.notes()))),
+        typed="skicyclerun doctor --source apple_photos",
+    )
+    assert "macOS asks whether" in asked_by_then[0][0]
+    assert asked_by_then[0][1] == 0
+    assert finding.next_step.endswith("Then `skicyclerun doctor --source apple_photos`.")
+
+
 def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     program = tmp_path / "bin" / "osacompile"
     program.parent.mkdir()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -305,3 +306,59 @@ def test_the_stand_in_refuses_what_osascript_refuses(scenario: Scenario, tmp_pat
     unknown = standin(scenario, str(SCRIPT), "export-everything")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr.rstrip().endswith("(9001)")
+
+
+# ── who listens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Heard:
+    """Answers each line that begins with `ours` with a number of seconds, and keeps what it hears."""
+
+    def __init__(self, seconds: float, on_wait: Callable[[], object] = lambda: None) -> None:
+        self.seconds = seconds
+        self.on_wait = on_wait
+        self.lines: list[str] = []
+        self.waits: list[float] = []
+
+    def heard(self, line: str) -> float | None:
+        self.lines.append(line)
+        return self.seconds if line.startswith("ours") else None
+
+    def waited(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.on_wait()
+
+
+async def test_a_line_for_the_listener_is_not_logged_and_moves_the_end(
+    scenario: Scenario, osascript: Callable[[], Osascript], log: list[str]
+) -> None:
+    scenario.add_fault("preflight", log=["theirs", "ours 1"], hang="silent")
+    heard = Heard(0.0)
+    # A minute was given; the line leaves nothing of it.
+    outcome = await osascript().run("preflight", seconds=60, listener=heard)
+    assert outcome.timed_out
+    assert heard.lines == ["theirs", "ours 1"]
+    assert log == ["theirs"]
+
+
+async def test_a_line_gives_more_time_than_there_was(scenario: Scenario, osascript: Callable[[], Osascript]) -> None:
+    scenario.add_fault("preflight", log=["ours"], until=str(scenario.folder / "go"))
+    # Two seconds were given. It ends only once they are long over by the clock that counts waiting.
+    heard = Heard(60.0)
+    heard.on_wait = lambda: (scenario.folder / "go").touch() if heard.waits[-1] > 2 else None
+    program = replace(osascript(), first_wait=1.1)
+    outcome = await program.run("preflight", seconds=2.0, listener=heard)
+    assert outcome.ok
+    assert heard.waits == [1.1, 2.2]
+
+
+async def test_waiting_is_told_at_growing_intervals_and_never_after_the_end(
+    scenario: Scenario, osascript: Callable[[], Osascript]
+) -> None:
+    go = scenario.folder / "go"
+    scenario.add_fault("preflight", until=str(go))
+    heard = Heard(0.0)
+    heard.on_wait = lambda: go.touch() if len(heard.waits) == 4 else None
+    outcome = await replace(osascript(), first_wait=0.01).run("preflight", seconds=30, listener=heard)
+    assert outcome.ok
+    assert heard.waits[:4] == [0.01, 0.02, 0.04, 0.08]

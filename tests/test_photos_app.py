@@ -26,19 +26,22 @@ from skicyclerun.errors import (
     NotWritable,
     PhotoError,
     PhotoGone,
+    PhotoRefused,
+    PhotoSlow,
     PhotoTransient,
     PhotoUnreadable,
     SkicyclerunError,
     SourceError,
     SourceStopped,
 )
-from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Location, Photo, Rendering
+from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Location, Photo, Rendering, Waiting
 from skicyclerun.sources import album_dialogs, photos_answers, photos_process
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import Source, TimeLimits
 from skicyclerun.sources.osascript import Osascript
 from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown
 from skicyclerun.sources.photos_app import PhotosApp, metadata_of
 from skicyclerun.sources.photos_exports import date_taken, look_into
+from skicyclerun.sources.photos_waiting import ExportPatience, ListingProgress
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import SCRIPT, Scenario, error, until
 
@@ -67,8 +70,9 @@ def app(scenario: Scenario, log: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     def make(**settings: Any) -> PhotosApp:
         for name, value in scenario.environment().items():
             monkeypatch.setenv(name, value)
+        seconds = settings.pop("photo_timeout", 30.0)
         defaults: dict[str, Any] = {
-            "photo_timeout": 30.0,
+            "limits": TimeLimits(seconds, seconds),
             "list_timeout": 30.0,
             "settle_interval": 0.01,
             "settle_patience": 0.05,
@@ -172,17 +176,162 @@ async def test_a_library_without_albums(app: Make) -> None:
     assert await source.albums() == []
 
 
+# ── large libraries ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_two_thousand_albums_are_counted_in_many_calls_and_progress_is_told(
+    scenario: Scenario, app: Make
+) -> None:
+    items = [scenario.add_item() for _ in range(3)]
+    ids = [scenario.add_album(f"Album {number}", items[: number % 4], folders=["Trips"]) for number in range(2000)]
+    told: list[Waiting] = []
+    listed = await app(on_wait=told.append, tell_after=0.01).albums()
+    assert [album.id for album in listed] == ids
+    assert [album.photo_count for album in listed] == [number % 4 for number in range(2000)]
+    calls = [len(call["words"]) for call in scenario.calls("album-counts")]
+    assert calls == [100] * 20
+    counted = [each.done for each in told if each.kind == "albums" and each.of == 2000]
+    assert counted == sorted(counted)
+    assert len(set(counted)) >= 10
+    assert counted[-1] > 1800
+
+
+async def test_an_album_of_fifty_thousand_items_is_listed_in_one_call(scenario: Scenario, app: Make) -> None:
+    ids = [f"{number:08X}-0000-4000-8000-000000000000/L0/001" for number in range(50_000)]
+    scenario.items = {item_id: {"filename": f"IMG_{number}.HEIC"} for number, item_id in enumerate(ids)}
+    album = scenario.add_album("Everything", ids)
+    source = app()
+    (listed,) = await source.albums()
+    assert listed.photo_count == 50_000
+    photos = await source.photos(album)
+    assert len(photos) == 50_000
+    assert (photos[-1].id, photos[-1].original_filename) == (ids[-1], "IMG_49999.HEIC")
+    (call,) = scenario.calls("item-ids")
+    # 30 s, and 500 more for so many; less ten, so that Photos' own time-out comes first.
+    assert call["argv"][2:4] == ["--timeout", "520"]
+
+
+async def test_an_album_whose_count_nobody_knows_is_counted_before_it_is_listed(scenario: Scenario, app: Make) -> None:
+    items = [scenario.add_item() for _ in range(3)]
+    album = scenario.add_album("Lake", items)
+    assert len(await app(list_timeout=600.0).photos(album)) == 3
+    assert [note["verb"] for note in scenario.notes()] == ["album-counts", "item-ids"]
+
+
+async def test_counting_that_fails_once_is_asked_again_for_those_albums_only(scenario: Scenario, app: Make) -> None:
+    ids = [scenario.add_album(f"Album {number}") for number in range(220)]
+    scenario.add_fault("album-counts", about=ids[160], error=error(-609, "Connection is invalid."))
+    assert len(await app().albums()) == 220
+    firsts = [call["words"][0] for call in scenario.calls("album-counts")]
+    assert firsts == [ids[0], ids[100], ids[100], ids[200]]
+    assert len(scenario.calls("list-albums")) == 1
+
+
+async def test_an_album_that_is_removed_while_the_albums_are_counted_is_left_out(scenario: Scenario, app: Make) -> None:
+    scenario.add_album("Lake")
+    gone = scenario.add_album("Gone")
+    app()
+    listing = await Osascript(script=SCRIPT, log=print).run("list-albums", seconds=30)
+    scenario.add_fault("list-albums", output=base64.b64encode(listing.output.encode()).decode())
+    scenario.albums = [album for album in scenario.albums if album["id"] != gone]
+    assert [album.title for album in await app().albums()] == ["Lake"]
+
+
+async def test_each_step_of_a_listing_gives_it_its_whole_time_anew(scenario: Scenario, app: Make) -> None:
+    """The bound is on silence, and each album counted is progress."""
+    told: list[Waiting] = []
+    progress = ListingProgress(Waiting("albums", "Photos.app", 0.0), told.append, 120.0, 0.0)
+    assert progress.heard("skicyclerun: listed 120") == 120
+    progress.begin(50, 120)
+    for number in range(1, 51):
+        assert progress.heard(f"skicyclerun: counted {number}") == 120
+    assert progress.heard("skicyclerun: at names") == 120
+    assert progress.heard("An album was removed while the albums were listed.") is None
+    assert [(each.done, each.of) for each in told] == [(120, 0), *((number, 120) for number in range(51, 101))]
+
+
+async def test_a_listing_that_takes_long_says_so_meanwhile(scenario: Scenario, app: Make) -> None:
+    album = scenario.add_album("Lake", [scenario.add_item()])
+    go = scenario.folder / "go"
+    scenario.add_fault("item-ids", until=str(go))
+    told: list[Waiting] = []
+
+    def tell(waiting: Waiting) -> None:
+        told.append(waiting)
+        if sum(each.kind == "album" for each in told) == 3:
+            go.touch()
+
+    source = app(on_wait=tell, tell_after=0.01)
+    await source.albums()
+    assert len(await source.photos(album)) == 1
+    waits = [each for each in told if each.kind == "album"]
+    assert {(each.what, each.of) for each in waits} == {("Lake", 1)}
+    assert [each.seconds for each in waits] == sorted(each.seconds for each in waits)
+
+
+# ── what is about to be asked ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [("Apple_Terminal", "Terminal"), ("iTerm.app", "iTerm"), ("\x1b[2Jx", "your terminal")]
+)
+async def test_what_macos_will_ask_is_said_before_photos_is_asked_and_waiting_is_shown(
+    scenario: Scenario, app: Make, monkeypatch: pytest.MonkeyPatch, program: str, name: str
+) -> None:
+    monkeypatch.setenv("TERM_PROGRAM", program)
+    go = scenario.folder / "go"
+    scenario.add_fault("preflight", until=str(go))
+    told: list[Waiting] = []
+    asked_by_then: list[int] = []
+
+    def tell(waiting: Waiting) -> None:
+        told.append(waiting)
+        asked_by_then.append(len(scenario.notes()))
+        if len(told) == 3:
+            go.touch()
+
+    await app(on_wait=tell, tell_after=0.01).open()
+    assert asked_by_then[0] == 0, "before the first event"
+    assert (told[0].kind, told[0].seconds, told[0].at_most) == ("application", 0.0, 30.0)
+    assert f"macOS asks whether {name} may control Photos" in told[0].note
+    assert [each.seconds for each in told[:3]] == sorted(each.seconds for each in told[:3])
+    assert told[2].seconds > 0
+
+
+@pytest.mark.parametrize("behaviour", [{"error": error(-1743)}, {"error": error(-1712)}, {"hang": "silent"}])
+async def test_before_anything_began_the_advice_is_to_type_the_command_again(
+    scenario: Scenario, app: Make, behaviour: dict[str, Any]
+) -> None:
+    scenario.add_fault("preflight", **behaviour, times=-1)
+    with pytest.raises(SourceStopped) as caught:
+        await app(list_timeout=2.0).open()
+    assert caught.value.next_step.endswith("Then `skicyclerun run --resume`."), "as it is once a run has begun"
+    caught.value.before_anything_began("skicyclerun run --stages export")
+    assert caught.value.next_step.endswith("Then `skicyclerun run --stages export`.")
+    assert "--resume" not in caught.value.next_step
+    caught.value.before_anything_began("")
+    assert "`" not in caught.value.next_step.rpartition("Then")[2]
+
+
+def test_a_step_that_names_no_command_stays_as_it_is() -> None:
+    stopped = SourceStopped("Photos is not reachable.", next_step="Log in.")
+    stopped.before_anything_began("skicyclerun run")
+    assert stopped.next_step == "Log in."
+
+
 # ── the photos of an album ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_an_album_is_listed_in_one_call_in_photos_order(scenario: Scenario, app: Make) -> None:
     items = [scenario.add_item(name) for name in ("B.HEIC", "A, with comma.JPG", "line\nbreak.png", "clip.MOV")]
     album = scenario.add_album("Lake", items)
-    photos = await app().photos(album)
+    source = app()
+    await source.albums()
+    photos = await source.photos(album)
     assert [each.id for each in photos] == items
     assert [each.original_filename for each in photos] == ["B.HEIC", "A, with comma.JPG", "line\nbreak.png", "clip.MOV"]
     assert [each.component for each in photos] == [Component.STILL] * 3 + [Component.VIDEO]
-    assert len(scenario.notes()) == 1
+    assert [note["verb"] for note in scenario.notes()] == ["list-albums", "album-counts", "item-ids"]
 
 
 async def test_an_item_without_a_name_is_named_after_its_id(scenario: Scenario, app: Make) -> None:
@@ -400,14 +549,16 @@ async def test_a_directory_that_cannot_be_made_is_said(scenario: Scenario, app: 
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ON_A_PHOTO: list[tuple[int, type[SkicyclerunError]]] = [
-    (-1712, PhotoTransient),
+    (-1712, PhotoSlow),
     (-1743, SourceStopped),
     (-1728, PhotoGone),
     (-600, PhotoTransient),
     (-609, PhotoTransient),
     (-10810, PhotoTransient),
     (-128, PhotoTransient),
-    (-1700, SourceStopped),
+    (-1700, PhotoRefused),
+    (-1703, PhotoRefused),
+    (-1708, PhotoRefused),
     (-2740, SourceStopped),
     (-2741, SourceStopped),
     (-10000, PhotoTransient),
@@ -429,6 +580,9 @@ async def test_what_an_error_means_for_a_photo(
     assert type(caught.value) is expected
     assert str(number) in str(caught.value)
     if isinstance(caught.value, PhotoError):
+        stops = caught.value.if_every
+        assert (stops is not None) is (number in (-1700, -1703, -1708, -1728))
+        assert stops is None or "report it" in stops.next_step
         assert "IMG_0001.JPG" in str(caught.value)
         assert (await source.fetch(photo(item), attempt.with_name("attempt_2"))).path.is_file()
     elif number == -1743:
@@ -582,6 +736,64 @@ async def test_the_events_own_time_is_shorter_than_ours(scenario: Scenario, app:
     item = scenario.add_item()
     await app(photo_timeout=120).fetch(photo(item), attempt)
     assert scenario.calls("export-item")[0]["argv"][1:4] == ["export-item", "--timeout", "98"]
+
+
+def test_time_grows_with_the_size_and_a_movie_has_its_own() -> None:
+    limits = TimeLimits(photo=120.0, movie=600.0, per_mb=0.5)
+    assert limits.seconds(Component.STILL) == 120
+    assert limits.seconds(Component.STILL, 50_000_000) == 145
+    assert limits.seconds(Component.VIDEO, 2_000_000_000) == 1600
+    assert limits.seconds(Component.LIVE_MOVIE) == 600
+
+
+async def test_an_export_may_take_longer_once_the_size_is_known(scenario: Scenario, app: Make, attempt: Path) -> None:
+    movie = scenario.jpeg("movie.mov", movie_bytes())
+    item = scenario.add_item("clip.MOV", size=2_000_000_000, files=[{"name": "clip.mov", "from": str(movie)}])
+    told: list[Waiting] = []
+    source = app(limits=TimeLimits(120.0, 600.0, 1.5), on_wait=told.append)
+    await source.fetch(photo(item, "clip.MOV", Component.VIDEO), attempt)
+    assert [each.at_most for each in told] == [600.0, 3600.0]
+    # Nine tenths of 600, less ten, and of each megabyte's 1.5 s: the rest is for the file that may still come.
+    assert scenario.calls("export-item")[0]["argv"][1:6] == ["export-item", "--timeout", "530", "--growth", "1350"]
+
+
+async def test_the_time_of_a_call_counts_from_the_size_that_was_told(scenario: Scenario, app: Make) -> None:
+    call = ExportPatience(photo("A"), TimeLimits(100.0, 600.0, 1.0), lambda waiting: None)
+    assert call.heard("skicyclerun: size 25") == pytest.approx(0.9 * 125, abs=1)
+    assert call.left == pytest.approx(125, abs=1)
+    assert call.heard("skicyclerun: size 1,5E+3") == pytest.approx(0.9 * 1600, abs=1)
+    for odd in ("-1", "nan", "1e7", "many"):
+        assert call.heard(f"skicyclerun: size {odd}") == pytest.approx(0.9 * 1600, abs=1)
+    assert call.heard("(*size 3*)") is None
+
+
+async def test_a_download_is_told_while_it_goes_on_with_what_it_may_take(
+    scenario: Scenario, app: Make, attempt: Path
+) -> None:
+    item = scenario.add_item("IMG_0001.HEIC")
+    go = scenario.folder / "go"
+    scenario.add_fault(log=["skicyclerun: size 25"], until=str(go))
+    told: list[Waiting] = []
+
+    def tell(waiting: Waiting) -> None:
+        told.append(waiting)
+        if waiting.seconds and waiting.at_most == 55:
+            go.touch()
+
+    source = app(limits=TimeLimits(30.0, 600.0, 1.0), on_wait=tell, tell_after=0.05)
+    await source.fetch(photo(item, "IMG_0001.HEIC"), attempt)
+    waits = [each for each in told if each.seconds]
+    assert {(each.kind, each.what) for each in waits} == {("photo", "IMG_0001.HEIC")}
+    assert waits[-1].at_most == 55.0
+    assert [each.seconds for each in waits] == sorted(each.seconds for each in waits)
+    assert "iCloud" in waits[0].note
+    assert [each.over for each in waits] == [False] * (len(waits) - 1) + [True]
+
+
+async def test_a_photo_that_comes_at_once_is_not_told_about(scenario: Scenario, app: Make, attempt: Path) -> None:
+    told: list[Waiting] = []
+    await app(on_wait=told.append, tell_after=30.0).fetch(photo(scenario.add_item()), attempt)
+    assert [(each.seconds, each.over) for each in told] == [(0.0, False)]
 
 
 async def test_a_file_that_comes_after_the_reply_timed_out_is_still_taken(
@@ -810,18 +1022,20 @@ def test_positions_as_applescript_may_write_them(
 
 
 def test_an_album_that_is_listed_twice_keeps_its_folders() -> None:
-    records = [["A", "", "Day", "1"], ["B", "", "Lake", "2"], ["A", "Trips\x1d2023", "Day", "1"]]
-    assert photos_answers.albums_of(records) == [Album("A", "Day", ("Trips", "2023"), 1), Album("B", "Lake", (), 2)]
+    records = [["A", "", "Day"], ["B", "", "Lake"], ["A", "Trips\x1d2023", "Day"]]
+    assert photos_answers.albums_of(records) == [Album("A", "Day", ("Trips", "2023")), Album("B", "Lake")]
 
 
 @given(st.text(max_size=200))
 def test_any_answer_is_understood_or_refused(output: str) -> None:
-    for verb in ("list-albums", "item-ids", "item-facts"):
-        for text in (output, f"skicyclerun\x1f1\x1f{verb}\x1e{output}\x1eend\x1e"):
+    for verb in ("list-albums", "album-counts", "item-ids", "item-facts"):
+        for text in (output, f"skicyclerun\x1f2\x1f{verb}\x1e{output}\x1eend\x1e"):
             try:
                 records = photos_answers.records_of(text, verb)
                 if verb == "list-albums":
                     photos_answers.albums_of(records)
+                elif verb == "album-counts":
+                    photos_answers.counts_of(records)
                 elif verb == "item-ids":
                     photos_answers.items_of(records)
                 else:
@@ -834,7 +1048,7 @@ def test_any_answer_is_understood_or_refused(output: str) -> None:
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="\x1d\x1e\x1f", exclude_categories=["Cs"])))))
 def test_records_come_back_as_they_were_joined(records: list[list[str]]) -> None:
     records = [record or [""] for record in records]
-    output = "\x1e".join(["skicyclerun\x1f1\x1fx", *("\x1f".join(record) for record in records), "end", ""])
+    output = "\x1e".join(["skicyclerun\x1f2\x1fx", *("\x1f".join(record) for record in records), "end", ""])
     assert photos_answers.records_of(output, "x") == records
 
 

@@ -37,6 +37,7 @@ from tests.command_line import (
 )
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import Json, Scenario, error
+from tests.test_crash_campaign import catalog
 
 LOCALISED = (
     "Fotos hat einen Fehler erhalten: \N{DOUBLE LOW-9 QUOTATION MARK}Das Programm\N{RIGHT SINGLE QUOTATION MARK}…"
@@ -81,6 +82,12 @@ class Mac:
         made = self.photos.environment()
         extra = {"PATH": self.path + made["PATH"], "SKICYCLERUN_STANDIN": made["SKICYCLERUN_STANDIN"]}
         return start(*(more or ("run", "--source", "apple_photos")), "--lib-root", self.lib_root, "--yes", extra=extra)
+
+    def look(self, command: str, *more: str) -> Ended:
+        """A command that only looks."""
+        made = self.photos.environment()
+        extra = {"PATH": self.path + made["PATH"], "SKICYCLERUN_STANDIN": made["SKICYCLERUN_STANDIN"]}
+        return skicyclerun_process(command, "--source", "apple_photos", "--lib-root", self.lib_root, *more, extra=extra)
 
     def all_exported(self) -> dict[str, str]:
         """File → which picture it shows."""
@@ -291,7 +298,6 @@ def test_a_late_file_never_reaches_the_attempt_after_it(mac: Mac) -> None:
     ("number", "form", "step"),
     [
         (-1743, "offsets", "System Settings > Privacy & Security > Automation"),
-        (-1700, "path", "please report it"),
         (-2741, "syntax", "please report it"),
     ],
 )
@@ -309,6 +315,91 @@ def test_an_error_that_will_not_pass_stops_the_run_which_can_be_resumed(
     mac.nothing_is_left()
     assert mac.run("run", "--resume").code == 0
     assert mac.all_exported() == {f"Lake/{name}.jpg": name for name in "ABC"}
+
+
+def test_items_that_answer_as_a_broken_script_would_fail_alone_when_others_have_worked(mac: Mac) -> None:
+    numbers = (-1708, -1700, -1703, -1728)
+    items = mac.album("Lake", *(f"{number}.JPG" for number in numbers), "A.JPG", "B.JPG")
+    for item, number in zip(items, numbers, strict=False):
+        mac.photos.add_fault(about=item, error=error(number, LOCALISED, "path"), times=-1)
+    assert mac.run().code == 3
+    assert mac.all_exported() == {"Lake/A.jpg": "A", "Lake/B.jpg": "B"}
+    reasons = mac.reasons()
+    assert [f"({number})" in reasons[f"{number}.JPG"] for number in numbers] == [True] * 4
+    assert len(mac.photos.calls("export-item")) == 6, "none is asked for twice"
+    mac.photos.faults.clear()
+    assert mac.run("retry-failed").code == 0
+    assert len(mac.all_exported()) == 6
+
+
+@pytest.mark.parametrize("number", [-1708, -1728])
+def test_the_same_on_every_item_stops_the_run_and_is_to_be_reported(mac: Mac, number: int) -> None:
+    mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
+    mac.photos.add_fault(error=error(number, LOCALISED), times=-1)
+    stopped = mac.run()
+    assert stopped.code == 1
+    assert f"({number})" in stopped.stderr
+    assert "please report it" in stopped.stderr
+    assert mac.all_exported() == {}
+    mac.photos.faults.clear()
+    assert mac.run("run", "--resume").code == 0
+    assert mac.all_exported() == {f"Lake/{name}.jpg": name for name in "ABC"}
+
+
+def test_an_album_that_is_refused_as_a_whole_does_not_stop_the_albums_after_it_where_others_have_worked(
+    mac: Mac,
+) -> None:
+    mac.album("Lake", "A.JPG")
+    for item in mac.album("Odd", "B.JPG", "C.JPG"):
+        mac.photos.add_fault(about=item, error=error(-1700, LOCALISED), times=-1)
+    mac.album("Peak", "D.JPG")
+    done = mac.run()
+    assert done.code == 3
+    assert mac.all_exported() == {"Lake/A.jpg": "A", "Peak/D.jpg": "D"}
+    assert "WARNING: Every photo of 'Odd' failed alike" in done.stderr
+    assert "please report it" in done.stderr
+
+
+@pytest.mark.parametrize("number", [-1743, -1712])
+def test_the_advice_of_a_first_run_that_photos_did_not_answer_is_the_command_that_was_typed(
+    mac: Mac, number: int
+) -> None:
+    mac.album("Lake", "A.JPG")
+    mac.photos.add_fault("preflight", error=error(number, LOCALISED), times=-1)
+    done = mac.run("run", "--source", "apple_photos", "--album", "Lake", "--no-cleanup")
+    assert done.code == 1
+    typed = f"skicyclerun run --source apple_photos --album Lake --no-cleanup --lib-root {mac.lib_root} --yes"
+    assert f"Then `{typed}`." in done.stderr
+    assert "--resume" not in done.stderr
+    mac.photos.faults.clear()
+    assert mac.run("run", "--source", "apple_photos", "--album", "Lake", "--no-cleanup").code == 0
+
+
+def test_albums_names_itself_where_photos_does_not_answer(mac: Mac) -> None:
+    mac.photos.add_fault("preflight", error=error(-1743, LOCALISED), times=-1)
+    done = mac.look("albums")
+    assert done.code == 1
+    assert f"Then `skicyclerun albums --source apple_photos --lib-root {mac.lib_root}`." in done.stderr
+    assert "macOS asks whether" in done.stderr
+
+
+def test_what_macos_will_ask_is_on_the_terminal_before_it_asks(mac: Mac) -> None:
+    mac.album("Lake", "A.JPG")
+    go = mac.folder / "go"
+    mac.photos.add_fault("preflight", until=str(go))
+    process = mac.begin()
+    read = wait_for(process, "WAITING: Photos.app: at most 2 min 0 s. The first time, macOS asks whether")
+    assert not go.exists(), "Photos has not answered yet"
+    go.touch()
+    assert ended(process, read).code == 0
+
+
+def test_albums_says_what_it_cannot_see(mac: Mac) -> None:
+    mac.album("Lake", "A.JPG")
+    done = mac.look("albums")
+    assert done.code == 0
+    assert "no smart albums, shared albums" in done.stderr
+    assert "no smart albums, shared albums" in json.loads(mac.look("albums", "--json").stdout)["not_listed"]
 
 
 def test_permission_denied_on_the_first_call_touches_nothing(mac: Mac) -> None:
@@ -393,6 +484,51 @@ def test_a_photo_that_hangs_is_ended_and_made_again(mac: Mac) -> None:
     mac.nothing_is_left()
 
 
+def test_slow_photos_come_last_and_leave_names_and_bytes_as_they_would_have_been(mac: Mac, tmp_path: Path) -> None:
+    def library(of: Mac) -> list[str]:
+        twins = [of.add("IMG_1.JPG", of.file(each, "IMG_1.jpeg")) for each in ("first", "second")]
+        items = [*twins, of.add("A.JPG"), of.add("B.JPG")]
+        of.photos.add_album("Lake", items)
+        return items
+
+    undisturbed = Mac(tmp_path / "undisturbed")
+    library(undisturbed)
+    assert undisturbed.run().code == 0
+
+    mac.settings["timeouts"] = {"photo": 2.0}
+    items = library(mac)
+    mac.photos.add_fault(about=items[0], hang="silent")
+    mac.photos.add_fault(about=items[2], error=error(-1712, LOCALISED), files=[])
+    assert mac.run().code == 0
+    order = [call["words"][0] for call in mac.photos.calls("export-item")]
+    assert order == [*items, items[0], items[2]]
+    assert exported(mac.lib_root) == exported(undisturbed.lib_root)
+    assert list(mac.all_exported().values()) == ["A", "B", "second", "first"]
+    assert catalog(mac.lib_root) == catalog(undisturbed.lib_root)
+    mac.nothing_is_left()
+
+
+def test_killed_between_a_slow_photo_and_its_next_attempt_it_ends_as_if_nothing_had_happened(mac: Mac) -> None:
+    mac.settings["timeouts"] = {"photo": 2.0}
+    items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
+    mac.photos.add_fault(about=items[0], hang="silent")
+    mac.photos.add_fault(about=items[2], hang="line")
+    process = mac.begin()
+    deadline = time.monotonic() + 60
+    while [call["words"][0] for call in mac.photos.calls("export-item")] != items:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    ended(process)
+    hanging = [note["hanging"] for note in mac.photos.notes() if "hanging" in note]
+    mac.photos.faults.clear()
+    assert mac.run("run", "--resume").code == 0
+    assert mac.all_exported() == {f"Lake/{name}.jpg": name for name in "ABC"}
+    for pid in hanging:
+        if is_running(pid):
+            os.kill(pid, signal.SIGKILL)  # as on a Mac, where it would live until its event times out
+
+
 def test_a_photo_that_always_hangs_fails_alone(mac: Mac) -> None:
     mac.settings |= {"timeouts": {"photo": 1.5}, "retries": {"attempts": 1}}
     items = mac.album("Lake", "A.JPG", "B.JPG")
@@ -404,21 +540,22 @@ def test_a_photo_that_always_hangs_fails_alone(mac: Mac) -> None:
 
 
 def test_an_album_whose_time_is_up_keeps_what_it_has_and_the_next_one_follows(mac: Mac) -> None:
-    mac.settings["timeouts"] = {"album": 2.0}
+    mac.settings["timeouts"] = {"album": 4.0}
     items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
     mac.album("Peak", "D.JPG")
     mac.photos.add_fault(about=items[1], hang="silent")
     done = mac.run()
     assert done.code == 3
     assert mac.all_exported() == {"Lake/A.jpg": "A", "Peak/D.jpg": "D"}
-    assert "time-out after 2 s" in album_of(status_of(mac.lib_root), "Lake")["reason"]
+    reason = album_of(status_of(mac.lib_root), "Lake")["reason"]
+    assert "time-out after 4 s without progress (export.timeouts.album)" in reason
     mac.nothing_is_left()
     assert mac.run("retry-failed").code == 0
     assert mac.all_exported() == {"Lake/A.jpg": "A", "Lake/B.jpg": "B", "Lake/C.jpg": "C", "Peak/D.jpg": "D"}
 
 
 def test_when_the_runs_time_is_up_the_rest_stays_pending(mac: Mac) -> None:
-    mac.settings["timeouts"] = {"run": 1.0, "photo": 1.5}
+    mac.settings["timeouts"] = {"run": 3.0, "photo": 4.0}
     items = mac.album("Lake", "A.JPG", "B.JPG", "C.JPG")
     mac.photos.add_fault(about=items[1], hang="silent")
     done = mac.run()
@@ -428,6 +565,7 @@ def test_when_the_runs_time_is_up_the_rest_stays_pending(mac: Mac) -> None:
     assert album_of(status_of(mac.lib_root), "Lake")["status"] == "pending"
     mac.nothing_is_left()
     del mac.settings["timeouts"]
+    mac.photos.faults.clear()
     assert mac.run("run", "--resume").code == 0
     assert mac.all_exported() == {f"Lake/{name}.jpg": name for name in "ABC"}
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from skicyclerun.models import Waiting
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import (
     AlbumFinished,
@@ -267,6 +268,11 @@ def every_event(text: str = "x") -> list[ProgressEvent]:
         AlbumFinished(2, 2, text, "done", 1, 0, 0, "", 0.5),
         *every_event_of_a_stage("preprocessing", text),
         *every_event_of_a_stage(f"my_{text}", text),
+        Waiting("application", text, 0.0, 120.0, note=text),
+        Waiting("albums", text, 7.0, done=3),
+        Waiting("album", text, 7.0, of=50),
+        Waiting("photo", text, 7.0, 145.0, note=text),
+        Waiting("photo", text, 9.0, 145.0, note=text, over=True),
         Notice(text, "info"),
         Notice(text, "error"),
         RunFinished(1, 1, 0, 1, 0.5, (StageDone(text, 1, 0, 1, 0, 0),)),
@@ -295,6 +301,28 @@ def test_no_text_moves_the_cursor_or_forges_a_line(text: str) -> None:
     strange.getvalue().encode()
 
 
+def test_plain_lines_say_what_is_waited_for(clock: Clock) -> None:
+    stream = io.StringIO()
+    events: list[ProgressEvent] = [
+        Waiting("application", "Photos.app", 0.0, 120.0, note="macOS asks."),
+        Waiting("application", "Photos.app", 10.0, 120.0, note="macOS asks."),
+        Waiting("albums", "Photos.app", 5.0, done=1250),
+        Waiting("albums", "Photos.app", 12.0, done=400, of=2000),
+        Waiting("album", "Trips/Lake", 20.0, of=50_000),
+        Waiting("photo", "IMG_1.HEIC", 20.0, 145.0, note="From iCloud."),
+        Waiting("photo", "IMG_1.HEIC", 31.0, 145.0, note="From iCloud.", over=True),
+    ]
+    plain(stream, clock, events)
+    assert stream.getvalue().splitlines() == [
+        "WAITING: Photos.app: at most 2 min 0 s. macOS asks.",
+        "WAITING: Photos.app: 10 s so far, at most 2 min 0 s. macOS asks.",
+        "WAITING: albums of Photos.app: 1250 found, 5.0 s so far",
+        "WAITING: albums of Photos.app: 400 of 2000, 12 s so far",
+        "WAITING: list of the 50000 photos of Trips/Lake: 20 s so far",
+        "WAITING: IMG_1.HEIC: 20 s so far, at most 2 min 25 s. From iCloud.",
+    ]
+
+
 # ── the live display ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -313,6 +341,40 @@ def test_the_live_display_says_album_photo_rate_and_time_left(clock: Clock) -> N
     assert "Album 2 of 5  Summer [bold]" in text
     assert "photo 21 of 42" in text
     assert "21 of 84 photos · 32 s left · 2.0 photos/s · 6.0 MB/s" in text
+
+
+def test_the_live_display_counts_the_seconds_of_a_photo_that_is_waited_for(clock: Clock) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20, color_system=None)
+
+    def shown() -> str:
+        with console.capture() as capture:
+            console.print(display._render())
+        return capture.get()
+
+    with RichDisplay(io.StringIO(), console=console, clock=clock) as display:
+        display.handle(RunStarted(7, 5, 84, "library"))
+        display.handle(AlbumStarted(2, 5, "Summer", 42))
+        lines = shown().count("\n")
+        display.handle(Waiting("photo", "IMG_1.HEIC", 5.0, 145.0, note="From iCloud."))
+        assert "IMG_1.HEIC: 5.0 s so far, at most 2 min 25 s. From iCloud." in shown()
+        clock.now += 37
+        assert "IMG_1.HEIC: 42 s so far, at most 2 min 25 s. From iCloud." in shown()
+        assert shown().count("\n") == lines, "the display keeps its height"
+        display.handle(Waiting("photo", "IMG_1.HEIC", 60.0, 145.0, over=True))
+        assert "IMG_1.HEIC" not in shown()
+        assert "photos/s" in shown()
+
+
+def test_what_is_waited_for_before_the_first_album_stands_in_lines_without_a_display() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, color_system=None)
+    with RichDisplay(stream, console=console) as display:
+        display.handle(Waiting("application", "Photos.app", 0.0, 120.0, note="macOS asks."))
+        display.handle(Waiting("albums", "Photos.app", 12.0, done=400, of=2000))
+        assert stream.getvalue() == (
+            "Waiting for Photos.app: at most 2 min 0 s. macOS asks.\n"
+            "Waiting for albums of Photos.app: 400 of 2000, 12 s so far\n"
+        )
 
 
 def test_nothing_is_drawn_before_there_is_something_to_show() -> None:

@@ -205,7 +205,15 @@ def test_other_sections_and_underscored_keys_are_carried_untouched(root: Path) -
     assert settings.warnings == ()
     shown = settings.as_json()
     assert shown["lora_processing"] == config["lora_processing"]
-    assert shown["export"]["timeouts"] == {"photo": 3.0, "album": 600.0, "run": 3600.0, "_why": {"deep": 1}}
+    assert shown["export"]["timeouts"] == {
+        "photo": 3.0,
+        "movie": 600.0,
+        "per_mb": 1.0,
+        "album": 600.0,
+        "album_total": 14_400.0,
+        "run": 3600.0,
+        "_why": {"deep": 1},
+    }
     assert shown["paths"]["archive"] == str(root / "archive")
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from skicyclerun.errors import OriginalMissing, PhotoGone, SourceError
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import Source, TimeLimits
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
@@ -396,7 +396,7 @@ class TestPhotosApp(SourceContract):
             return PhotosApp(
                 osascript=osascript,
                 script=SCRIPT,
-                photo_timeout=60,
+                limits=TimeLimits(60, 60),
                 list_timeout=60,
                 log=lambda line: None,
                 settle_interval=0.01,

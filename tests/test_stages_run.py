@@ -746,7 +746,9 @@ def test_an_album_whose_time_is_up_fails_with_what_it_has_kept_and_the_run_goes_
     sample.export("mine")
     status, reason = sample.albums("mine")["Alps"]
     assert status == "failed"
-    assert reason.startswith("time-out after 1.5 s (stages.mine.timeouts.album): 1 of 2 pictures made and kept")
+    assert reason.startswith(
+        "time-out after 1.5 s without progress (stages.mine.timeouts.album): 1 of 2 pictures made and kept"
+    )
     assert sample.albums("mine")["Coast"] == ("done", "")
     assert sample.names("mine") == ["Alps/a.jpg", "Coast/c.jpg"]
     sample.command("mine", 'cp "$1" "$2"', timeouts={"album": 60})

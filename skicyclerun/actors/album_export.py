@@ -11,13 +11,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from skicyclerun.actors.album_work import WorkLimits, not_writable, raise_for_disk, raise_if_written
-from skicyclerun.errors import OriginalMissing, PhotoTimedOut
+from skicyclerun.actors.album_work import not_writable, raise_for_disk, raise_if_written
+from skicyclerun.errors import OriginalMissing, PhotoSlow
 from skicyclerun.files.album_folder import AlbumFolder, StagedFile
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.models import ExportedFacts, Fetched
+from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
 from skicyclerun.state import photos
 from skicyclerun.state.photos import Exported, NotExported, PhotoStatus, PhotoToDo
 from skicyclerun.state.store import Store
@@ -36,7 +36,8 @@ class _Rendered:
     attempts: int
 
 
-_Outcome = _Rendered | NotExported
+#: What comes of one photo before it is published.
+StagedOrNot = _Rendered | NotExported
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class AlbumExport:
     folder: AlbumFolder
     staging: Path
     options: ExportOptions
-    limits: WorkLimits
+    time_limits: TimeLimits
+    expect: Callable[[float], None]
+    """Told how long an attempt is given, for the album's own time."""
     by_row: dict[int, PhotoToDo]
     on_outcome: Callable[[PhotoToDo, Exported | NotExported], None]
     on_commit: Callable[[int], Awaitable[None]]
@@ -57,21 +60,25 @@ class AlbumExport:
     def name_of(self, item: PhotoToDo) -> str:
         return item.photo.original_filename
 
-    async def attempt(self, item: PhotoToDo, number: int) -> _Outcome:
+    async def attempt(self, item: PhotoToDo, number: int) -> StagedOrNot:
         staged = self.staging / f"{item.row_id}-{number}.part"
         directory = staged.with_suffix(".fetch")
+        component, size = item.photo.component, 0
+        limit = self.time_limits.seconds(component)
         fetched: Fetched | None = None
         try:
-            with anyio.fail_after(self.limits.photo_seconds):
+            with anyio.fail_after(None if isinstance(self.source, KeepsTime) else limit):
                 fetched = await self.source.fetch(item.photo, directory)
+                size = await anyio.to_thread.run_sync(_size_of, fetched.path, abandon_on_cancel=True)
+            limit = self.time_limits.seconds(component, size)
+            self.expect(limit)
+            with anyio.fail_after(limit):
                 # A thread cannot be stopped; one that is given up writes to a name nobody uses again.
                 facts = await anyio.to_thread.run_sync(
-                    self.render, fetched, item.photo.component, staged, self.options, abandon_on_cancel=True
+                    self.render, fetched, component, staged, self.options, abandon_on_cancel=True
                 )
         except TimeoutError:
-            raise PhotoTimedOut(
-                f"it took longer than {self.limits.photo_seconds:g} s (export.timeouts.photo)"
-            ) from None
+            raise PhotoSlow(f"it took longer than {limit:g} s ({_setting(component)})") from None
         finally:
             # A source that hands over its own files has made no directory; looking would cost a stat a photo.
             if (fetched is None or fetched.path.is_relative_to(directory)) and directory.exists():
@@ -80,7 +87,7 @@ class AlbumExport:
         fault_point("photo.staged")
         return _Rendered(item, staged, facts, number)
 
-    def failed(self, item: PhotoToDo, error: Exception, reason: str, attempts: int) -> _Outcome:
+    def failed(self, item: PhotoToDo, error: Exception, reason: str, attempts: int) -> StagedOrNot:
         status = PhotoStatus.FAILED
         if isinstance(error, OriginalMissing):
             status = PhotoStatus.LEFT_OUT if self.options.missing == "skip" else PhotoStatus.MISSING
@@ -89,7 +96,7 @@ class AlbumExport:
     def raise_if_ours(self, error: OSError) -> None:
         raise_if_written(error, self.folder.path, self.staging)
 
-    async def settle(self, group: Sequence[_Outcome]) -> None:
+    async def settle(self, group: Sequence[StagedOrNot]) -> None:
         """Publish the group's files, then commit its rows."""
         rendered = [outcome for outcome in group if isinstance(outcome, _Rendered)]
         staged = [StagedFile(each.staged, each.photo.file_name, each.facts.sha256) for each in rendered]
@@ -106,7 +113,7 @@ class AlbumExport:
             self.on_outcome(self.by_row[outcome.row_id], outcome)
         await self.on_commit(sum(isinstance(outcome, Exported) for outcome in settled))
 
-    def _settled(self, outcome: _Outcome, refused: set[str]) -> Exported | NotExported:
+    def _settled(self, outcome: StagedOrNot, refused: set[str]) -> Exported | NotExported:
         if isinstance(outcome, NotExported):
             return outcome
         photo = outcome.photo
@@ -120,3 +127,15 @@ class AlbumExport:
             )
         key = photos.path_key(self.folder.path.name, photo.file_name)
         return Exported(photo.row_id, key, outcome.facts, outcome.attempts)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes; 0 where it cannot be told, which whoever reads the file will say better."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _setting(component: Component) -> str:
+    return "export.timeouts.photo" if component is Component.STILL else "export.timeouts.movie"

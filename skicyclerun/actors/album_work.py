@@ -2,14 +2,18 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off by
-a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off
+by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+
+A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
+is called and what is in it was decided before, so the order in which pictures come changes neither.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +22,15 @@ from typing import Final, Generic, Protocol, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.errors import DiskFull, NotWritable, PhotoError, PhotoTransient, SkicyclerunError
+from skicyclerun.errors import (
+    DiskFull,
+    NotWritable,
+    PhotoError,
+    PhotoSlow,
+    PhotoTransient,
+    SkicyclerunError,
+    SourceStopped,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +52,9 @@ class WorkLimits:
     group_seconds: float
     photo_seconds: float
     album_seconds: float
+    """Without progress: no picture settled, and none put off for the first time."""
+    album_total_seconds: float
+    """From the beginning, however well it goes; where `album_seconds` is more, that."""
     attempts: int
     backoff_seconds: float
     pause_after: int
@@ -48,8 +63,12 @@ class WorkLimits:
 class TransientStreak:
     """Counts failures in a row that may pass; when there are too many `restart` is tried once, then it is over.
 
-    `stopped` makes the error that ends the work, from the count and the last failure.
+    `stopped` makes the error that ends the work, from the count and the last failure. It knows too whether anything has
+    worked at all: until then a failure that may be one picture's own may as well be everything's.
     """
+
+    has_worked = False
+    """Some picture came through, in this process or before."""
 
     def __init__(
         self,
@@ -61,12 +80,20 @@ class TransientStreak:
         self._stopped = stopped
         self._restart = restart
         self._count = 0
+        self._refused = 0
         self._restarted = False
 
     def broken(self) -> None:
         """A picture came through."""
-        self._count = 0
+        self.has_worked = True
+        self._count = self._refused = 0
         self._restarted = False
+
+    def refused(self, if_every: SourceStopped) -> None:
+        """One more that may be the picture's own, while nothing has worked. Raises `if_every` if there are too many."""
+        self._refused += 1
+        if self._refused >= self._limit:
+            raise if_every
 
     async def longer(self, last: PhotoTransient) -> None:
         """One more. Raises what `stopped` makes when the limit is reached and a restart is not to be had or no help."""
@@ -105,6 +132,15 @@ class Work(Protocol[_Given, _Outcome]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused(Generic[_Item]):
+    """A picture that failed while nothing had worked: whether that was its own fault is told by the others."""
+
+    item: _Item
+    error: PhotoError
+    attempts: int
+
+
 class AlbumWork(Generic[_Item, _Outcome]):
     """One album's pictures. `await run(…)` returns when all are settled, or nothing more may be begun."""
 
@@ -115,28 +151,88 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self._limits = limits
         self._streak = streak
         self._stop = stop
+        self._time = anyio.CancelScope()
+        self._ends_at = self._progressed_at = anyio.current_time()
+        self._put_off: list[tuple[_Item, int]] = []
+        self._first_round = True
+        self._refused: list[_Refused[_Item]] = []
+        self._refusals: list[SourceStopped] = []
+        self._settled = 0
         self.timed_out = False
 
     async def run(self, items: Sequence[_Item]) -> None:
-        """Do what can be done within `album_seconds`; `timed_out` says whether that was too little.
+        """Do what can be done before `album_seconds` pass without progress, or `album_total_seconds` in all.
+
+        `timed_out` says whether that was too little.
 
         Errors that end more than this album come within an ExceptionGroup; what is durable by then is committed.
         """
-        send_work, receive_work = anyio.create_memory_object_stream[_Item](0)
         send_outcome, receive_outcome = anyio.create_memory_object_stream[_Outcome](self._limits.group_photos)
+        self._ends_at = anyio.current_time() + self._total_seconds
+        self._progressed()
         async with anyio.create_task_group() as settling:
             settling.start_soon(self._settle_in_groups, receive_outcome)
-            # The workers share the streams, and they are closed here: a clone given to a task that is cancelled before
-            # its first step would never be closed.
-            async with send_outcome, receive_work:
-                with anyio.move_on_after(self._limits.album_seconds) as limit:
-                    async with anyio.create_task_group() as working:
-                        working.start_soon(self._feed, send_work, items)
-                        for _ in range(min(self._limits.workers, max(len(items), 1))):
-                            working.start_soon(self._work_through, receive_work, send_outcome)
-            self.timed_out = limit.cancelled_caught
+            async with send_outcome:
+                with self._time:
+                    await self._in_rounds(items, send_outcome)
+            self.timed_out = self._time.cancelled_caught
 
-    async def _feed(self, outbox: MemoryObjectSendStream[_Item], items: Sequence[_Item]) -> None:
+    def expect(self, seconds: float) -> None:
+        """An attempt is given so long. Where that is more than `photo_seconds`, the album's time waits for it."""
+        longer = max(0.0, seconds - self._limits.photo_seconds)
+        self._wait_until(self._progressed_at + self._limits.album_seconds + longer)
+
+    @property
+    def time_out_in_words(self) -> str:
+        """Which of the two times was up."""
+        section = self._limits.section
+        if self._time.deadline >= self._ends_at:
+            return f"time-out after {self._total_seconds:g} s ({section}.timeouts.album_total)"
+        return f"time-out after {self._limits.album_seconds:g} s without progress ({section}.timeouts.album)"
+
+    @property
+    def _total_seconds(self) -> float:
+        return max(self._limits.album_total_seconds, self._limits.album_seconds)
+
+    @property
+    def every_one_refused(self) -> SourceStopped | None:
+        """What it would mean if it were everywhere as in this album: several pictures, and each was refused."""
+        return self._refusals[-1] if len(self._refusals) == self._settled > 1 else None
+
+    def _progressed(self) -> None:
+        self._progressed_at = anyio.current_time()
+        self._wait_until(self._progressed_at + self._limits.album_seconds)
+
+    def _wait_until(self, time: float) -> None:
+        now_at = self._time.deadline if self._time.deadline != math.inf else 0.0
+        self._time.deadline = min(self._ends_at, max(now_at, time))
+
+    async def _in_rounds(self, items: Sequence[_Item], outbox: MemoryObjectSendStream[_Outcome]) -> None:
+        """All pictures once, then those that were put off, until none is left or nothing more may be begun."""
+        coming = [(item, 1) for item in items]
+        while coming and not self._stop():
+            self._put_off = []
+            send_work, receive_work = anyio.create_memory_object_stream[tuple[_Item, int]](0)
+            # The workers share the stream, and it is closed here: a clone given to a task that is cancelled before its
+            # first step would never be closed.
+            async with receive_work, anyio.create_task_group() as working:
+                working.start_soon(self._feed, send_work, coming)
+                for _ in range(min(self._limits.workers, len(coming))):
+                    working.start_soon(self._work_through, receive_work, outbox)
+            coming, self._first_round = self._put_off, False
+        if not self._stop():
+            await self._judge_refused(outbox)
+
+    async def _judge_refused(self, outbox: MemoryObjectSendStream[_Outcome]) -> None:
+        """Every picture of several, and nothing has ever worked: it is not the pictures. Otherwise each fails alone."""
+        if len(self._refused) > 1 and not self._settled and not self._streak.has_worked:
+            raise self._refusals[-1]
+        for each in self._refused:
+            await self._send(self._work.failed(each.item, each.error, str(each.error), each.attempts), outbox)
+
+    async def _feed(
+        self, outbox: MemoryObjectSendStream[tuple[_Item, int]], items: Sequence[tuple[_Item, int]]
+    ) -> None:
         async with outbox:
             for item in items:
                 if self._stop():
@@ -144,19 +240,26 @@ class AlbumWork(Generic[_Item, _Outcome]):
                 await outbox.send(item)
 
     async def _work_through(
-        self, inbox: MemoryObjectReceiveStream[_Item], outbox: MemoryObjectSendStream[_Outcome]
+        self, inbox: MemoryObjectReceiveStream[tuple[_Item, int]], outbox: MemoryObjectSendStream[_Outcome]
     ) -> None:
-        async for item in inbox:
+        async for item, number in inbox:
             if self._stop():
                 continue  # Handed over while the signal came; its row stays planned.
-            outcome = await self._with_retries(item)
+            outcome = await self._with_retries(item, number)
             if outcome is not None:
-                await outbox.send(outcome)
+                await self._send(outcome, outbox)
 
-    async def _with_retries(self, item: _Item) -> _Outcome | None:
-        """Several attempts, if its failure may pass. None: stopped before it was settled."""
+    async def _send(self, outcome: _Outcome, outbox: MemoryObjectSendStream[_Outcome]) -> None:
+        self._settled += 1
+        self._progressed()
+        await outbox.send(outcome)
+
+    async def _with_retries(self, item: _Item, first: int) -> _Outcome | None:
+        """Attempts from the `first`-th on, if its failure may pass. None: stopped before it was settled, or put off."""
         name, limits = self._work.name_of(item), self._limits
-        for number in range(1, limits.attempts + 1):
+        if first > 1:
+            await anyio.sleep(limits.backoff_seconds)
+        for number in range(first, limits.attempts + 1):
             try:
                 outcome = await self._work.attempt(item, number)
             except PhotoTransient as error:
@@ -169,10 +272,21 @@ class AlbumWork(Generic[_Item, _Outcome]):
                     return self._work.failed(item, error, reason, number)
                 if self._stop():
                     return None
+                if isinstance(error, PhotoSlow):
+                    self._put_off.append((item, number + 1))
+                    if self._first_round:
+                        self._progressed()
+                    return None
                 await anyio.sleep(limits.backoff_seconds * 2 ** (number - 1))
             except PhotoError as error:
                 # Its album says it in the log too, in a line; this is what lies behind it.
                 log.debug("%s: %s", name, error, exc_info=error)
+                if error.if_every is not None:
+                    self._refusals.append(error.if_every)
+                    if not self._streak.has_worked:
+                        self._streak.refused(error.if_every)
+                        self._refused.append(_Refused(item, error, number))
+                        return None
                 return self._work.failed(item, error, str(error), number)
             except OSError as error:
                 self._work.raise_if_ours(error)

@@ -150,6 +150,8 @@ class ArchiveJobs:
     export_folder: Path
     progress: Callable[[ProgressEvent], None]
     shutdown: Shutdown
+    copy_to: str = ""
+    """The second place that each archive is to be copied to; entered in the transaction that commits it as proved."""
 
     async def recover(self, job: ArchiveRow) -> ArchiveRow:
         """A job that a stop left in the middle, brought back to pending or on to archived; others as they are."""
@@ -229,6 +231,7 @@ class ArchiveJobs:
             size=proved.size,
             files=proved.manifest.files,
             proved=True,
+            copy_to=self.copy_to,
         )
         fault_point("archive.committed")
         log.info("archived %d files: %s, %s, proved", proved.manifest.files, proved.path, bytes_in_words(proved.size))

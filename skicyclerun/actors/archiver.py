@@ -96,7 +96,12 @@ class _Archiving:
         run = configured.run
         self._may_empty = configured.command.may_empty or (run is not None and run.may_empty)
         self._jobs = ArchiveJobs(
-            parts.store, settings.paths.archive, settings.paths.apple_photos_export, parts.progress, parts.shutdown
+            parts.store,
+            settings.paths.archive,
+            settings.paths.apple_photos_export,
+            parts.progress,
+            parts.shutdown,
+            copy_to=settings.cleanup.remote or "",
         )
 
     async def recover_abandoned(self) -> None:

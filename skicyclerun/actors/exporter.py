@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.album_export import AlbumExport, RenderFunction
+from skicyclerun.actors.album_export import AlbumExport, RenderFunction, StagedOrNot
 from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
@@ -32,6 +32,7 @@ from skicyclerun.actors.messages import (
 )
 from skicyclerun.errors import AlbumFilesGone, NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
 from skicyclerun.files.album_folder import AlbumFolder, StagingFolder
+from skicyclerun.models import Waiting
 from skicyclerun.progress.events import (
     AlbumFinished,
     AlbumStarted,
@@ -43,7 +44,7 @@ from skicyclerun.progress.events import (
 )
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.base import Restartable, Source
+from skicyclerun.sources.base import KeepsTime, Restartable, Source, TimeLimits
 from skicyclerun.state import albums, photos
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
@@ -114,20 +115,38 @@ class _RunExport:
             group_seconds=settings.export.group_seconds,
             photo_seconds=settings.export.timeouts.photo,
             album_seconds=settings.export.timeouts.album,
+            album_total_seconds=settings.export.timeouts.album_total,
             attempts=settings.export.retries.attempts,
             backoff_seconds=settings.export.retries.backoff_seconds,
             pause_after=settings.export.retries.pause_after,
         )
+        timeouts = settings.export.timeouts
+        self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
+        self._work: AlbumWork[PhotoToDo, StagedOrNot] | None = None
         self._export_folder = settings.paths.apple_photos_export
         self._staging = StagingFolder(self._export_folder)
         self._deadline = anyio.current_time() + settings.export.timeouts.run
         self._archive_jobs = ArchiveJobs(
-            parts.store, settings.paths.archive, self._export_folder, parts.progress, parts.shutdown
+            parts.store,
+            settings.paths.archive,
+            self._export_folder,
+            parts.progress,
+            parts.shutdown,
+            copy_to=settings.cleanup.remote or "",
         )
         source = parts.source
         self._streak = TransientStreak(
             self._limits.pause_after, _source_stopped, source.restart if isinstance(source, Restartable) else None
         )
+        if isinstance(source, KeepsTime):
+            source.on_wait = self._on_wait
+
+    def _on_wait(self, waiting: Waiting) -> None:
+        """The source waits. It is shown where it takes a while, and the album's time allows for what it was given."""
+        if waiting.kind == "photo" and self._work is not None and waiting.at_most is not None:
+            self._work.expect(waiting.at_most)
+        if waiting.seconds or waiting.kind != "photo":
+            self._parts.progress(waiting)
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -317,6 +336,13 @@ class _RunExport:
         async def on_commit(count: int) -> None:
             await self._outbox.send(PhotosCommitted(album.run_id, count))
 
+        def expect(seconds: float) -> None:
+            if self._work is not None:
+                self._work.expect(seconds)
+
+        before = await albums.accounting(store, album.id)
+        if before.exported:
+            self._streak.has_worked = True
         export = AlbumExport(
             store=store,
             source=self._parts.source,
@@ -324,13 +350,20 @@ class _RunExport:
             folder=folder,
             staging=self._staging.path,
             options=self._options,
-            limits=self._limits,
+            time_limits=self._time_limits,
+            expect=expect,
             by_row={photo.row_id: photo for photo in to_do},
             on_outcome=on_outcome,
             on_commit=on_commit,
         )
-        work = AlbumWork(export, self._limits, self._streak, self._stop)
-        await work.run(to_do)
+        work = self._work = AlbumWork(export, self._limits, self._streak, self._stop)
+        try:
+            await work.run(to_do)
+        finally:
+            self._work = None
+        if (same := work.every_one_refused) is not None:
+            text = f"Every photo of {album.album.path!r} failed alike, while others did not. {same} {same.next_step}"
+            self._parts.progress(Notice(text, "warning"))
         seconds = anyio.current_time() - began
         counts = await albums.accounting(store, album.id)
         if counts.planned and not work.timed_out:
@@ -340,10 +373,7 @@ class _RunExport:
             return await albums.get(store, album.id)
         reason = ""
         if work.timed_out and counts.planned:
-            reason = (
-                f"time-out after {self._limits.album_seconds:g} s (export.timeouts.album): "
-                f"{counts.exported} of {counts.expected} photos exported and kept"
-            )
+            reason = f"{work.time_out_in_words}: {counts.exported} of {counts.expected} photos exported and kept"
         return await albums.finish(store, album, reason, seconds)
 
 

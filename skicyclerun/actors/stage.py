@@ -288,10 +288,7 @@ class _StageWorking:
             return await stage_albums.interrupt(store, row, seconds)
         reason = ""
         if albums_work.timed_out and counts.planned:
-            reason = (
-                f"time-out after {self._stage.limits.album_seconds:g} s ({self._stage.limits.section}.timeouts.album): "
-                f"{counts.done} of {counts.expected} pictures made and kept"
-            )
+            reason = f"{albums_work.time_out_in_words}: {counts.done} of {counts.expected} pictures made and kept"
         return await stage_albums.finish(store, row, reason, seconds)
 
     async def _work(self, row: StageAlbumRow, plan: AlbumPlan, of: int) -> StageWork:

@@ -177,6 +177,7 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
         group_seconds=settings.export.group_seconds,
         photo_seconds=section.timeouts.photo,
         album_seconds=section.timeouts.album,
+        album_total_seconds=section.timeouts.album_total,
         attempts=section.retries.attempts,
         backoff_seconds=section.retries.backoff_seconds,
         pause_after=section.retries.pause_after,

@@ -7,16 +7,18 @@ that reads members (proving, verifying, restoring) goes through here, so that al
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from skicyclerun.archive.archive_bytes import ArchiveBytes, FileBytes, RangedBytes
 from skicyclerun.archive.manifest import Manifest, Member, load_manifest, manifest_name, zip_name
 from skicyclerun.archive.seal import read_seal
 from skicyclerun.errors import ArchiveError
@@ -46,23 +48,30 @@ def drop_from_cache(descriptor: int) -> None:
 class ArchiveFile:
     """Raises ArchiveError for a file that is no archive written here, OSError when it cannot be read."""
 
-    def __init__(self, path: Path, *, from_disk: bool = False) -> None:
-        self.path = path
-        self._stream = open(path, "rb")
+    def __init__(self, place: Path | RangedBytes, *, from_disk: bool = False) -> None:
+        """`from_disk`: a file here is read from the disk, not from memory. One elsewhere is closed here too."""
+        self._ranged = place if isinstance(place, RangedBytes) else None
+        self._stream: BinaryIO | RangedBytes = place if isinstance(place, RangedBytes) else open(place, "rb")
+        self.bytes: ArchiveBytes = self._ranged if self._ranged is not None else FileBytes(self._stream.fileno())
         try:
-            if from_disk:
-                drop_from_cache(self.descriptor)
-            self.size = os.fstat(self.descriptor).st_size
-            self.seal = read_seal(self.descriptor)
+            if from_disk and self._ranged is None:
+                drop_from_cache(self._stream.fileno())
+            self.size = self.bytes.size
+            self.seal = read_seal(self.bytes)
             with _translated("The directory of the ZIP is damaged"):
                 self._zip = ZipFile(self._stream)
         except BaseException:
             self._stream.close()
             raise
 
-    @property
-    def descriptor(self) -> int:
-        return self._stream.fileno()
+    def expect(self, wanted: Iterable[ZipInfo]) -> None:
+        """Which members will be read: of an archive elsewhere little more is then fetched."""
+        if self._ranged is None:
+            return
+        # A member ends where the next begins: `contents` compared the directory with the manifest, not the offsets.
+        starts = sorted({info.header_offset for info in self._zip.infolist()} | {self._zip.start_dir})
+        ends = dict(itertools.pairwise(starts))
+        self._ranged.expect((info.header_offset, ends.get(info.header_offset, self.size)) for info in wanted)
 
     def __enter__(self) -> ArchiveFile:
         return self

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_bytes import FileBytes
 from skicyclerun.archive.manifest import (
     Manifest,
     Member,
@@ -137,7 +138,7 @@ class _Writer:
         self._root = root
         self._advance = advance
         self._zip = ZipFile(stream, "w")
-        self._skeleton = Skeleton(stream.fileno())
+        self._skeleton = Skeleton(FileBytes(stream.fileno()))
         self._names: set[str] = set()
 
     def write(self, archive_id: str, created: datetime, catalog: Mapping[str, str]) -> Manifest:

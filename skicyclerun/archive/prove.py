@@ -13,11 +13,12 @@ from typing import Final
 from zipfile import ZipInfo
 
 from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_bytes import FileBytes, RangedBytes
 from skicyclerun.archive.archive_file import ArchiveFile, drop_from_cache
 from skicyclerun.archive.create import WrittenArchive, storage_error
 from skicyclerun.archive.manifest import Manifest
 from skicyclerun.archive.seal import Seal, Skeleton, read_seal, write_seal
-from skicyclerun.errors import ArchiveError, ArchiveNotProved, ArchiveStopped
+from skicyclerun.errors import ArchiveError, ArchiveNotProved, ArchiveStopped, RemoteError
 from skicyclerun.files.atomic_files import sync_files
 from skicyclerun.files.fault_points import fault_point
 
@@ -40,6 +41,7 @@ class Examination:
     """What reading an archive showed; nothing in `problems` means that it is whole."""
 
     path: Path
+    """Of an archive elsewhere its name."""
     problems: tuple[str, ...]
     """One sentence each."""
     quick: bool
@@ -53,12 +55,13 @@ class Examination:
 
 
 def verify_archive(
-    path: Path, *, quick: bool = False, progress: Progress | None = None, stop: Stop | None = None
+    path: Path | RangedBytes, *, quick: bool = False, progress: Progress | None = None, stop: Stop | None = None
 ) -> Examination:
     """Read an archive back and report what is wrong with it; nothing is written.
 
     `quick` reads the directory and the manifest alone: it finds a torn or exchanged archive, not a flipped byte in a
-    photo. Raises ArchiveStopped, and nothing else: a file that cannot be read is a problem like any other.
+    photo. Raises ArchiveStopped, and RemoteError for one elsewhere; a file that cannot be read is a problem like any
+    other.
     """
     return _examine(path, None, quick, progress, stop)[0]
 
@@ -105,32 +108,34 @@ def _stamp(path: Path, seal: Seal) -> None:
         write_seal(descriptor, seal)
         sync_files([path])
         drop_from_cache(descriptor)
-        if read_seal(descriptor) != seal:
+        if read_seal(FileBytes(descriptor)) != seal:
             raise ArchiveNotProved(f"The proof could not be read back from {path}. Nothing was deleted.")
     finally:
         os.close(descriptor)
 
 
 def _examine(
-    path: Path, written: WrittenArchive | None, quick: bool, progress: Progress | None, stop: Stop | None
+    place: Path | RangedBytes, written: WrittenArchive | None, quick: bool, progress: Progress | None, stop: Stop | None
 ) -> tuple[Examination, Skeleton | None]:
     seal: Seal | None = None
     skeleton: Skeleton | None = None
     problems: list[str] = []
+    path = Path(place.title) if isinstance(place, RangedBytes) else place
     try:
-        with ArchiveFile(path, from_disk=not quick) as archive:
+        with ArchiveFile(place, from_disk=not quick) as archive:
             seal = archive.seal
             manifest, infos = archive.contents()
             if written is not None and manifest != written.manifest:
                 problems.append("its manifest is not the one that was written")
             elif not quick:
                 advance = Advance(manifest.content_bytes, progress, stop, "Reading the archive back was stopped.")
-                skeleton = Skeleton(archive.descriptor)
+                archive.expect(infos)
+                skeleton = Skeleton(archive.bytes)
                 problems.extend(_read_back(archive, manifest, infos, skeleton, advance))
                 skeleton.finish(seal)
                 if not problems and skeleton.sealed(seal) != seal:
                     problems.append("its seal does not fit: something besides the members was changed")
-    except ArchiveStopped:
+    except (ArchiveStopped, RemoteError):
         raise
     except (ArchiveError, OSError) as error:
         return Examination(path, (_in_words(error),), quick, seal), None
@@ -148,7 +153,7 @@ def _read_back(
             skeleton.add(info)
             for block in archive.content(member, info) if member is not None else ():
                 advance(len(block))
-        except ArchiveStopped:
+        except (ArchiveStopped, RemoteError):
             raise
         except (ArchiveError, OSError) as error:
             problems.append(f"{info.filename}: {_in_words(error)}")

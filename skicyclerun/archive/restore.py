@@ -21,6 +21,7 @@ from typing import Final
 from zipfile import ZipInfo
 
 from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_bytes import RangedBytes
 from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.manifest import Manifest, Member, MemberKind
 from skicyclerun.archive.plan import WORK_PREFIX, nearest_folder, require_space
@@ -30,6 +31,7 @@ from skicyclerun.errors import (
     DiskFull,
     NoAlbumMatches,
     OutsideFolder,
+    RemoteError,
     RestoreRefused,
     StorageError,
 )
@@ -59,7 +61,7 @@ class RestoreReport:
 
 
 def restore_archive(
-    archive_path: Path,
+    archive_path: Path | RangedBytes,
     to: Path | Mapping[str, Path],
     *,
     albums: Sequence[str] = (),
@@ -68,7 +70,7 @@ def restore_archive(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> RestoreReport:
-    """Restore an archive, or some albums of it.
+    """Restore an archive, or some albums of it. Of one elsewhere only what these need is fetched.
 
     `to` is a folder that receives `albums/…`, `metadata/…` as they are in the archive, or names a folder for each of
     them. `albums` are names of sub-folders, looked for in every folder of the archive. Files that are there already
@@ -77,9 +79,10 @@ def restore_archive(
 
     Raises, before anything was written: RestoreRefused (a hostile name; files in the way), ArchiveError (no archive of
     ours, or its manifest is damaged), NoAlbumMatches, OutsideFolder (a symbolic link in the way), DiskFull. While
-    writing: DiskFull, StorageError, ArchiveStopped; what was restored by then is whole.
+    writing: DiskFull, StorageError, ArchiveStopped, RemoteError; what was restored by then is whole.
     """
     report = RestoreReport(dry_run=dry_run)
+    title = archive_path.title if isinstance(archive_path, RangedBytes) else str(archive_path)
     try:
         with ExitStack() as stack:
             archive = stack.enter_context(ArchiveFile(archive_path))
@@ -100,14 +103,15 @@ def restore_archive(
                 report.content_bytes = total
             else:
                 stopped = "Restoring was stopped. What was restored by then is whole."
+                archive.expect(item.info for item in files)
                 folders = [item for item in chosen if item.member.kind is MemberKind.FOLDER]
                 _Restoring(archive, report, Advance(total, progress, stop, stopped)).run(folders, files)
     except ArchiveError as error:
         if type(error) is ArchiveError:
-            raise ArchiveError(f"{archive_path} cannot be restored. {error} Nothing was written.") from error
+            raise ArchiveError(f"{title} cannot be restored. {error} Nothing was written.") from error
         raise
     except OSError as error:
-        raise _storage_error(error, archive_path) from error
+        raise _storage_error(error, title) from error
     return report
 
 
@@ -260,8 +264,8 @@ def _check_room(wanted: Sequence[_Wanted]) -> int:
     return sum(size for _, size in needs.values())
 
 
-def _storage_error(error: OSError, archive_path: Path) -> StorageError:
-    what = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(archive_path)
+def _storage_error(error: OSError, title: str) -> StorageError:
+    what = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else title
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull("The disk became full while restoring. What was restored by then is whole.")
     return StorageError(f"{what}: {error.strerror or error}. What was restored by then is whole.")
@@ -288,7 +292,7 @@ class _Restoring:
         for item in sorted(wanted, key=lambda one: one.member.kind is MemberKind.LINK):
             try:
                 self._put(item)
-            except ArchiveStopped:
+            except (ArchiveStopped, RemoteError):
                 raise
             except ArchiveError as error:
                 self.report.damaged.append((item.path, str(error)))

@@ -6,7 +6,7 @@ newest whole one. Files that are not ours, were never proved, or are damaged are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,20 +35,27 @@ class PrunePlan:
 
 
 def plan_prune(
-    archive_directory: Path, *, retention_days: int | None, keep_last: int | None, now: datetime
+    archive_directory: Path,
+    *,
+    retention_days: int | None,
+    keep_last: int | None,
+    now: datetime,
+    archives: Sequence[ListedArchive] | None = None,
+    whole: Callable[[ListedArchive], bool] | None = None,
 ) -> PrunePlan:
     """Decide, without touching anything.
 
     `retention_days` 0 or None: age alone keeps nothing. `keep_last` None: counted as 1. With neither of them set
-    nothing is removed. `now` is aware. Raises UsageError for numbers below what they can be.
+    nothing is removed. `now` is aware. `archives` are those of the directory unless others are given, oldest first, and
+    `whole` says of one that it may count, and go.  Raises UsageError for numbers below what they can be.
     """
     if (retention_days is not None and retention_days < 0) or (keep_last is not None and keep_last < 1):
         raise UsageError("--days must be 0 or more, --keep-last 1 or more: the newest archive is always kept.")
     newest_first: list[ListedArchive] = []
     left_alone: list[ListedArchive] = []
-    for archive in reversed(list_archives(archive_directory)):
-        whole = archive.proved is not None and verify_archive(archive.path, quick=True).ok
-        (newest_first if whole else left_alone).append(archive)
+    counts = whole or _whole_here
+    for archive in reversed(list_archives(archive_directory) if archives is None else archives):
+        (newest_first if counts(archive) else left_alone).append(archive)
     keep: list[ListedArchive] = []
     remove: list[ListedArchive] = []
     ruled = bool(retention_days) or keep_last is not None
@@ -56,6 +63,10 @@ def plan_prune(
         young = bool(retention_days) and now - archive.created_at < timedelta(days=retention_days or 0)
         (keep if not ruled or young or number < (keep_last or 1) else remove).append(archive)
     return PrunePlan(archive_directory, tuple(reversed(remove)), tuple(reversed(keep)), tuple(reversed(left_alone)))
+
+
+def _whole_here(archive: ListedArchive) -> bool:
+    return archive.proved is not None and verify_archive(archive.path, quick=True).ok
 
 
 def prune_archives(plan: PrunePlan) -> Sequence[Path]:

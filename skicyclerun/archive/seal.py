@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 from zipfile import ZIP_DEFLATED, ZipInfo
 
+from skicyclerun.archive.archive_bytes import ArchiveBytes, FileBytes
 from skicyclerun.errors import ArchiveError
 
 _NOT_YET: Final = "-" * 20
@@ -60,10 +61,9 @@ class Seal:
         return self.unsealed() + self.digest.encode("ascii") + b"\n"
 
 
-def read_seal(descriptor: int) -> Seal:
-    """The seal at the very end of an open file. Raises ArchiveError where there is none, OSError."""
-    size = os.fstat(descriptor).st_size
-    found = _COMMENT.search(os.pread(descriptor, 1024, max(0, size - 1024)))
+def read_seal(archive: ArchiveBytes) -> Seal:
+    """The seal at the very end of an open archive. Raises ArchiveError where there is none, OSError."""
+    found = _COMMENT.search(archive.pread(1024, max(0, archive.size - 1024)))
     if found is None:
         raise ArchiveError("It is no archive of skicyclerun's (or its end is damaged): it carries no seal.")
     id_, created, files, content, proved, digest = (group.decode("ascii") for group in found.groups()[1:])
@@ -73,7 +73,7 @@ def read_seal(descriptor: int) -> Seal:
 def seal_of(path: Path) -> Seal:
     """The seal of an archive, of which nothing else is read. Raises ArchiveError where there is none, OSError."""
     with open(path, "rb") as stream:
-        return read_seal(stream.fileno())
+        return read_seal(FileBytes(stream.fileno()))
 
 
 def write_seal(descriptor: int, seal: Seal) -> None:
@@ -88,15 +88,15 @@ def write_seal(descriptor: int, seal: Seal) -> None:
 class Skeleton:
     """Everything in a ZIP but its members' contents: `add` them in the order of the file, `finish`, then `sealed`."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, archive: ArchiveBytes) -> None:
+        self._archive = archive
         self._hash = hashlib.sha256()
         self._end: int | None = 0
 
     def add(self, info: ZipInfo) -> None:
         """Raises ArchiveError where bytes that belong to no member lie before it, OSError."""
         expected, self._end = self._end, None
-        header = os.pread(self._descriptor, _HEADER_SIZE, info.header_offset)
+        header = self._archive.pread(_HEADER_SIZE, info.header_offset)
         if len(header) < _HEADER_SIZE:
             raise ArchiveError("its header is missing")
         size = _HEADER_SIZE + sum(struct.unpack_from("<2H", header, 26))
@@ -104,7 +104,7 @@ class Skeleton:
         self._end = at + info.compress_size
         if expected not in (None, info.header_offset):
             raise ArchiveError("there are bytes before it that belong to no member")
-        envelope = hashlib.sha256(os.pread(self._descriptor, size, info.header_offset))
+        envelope = hashlib.sha256(self._archive.pread(size, info.header_offset))
         if info.compress_type == ZIP_DEFLATED:
             compressed = hashlib.sha256()
             for block in self._bytes(at, self._end):
@@ -114,7 +114,7 @@ class Skeleton:
 
     def finish(self, seal: Seal) -> None:
         """Add what lies between the last member and the comment; the file is not needed any more then."""
-        size = os.fstat(self._descriptor).st_size
+        size = self._archive.size
         for block in self._bytes(self._end or 0, size - len(seal.comment())):
             self._hash.update(block)
 
@@ -125,6 +125,6 @@ class Skeleton:
         return replace(seal, digest=hasher.hexdigest())
 
     def _bytes(self, at: int, end: int) -> Iterator[bytes]:
-        while at < end and (block := os.pread(self._descriptor, min(_BLOCK, end - at), at)):
+        while at < end and (block := self._archive.pread(min(_BLOCK, end - at), at)):
             yield block
             at += len(block)

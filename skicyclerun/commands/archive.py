@@ -5,31 +5,40 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
-from skicyclerun.archive.listing import ListedArchive, archive_named, list_archives
+from skicyclerun.archive.archive_bytes import RangedBytes
+from skicyclerun.archive.listing import ListedArchive, archive_named
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
-from skicyclerun.errors import Cancelled, UsageError
+from skicyclerun.errors import ArchiveUnknown, Cancelled, NoState, RemoteError, StateError, UsageError
 from skicyclerun.run.lock import RunLock
+from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.models import Settings
 from skicyclerun.wording import bytes_in_words, counted, printable
+
+if TYPE_CHECKING:
+    from skicyclerun.actors.archive_places import PlacedArchive, Places
+    from skicyclerun.actors.archive_push import Pushed
+    from skicyclerun.archive.remote import Remote
+    from skicyclerun.archive.retention import PrunePlan
 
 _json_option = click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 
 
 @click.group(epilog=exit_codes.HELP)
 def archive() -> None:
-    """Old outputs, put away by a fresh run: list, verify, restore, prune.
+    """Old outputs, put away by a fresh run: list, verify, restore, prune, and copies of them elsewhere: push.
 
     NAME is an archive's file name, with or without `pipeline_` and `.zip`; `latest`; or a path.
     """
@@ -39,34 +48,46 @@ def archive() -> None:
 @place_options
 @_json_option
 def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
-    """List the archives: date, size, files, when each was proved."""
-    directory = settings_of(config_file, lib_root, only=()).paths.archive
-    archives = list_archives(directory)
+    """List the archives: date, size, files, when each was proved, and where each lies."""
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    directory = settings.paths.archive
+    places = _look_around(settings)
+    archives = places.archives
+    remote = places.remote
     if json_wanted:
-        _print_json({"directory": str(directory), "archives": [_as_json(one) for one in archives]})
+        document: dict[str, Any] = {"directory": str(directory), "remote": remote.url if remote else None}
+        document["remote_problem"] = str(places.problem) if places.problem is not None else None
+        rows = [_as_json(one, remote.url if remote else "") for one in archives]
+        _print_json(document | {"archives": rows})
         return exit_codes.OK
     if not archives:
-        click.echo(f"There are no archives in {printable(str(directory))}.", err=True)
+        click.echo(f"There are no archives in {_places_in_words(places)}.", err=True)
         return exit_codes.OK
     width = max(len(one.name) for one in archives)
-    click.echo(f"{'archive':<{width}}  {'date':<16}  {'size':>10}  {'files':>8}  proved")
-    for one in archives:
+    head = f"{'archive':<{width}}  {'date':<16}  {'size':>10}  {'files':>8}  "
+    click.echo(head + (f"{'proved':<16}  where" if remote else "proved"))
+    for placed in archives:
+        one = placed.listed
         files = "?" if one.files is None else f"{one.files:,}"
         proved = _local(one.proved) if one.proved else printable(f"no: {one.problem}" if one.problem else "no")
         size = bytes_in_words(one.size)
-        click.echo(f"{one.name:<{width}}  {_local(one.created):<16}  {size:>10}  {files:>8}  {proved}")
-    click.echo(f"{counted(len(archives), 'archive')} in {printable(str(directory))}", err=True)
+        where = f"{proved:<16}  {placed.in_words(looked=places.looked)}" if remote else proved
+        click.echo(f"{one.name:<{width}}  {_local(one.created):<16}  {size:>10}  {files:>8}  {where}")
+    click.echo(f"{counted(len(archives), 'archive')} in {_places_in_words(places)}", err=True)
     return exit_codes.OK
 
 
-def _as_json(one: ListedArchive) -> dict[str, Any]:
-    return {"name": one.name, **asdict(one), "path": str(one.path)}
+def _as_json(placed: PlacedArchive, remote: str) -> dict[str, Any]:
+    one = placed.listed
+    known = {"name": one.name, **asdict(one), "path": str(one.path)}
+    return known | {"here": placed.here, "copy": placed.as_json(remote)}
 
 
 @archive.command("verify", epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "every", is_flag=True, help="Every archive there is.")
 @click.option("--quick", is_flag=True, help="Only the directory and the manifest; not the photos' bytes.")
+@click.option("--full", is_flag=True, help="Every byte also of the copies elsewhere, which are read from there.")
 @place_options
 @_json_option
 def verify_command(
@@ -74,36 +95,74 @@ def verify_command(
     names: tuple[str, ...],
     every: bool,
     quick: bool,
+    full: bool,
     lib_root: Path | None,
     config_file: Path | None,
     json_wanted: bool,
 ) -> int:
-    """Read archives back and compare every byte with what was written; exit code 3 if something is wrong."""
+    """Read archives back and compare every byte with what was written; exit code 3 if something is wrong.
+
+    Of a copy elsewhere: that it is the one that was read back from there, its size, directory and manifest.
+    """
     from skicyclerun.archive.prove import verify_archive
 
-    directory = settings_of(config_file, lib_root, only=()).paths.archive
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
     if every == bool(names):
         raise UsageError("Name the archives to verify, or give --all.", next_step="`skicyclerun archive list`")
-    paths = [one.path for one in list_archives(directory)] if every else [archive_named(directory, n) for n in names]
-    results = []
-    for path in paths:
-        with growing_line(partial(_bytes_read, f"Verifying {path.name}")) as advance:
-            results.append(verify_archive(path, quick=quick, progress=advance))
+    if quick and full:
+        raise UsageError("--quick and --full contradict each other.")
+    places = _look_around(settings)
+    chosen = places.archives if every else [_named(places, name) for name in names]
+    results: list[_Verified] = []
+    for placed in chosen:
+        path = placed.listed.path
+        if placed.here:
+            with growing_line(partial(_bytes_read, f"Verifying {path.name}")) as advance:
+                found = verify_archive(path, quick=quick, progress=advance)
+            depth = "its directory and manifest are whole" if quick else "every byte is as it was archived"
+            results.append(_Verified(path.name, str(path), depth, found.problems))
+        elif not placed.name_there:
+            results.append(_Verified(path.name, str(path), "", (placed.in_words(looked=places.looked),)))
+        if placed.name_there and places.remote is not None:
+            results.append(_copy_verified(places, places.remote, placed, full=full))
     if json_wanted:
         rows = [
-            {"name": one.path.name, "path": str(one.path), "ok": one.ok, "problems": one.problems} for one in results
+            {"name": one.name, "path": one.place, "ok": not one.problems, "problems": one.problems} for one in results
         ]
         _print_json({"quick": quick, "archives": rows})
     else:
         for one in results:
-            if one.ok:
-                depth = "its directory and manifest are whole" if quick else "every byte is as it was archived"
-                click.echo(f"{one.path.name}: OK, {depth}")
+            if not one.problems:
+                click.echo(f"{one.name}: OK, {one.depth}")
             for problem in one.problems:
-                click.echo(f"{one.path.name}: {printable(problem)}")
+                click.echo(f"{one.name}: {printable(problem)}")
         if not results:
-            click.echo(f"There are no archives in {printable(str(directory))}.", err=True)
-    return exit_codes.OK if all(one.ok for one in results) else exit_codes.WITH_FAILURES
+            click.echo(f"There are no archives in {_places_in_words(places)}.", err=True)
+    return exit_codes.WITH_FAILURES if any(one.problems for one in results) else exit_codes.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    name: str
+    place: str
+    depth: str
+    problems: Sequence[str]
+
+
+def _copy_verified(places: Places, remote: Remote, placed: PlacedArchive, *, full: bool) -> _Verified:
+    from skicyclerun.actors.archive_places import problems_of_copy
+
+    place = f"{remote.url}/{placed.name_there}"
+    try:
+        if places.problem is not None:
+            raise places.problem
+        problems = problems_of_copy(remote, placed, full=full)
+    except RemoteError as error:
+        problems = [str(error)]
+    depth = "every byte is as it was archived" if full else "it is the one that was read back; its directory is whole"
+    if not full and placed.copy is None:
+        depth = "its size, directory and manifest are whole"
+    return _Verified(printable(place), place, depth, problems)
 
 
 @archive.command("restore", epilog=exit_codes.HELP)
@@ -115,6 +174,7 @@ def verify_command(
     metavar="DIR",
     help="Restore to DIR/albums, DIR/metadata …; otherwise to the folders the files came from.",
 )
+@click.option("--from-copy", is_flag=True, help="Read the copy elsewhere, though the archive lies here too.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already and differ.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @place_options
@@ -124,22 +184,27 @@ def restore_command(
     name: str,
     albums: tuple[str, ...],
     to: Path | None,
+    from_copy: bool,
     overwrite: bool,
     dry_run: bool,
     lib_root: Path | None,
     config_file: Path | None,
     json_wanted: bool,
 ) -> int:
-    """Take files out of an archive again, each proved as it is written; never over a different file by itself."""
+    """Take files out of an archive again, each proved as it is written; never over a different file by itself.
+
+    Of one that lies elsewhere only what is needed is fetched.
+    """
     from skicyclerun.actors.archive_job import folder_homes
     from skicyclerun.archive.restore import restore_archive, summary
 
-    settings = settings_of(config_file, lib_root, only=())
-    path = archive_named(settings.paths.archive, name)
-    line = growing_line(partial(_bytes_read, f"Restoring {path.name}"))
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    place = _place_to_read(settings, name, from_copy=from_copy)
+    title = place.title if isinstance(place, RangedBytes) else str(place)
+    line = growing_line(partial(_bytes_read, f"Restoring {os.path.basename(title)}"))
     with _alone(settings, wanted=to is None and not dry_run), line as advance:
         report = restore_archive(
-            path,
+            place,
             folder_homes(settings) if to is None else Path(os.path.abspath(to)),
             albums=albums,
             overwrite=overwrite,
@@ -147,7 +212,7 @@ def restore_command(
             progress=advance,
         )
     if json_wanted:
-        _print_json({"archive": str(path), **asdict(report)})
+        _print_json({"archive": title, **asdict(report)})
     else:
         if dry_run:
             for restored in report.restored:
@@ -168,6 +233,102 @@ def restore_command(
     return exit_codes.WITH_FAILURES if report.refused or report.damaged else exit_codes.OK
 
 
+def _place_to_read(settings: Settings, name: str, *, from_copy: bool) -> Path | RangedBytes:
+    """The archive here, else its copy elsewhere. Raises ArchiveUnknown, RemoteError, UsageError."""
+    from skicyclerun.archive.remote import open_there
+
+    if not from_copy:
+        try:
+            here = archive_named(settings.paths.archive, name)
+            if name != "latest" or settings.cleanup.remote is None:
+                return here
+        except ArchiveUnknown:
+            if settings.cleanup.remote is None or os.sep in name:
+                raise
+    places = _look_around(settings)
+    if places.remote is None:
+        raise UsageError("--from-copy reads the copy in `cleanup.remote`, which is not set.")
+    placed = places.named(name)
+    if placed.here and not from_copy:
+        return placed.listed.path
+    if places.problem is not None:
+        raise places.problem
+    if placed.there is None:
+        raise ArchiveUnknown(f"{placed.name} is not in {places.remote.url}.", next_step="`skicyclerun archive list`")
+    return open_there(places.remote, placed.there.file)
+
+
+@archive.command("push", epilog=exit_codes.HELP)
+@click.option("--new-place", is_flag=True, help="The folder is another one than before, and that is meant: a new disk.")
+@place_options
+@_json_option
+def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
+    """Copy every proved archive to `cleanup.remote` that is not there yet; exit code 3 if some are still pending.
+
+    Each is read back from there and compared. With `cleanup.keep_local: false` it is removed here after that.
+    """
+    from skicyclerun.archive.open_remote import open_remote
+
+    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    remote = open_remote(settings.cleanup)
+    if remote is None:
+        raise UsageError("No second place for archives is named.", next_step="Set `cleanup.remote`.")
+    line = growing_line(partial(_bytes_read, f"Copying to {printable(remote.url)}"))
+    with _alone(settings, wanted=True), line as advance:
+        pushed, stopped = anyio.run(_push, settings, remote, advance, new_place)
+    if json_wanted:
+        rows = [{"file": row.file, "name": row.name, "size": row.size, "sha256": row.sha256} for row in pushed.copied]
+        waiting = [{"file": file, "reason": reason} for file, reason in pushed.waiting]
+        _print_json({"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting})
+    else:
+        for row in pushed.copied:
+            called = "" if row.name == row.file else f" as {row.name}"
+            size = bytes_in_words(row.size or 0)
+            click.echo(f"{row.file}: copied to {printable(remote.url)}{called} ({size}), read back from there")
+        for file in pushed.removed_here:
+            click.echo(f"{file}: removed here")
+        for file, reason in pushed.waiting:
+            click.echo(f"{file}: pending. {printable(reason)}")
+        if not pushed.copied and not pushed.waiting:
+            click.echo(f"Every archive is in {printable(remote.url)}.", err=True)
+    return stopped or (exit_codes.WITH_FAILURES if pushed.waiting else exit_codes.OK)
+
+
+async def _push(
+    settings: Settings, remote: Remote, advance: Callable[[int, int], None] | None, new_place: bool
+) -> tuple[Pushed, int | None]:
+    """What came of it, and the exit code of a signal that ended it early."""
+    from skicyclerun.actors.archive_push import ArchivePush, Pushed
+    from skicyclerun.state import archive_copies
+    from skicyclerun.state.store import Store
+
+    def said(event: object) -> None:
+        return  # The command says it at its end.
+
+    shown = None if advance is None else lambda _file, done, total: advance(done, total)
+    shutdown = Shutdown()
+    pushed = Pushed()
+    async with await Store.open(settings.paths.state_db) as store, anyio.create_task_group() as listening:
+        push = ArchivePush(
+            store,
+            remote,
+            settings.paths.archive,
+            keep_local=settings.cleanup.keep_local,
+            stopping=lambda: shutdown.draining,
+            say=said,
+            advance=shown,
+        )
+        words = "Stopping. What is not copied stays pending; once more to stop at once."
+        say = partial(click.echo, words, err=True)
+        await listening.start(partial(listen, shutdown, listening.cancel_scope.cancel, lambda _: say()))
+        if new_place:
+            await archive_copies.remember_identity(store, remote.url, "")
+        await push.enter_all()
+        pushed = await push.push()
+        listening.cancel_scope.cancel()
+    return pushed, shutdown.exit_code
+
+
 @archive.command("prune", epilog=exit_codes.HELP)
 @click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the newest N, whatever their age.")
 @click.option("--days", type=click.IntRange(min=0), metavar="N", help="Keep what is younger than N days.")
@@ -185,31 +346,60 @@ def prune_command(
     config_file: Path | None,
     json_wanted: bool,
 ) -> int:
-    """Remove old archives: those neither young enough nor among the newest N. The newest whole one always stays.
+    """Remove old archives, here and elsewhere: those neither young enough nor among the newest N. The newest whole
+    one always stays, and with `cleanup.remote` each whose copy there is not confirmed.
 
     Without --days, `cleanup.archive_retention_days` counts (0: no archive is too old); without --keep-last,
     `cleanup.keep_last`. What is damaged or was not made by skicyclerun is left alone.
     """
-    from skicyclerun.archive.retention import plan_prune, prune_archives
-
     settings = settings_of(config_file, lib_root, only=("cleanup",))
     retention = settings.cleanup.archive_retention_days if days is None else days
     # A retention of 0 days in the settings must not mean that `prune` without options removes all but one.
     keep = keep_last if keep_last is not None else (settings.cleanup.keep_last if retention or days == 0 else None)
     with _alone(settings, wanted=not dry_run):
-        plan = plan_prune(settings.paths.archive, retention_days=retention, keep_last=keep, now=datetime.now(UTC))
+        places = _look_around(settings)
+        plan = _prune_plan(places, retention, keep)
         for left in plan.left_alone:
-            click.echo(f"Left alone: {left.name} ({printable(left.problem or 'not whole, or never proved')})", err=True)
+            why = left.problem or ("not whole, or never proved" if places.remote is None else _why_left(places, left))
+            click.echo(f"Left alone: {left.name} ({printable(why)})", err=True)
         removed: list[str] = [str(one.path) for one in plan.remove]
         if not json_wanted:
             _say_plan(plan.remove, plan.freed_bytes, len(plan.keep), dry_run=dry_run, ruled=keep is not None)
         if plan.remove and not dry_run:
             if not yes:
                 _confirm(len(plan.remove))
-            removed = [str(path) for path in prune_archives(plan)]
+            removed = [str(path) for path in _pruned(settings, places, plan)]
     if json_wanted:
         _print_json({"dry_run": dry_run, "removed": removed, "kept": [one.name for one in plan.keep]})
     return exit_codes.OK
+
+
+def _prune_plan(places: Places, retention: int | None, keep: int | None) -> PrunePlan:
+    from skicyclerun.actors.archive_places import plan_both
+
+    return plan_both(places, retention_days=retention, keep_last=keep, now=datetime.now(UTC))
+
+
+def _why_left(places: Places, left: ListedArchive) -> str:
+    placed = next(one for one in places.archives if one.listed is left)
+    if not placed.here or placed.confirmed:
+        return "its copy is not whole" if placed.there is not None else placed.in_words(looked=places.looked)
+    return "it is not copied yet; `skicyclerun archive push` does that"
+
+
+def _pruned(settings: Settings, places: Places, plan: PrunePlan) -> Sequence[Path]:
+    from skicyclerun.archive.retention import prune_archives
+
+    if places.remote is None:
+        return prune_archives(plan)
+    from skicyclerun.actors.archive_places import prune_both
+    from skicyclerun.state.store import Store
+
+    async def prune() -> Sequence[Path]:
+        async with await Store.open(settings.paths.state_db) as store:
+            return await prune_both(store, places, plan)
+
+    return anyio.run(prune)
 
 
 def _say_plan(remove: tuple[ListedArchive, ...], freed: int, kept: int, *, dry_run: bool, ruled: bool) -> None:
@@ -237,6 +427,44 @@ def _somebody_is_there() -> bool:
 
 
 # ── shared ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _look_around(settings: Settings) -> Places:
+    """Both places; what our database knows of the second one where there is a database."""
+    from skicyclerun.actors.archive_places import look_around
+    from skicyclerun.archive.open_remote import open_remote
+    from skicyclerun.state.store import Store
+
+    async def look() -> Places:
+        remote = open_remote(settings.cleanup)
+        if remote is not None:
+            try:
+                async with await Store.open_to_read(settings.paths.state_db) as store:
+                    return await look_around(settings, store, remote)
+            except NoState:
+                pass
+            except StateError as error:  # what lies where can be told without it, and then all the more
+                click.echo(f"{printable(str(error))} Which copies are ours is not known.", err=True)
+        return await look_around(settings, None, remote)
+
+    places = anyio.run(look)
+    if places.problem is not None:
+        click.echo(f"{printable(str(places.problem))} What is said of it is what the database knows.", err=True)
+    return places
+
+
+def _named(places: Places, name: str) -> PlacedArchive:
+    from skicyclerun.actors.archive_places import PlacedArchive
+
+    if places.remote is not None and os.sep not in name:
+        return places.named(name)
+    path = archive_named(places.folder, name)
+    return PlacedArchive(ListedArchive(path, 0, ""), here=True)
+
+
+def _places_in_words(places: Places) -> str:
+    folder = printable(str(places.folder))
+    return f"{folder} and {printable(places.remote.url)}" if places.remote is not None else folder
 
 
 @contextmanager

@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import ConfigError, NotWritable, StageError, UsageError
+from skicyclerun.health.findings import Verdict
 from skicyclerun.settings.dotenv_file import looks_secret
 from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
 from skicyclerun.settings.load import LIB_ROOT_VARIABLE, load_settings
@@ -69,6 +71,14 @@ def check(*, stages: str | None, lib_root: Path | None, config_file: Path | None
         if stage.reads in [each.name for each in left]:
             click.echo(f"{stage.name} takes what {stage.reads} makes; where nothing of it is there it is left out too.")
     click.echo(f"{settings.file}: the configuration is valid.")
+    if settings.cleanup.remote is not None:
+        from skicyclerun.health.remote import check_remote
+
+        finding = anyio.run(check_remote, settings)
+        if finding.verdict is Verdict.OK:
+            click.echo(f"cleanup.remote: {printable(finding.detail)}")
+        else:
+            click.echo(f"Warning: cleanup.remote: {printable(finding.detail)} {printable(finding.next_step)}", err=True)
     return exit_codes.OK
 
 

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import given_source, place_options, source_options
+from skicyclerun.commands.options import as_typed, given_source, place_options, say_waiting, source_options
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
@@ -65,7 +65,7 @@ async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
             yield failed("configuration", str(problem), problem.next_step)
         if not settings.problems:
             yield ok("configuration", str(settings.file))
-        async for finding in check_health(settings):
+        async for finding in check_health(settings, on_wait=say_waiting, typed=as_typed()):
             yield finding
         async for finding in stage_findings(settings):
             yield finding

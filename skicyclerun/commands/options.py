@@ -13,6 +13,8 @@ import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.errors import Cancelled, ConfigError, SkicyclerunError
+from skicyclerun.models import Waiting
+from skicyclerun.progress.plain_text import waiting_in_words
 from skicyclerun.run.log_report import leave_refusal, timestamp_now
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
@@ -153,6 +155,12 @@ def settings_of(
             "`skicyclerun config check` names each."
         )
     return settings
+
+
+def say_waiting(waiting: Waiting) -> None:
+    """A line on stderr about what a source waits for, for commands without a progress display."""
+    if not waiting.over:
+        click.echo(f"Waiting for {waiting_in_words(waiting)}", err=True)
 
 
 def _warn(sentence: str) -> None:

@@ -80,6 +80,7 @@ async def _report(settings: Settings, run_id: int | None, with_photos: bool) -> 
             run,
             settings.paths.apple_photos_export,
             stage_folders=output_folders(settings),
+            remote=settings.cleanup.remote,
             with_photos=with_photos,
             running=running,
         )

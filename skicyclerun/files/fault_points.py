@@ -74,6 +74,16 @@ FAULT_POINTS: tuple[str, ...] = (
     "clean.recreated",
     "clean.removed",
     "clean.committed",
+    # the copy of an archive elsewhere (actors/archive_push.py, archive/remote.py)
+    "copy.reserved",
+    "copy.named",
+    "copy.written",
+    "copy.proved",
+    "copy.published",
+    "copy.committed",
+    "copy.removed_here",
+    "copy.only_there",
+    "copy.deleted_there",
     # the end of an update (actors/departures.py)
     "departures.removed",
     "departures.forgotten",

@@ -25,7 +25,8 @@ from skicyclerun import __version__
 from skicyclerun.errors import LibraryError, NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
-from skicyclerun.models import SourceKind
+from skicyclerun.health.remote import check_remote
+from skicyclerun.models import SourceKind, Waiting
 from skicyclerun.settings.later_stages import cannot_run
 from skicyclerun.settings.missing_folders import missing_folders
 from skicyclerun.settings.models import Settings
@@ -50,8 +51,17 @@ _MODEL_RANGE: Final = re.compile(r"_PHOTOS_(\d+)[0-9A-Z_]*_MODEL_VERSION\Z")
 _REINSTALL: Final = "Install it again: `pip install --upgrade skicyclerun`."
 
 
-async def check_health(settings: Settings, *, osascript: str = "osascript") -> AsyncIterator[Finding]:
-    """Every finding, in order, each as soon as it is known. Nothing is raised for what is found."""
+async def check_health(
+    settings: Settings,
+    *,
+    osascript: str = "osascript",
+    on_wait: Callable[[Waiting], None] = lambda waiting: None,
+    typed: str = "",
+) -> AsyncIterator[Finding]:
+    """Every finding, in order, each as soon as it is known. Nothing is raised for what is found.
+
+    `on_wait` hears what a person may have to wait for, or to answer; `typed` is the command that looks.
+    """
     for finding in program_findings():
         yield finding
     export, paths = settings.export, settings.paths.resolved()
@@ -67,7 +77,15 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
     steps: list[Callable[[], Awaitable[Finding]]] = [
         partial(anyio.to_thread.run_sync, partial(macos.check_osascript, osascript, wanted=wanted)),
         partial(anyio.to_thread.run_sync, partial(macos.check_script_compiles, settings)),
-        partial(macos.check_permission, osascript, wanted=wanted, seconds=export.timeouts.photo, settings=settings),
+        partial(
+            macos.check_permission,
+            osascript,
+            wanted=wanted,
+            seconds=export.timeouts.photo,
+            settings=settings,
+            on_wait=on_wait,
+            typed=typed,
+        ),
         partial(anyio.to_thread.run_sync, partial(macos.check_full_disk_access, photos_library)),
     ]
     if kind is not None and export.library is not None:
@@ -89,6 +107,8 @@ async def check_health(settings: Settings, *, osascript: str = "osascript") -> A
         lock_file = state_db.parent / "run.lock"
         steps.append(partial(anyio.to_thread.run_sync, partial(disk.check_lock, lock_file)))
         steps.append(partial(check_state, state_db))
+    if settings.cleanup.remote is not None:
+        steps.append(partial(check_remote, settings))
     for step in steps:
         yield await step()
 

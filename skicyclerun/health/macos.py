@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from skicyclerun.errors import SkicyclerunError
+from skicyclerun.errors import SkicyclerunError, SourceStopped
 from skicyclerun.health.findings import Finding, failed, ok, warning
+from skicyclerun.models import Waiting
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.shipped_files import shipped_file
+from skicyclerun.sources.base import TimeLimits
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_bundle import DATABASE_NAMES
 from skicyclerun.sources.photos_script import script_to_run
@@ -64,17 +67,31 @@ def check_script_compiles(settings: Settings | None = None, compiler: str = "osa
     return ok(check, f"{script} compiles")
 
 
-async def check_permission(program: str, *, wanted: bool, seconds: float, settings: Settings | None = None) -> Finding:
-    """Whether Photos answers a real event; macOS may ask the person for permission meanwhile. Launches Photos."""
+async def check_permission(
+    program: str,
+    *,
+    wanted: bool,
+    seconds: float,
+    on_wait: Callable[[Waiting], None],
+    settings: Settings | None = None,
+    typed: str = "",
+) -> Finding:
+    """Whether Photos answers a real event; macOS may ask the person for permission meanwhile, which `on_wait` is told
+    before. Launches Photos. `typed` is the command that looks."""
     check = "automation"
     if not wanted:
         return ok(check, "not needed: the source is not apple_photos")
     said: list[str] = []
     try:
         script = shipped_file(SCRIPT) if settings is None else script_to_run(settings)[0]
-        app = PhotosApp(osascript=program, script=script, photo_timeout=seconds, list_timeout=seconds, log=said.append)
+        limits = TimeLimits(seconds, seconds)
+        app = PhotosApp(
+            osascript=program, script=script, limits=limits, list_timeout=seconds, log=said.append, on_wait=on_wait
+        )
         await app.open()
     except SkicyclerunError as error:
+        if isinstance(error, SourceStopped):
+            error.before_anything_began(typed)
         return failed(check, str(error), error.next_step)
     return ok(check, said[-1] if said else "Photos answers.")
 

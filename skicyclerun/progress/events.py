@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self, TypeAlias
 
+from skicyclerun.models import Waiting
+
 Outcome: TypeAlias = Literal["exported", "failed", "missing", "skipped", "kept"]
 """What became of a photo: `kept` was exported before and is still right, `skipped` is left out by a setting."""
 
@@ -144,7 +146,15 @@ class RunFinished:
 
 
 ProgressEvent: TypeAlias = (
-    RunStarted | AlbumStarted | PhotoFinished | AlbumFinished | StageFinished | ArchiveProgress | Notice | RunFinished
+    RunStarted
+    | AlbumStarted
+    | PhotoFinished
+    | AlbumFinished
+    | StageFinished
+    | ArchiveProgress
+    | Waiting
+    | Notice
+    | RunFinished
 )
 
 

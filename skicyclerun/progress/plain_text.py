@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TextIO, assert_never
 
+from skicyclerun.models import Waiting
 from skicyclerun.progress.events import (
     EXPORT,
     AlbumFinished,
@@ -99,6 +100,9 @@ class PlainText(Renderer):
                 pass  # `RunFinished` tells what came of it.
             case ArchiveProgress():
                 self._archive(event)
+            case Waiting():
+                if not event.over:
+                    self._line(f"WAITING: {waiting_in_words(event)}")
             case Notice():
                 self._line(f"{_WORDS[event.level]}: {printable(event.text)}", always=event.level != "info")
             case RunFinished():
@@ -175,6 +179,26 @@ def _stage_first(stage: str) -> str:
 
 
 # ── in numbers: one form here and in the live display ─────────────────────────────────────────────────────────────
+
+
+def waiting_in_words(event: Waiting) -> str:
+    """`IMG_1.HEIC: 20 s so far, at most 2 min 25 s. Photos …`; `albums of Photos.app: 40 of 200, 5.0 s so far`."""
+    what = printable(event.what)
+    facts = []
+    match event.kind:
+        case "albums":
+            what = f"albums of {what}"
+            facts.append(f"{event.done} of {event.of}" if event.of else f"{event.done} found")
+        case "album":
+            what = f"list of the {counted(event.of, 'photo')} of {what}" if what else "list of an album's photos"
+        case _:
+            pass
+    if event.seconds:
+        facts.append(f"{seconds_in_words(event.seconds)} so far")
+    if event.at_most is not None:
+        facts.append(f"at most {seconds_in_words(event.at_most)}")
+    note = f". {printable(event.note)}" if event.note else ""
+    return f"{what}: {', '.join(facts)}{note}"
 
 
 def album_in_counts(event: AlbumFinished) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, Final, TextIO, assert_never, cast
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from skicyclerun.models import Waiting
 from skicyclerun.progress.events import (
     EXPORT,
     AlbumFinished,
@@ -25,7 +27,7 @@ from skicyclerun.progress.events import (
     RunStarted,
     StageFinished,
 )
-from skicyclerun.progress.plain_text import NAMED_FAILURES, album_in_counts, stage_in_counts
+from skicyclerun.progress.plain_text import NAMED_FAILURES, album_in_counts, stage_in_counts, waiting_in_words
 from skicyclerun.progress.rate import Rate
 from skicyclerun.progress.stage_rows import StageRow, progress_bar, stage_table
 from skicyclerun.progress.terminal_text import LastingStream
@@ -69,7 +71,8 @@ class _ShortOfTheEdge:
 class RichDisplay(Renderer):
     """A `Renderer` on a terminal: album n of m, photo n of m, rate, time left, and the archiver's phases.
 
-    Below the export each stage that comes after it has a line, from its first event on.
+    Below the export each stage that comes after it has a line, from its first event on. While a photo is waited for, a
+    line says which and counts the seconds.
 
     Nothing is drawn and the cursor stays as it is until an album, a stage or the archiver begins, so that questions can
     be asked before. All text is passed as `Text`, never as markup, and made safe for a terminal. `NO_COLOR` is honoured
@@ -87,6 +90,8 @@ class RichDisplay(Renderer):
         self._photos: int | None = None
         self._photos_done = 0
         self._archive: ArchiveProgress | None = None
+        self._waiting: Waiting | None = None
+        self._waiting_since = 0.0
         self._start_rates()
         # Standard output is for data: what others print there goes there, not through this display.
         self._live = Live(
@@ -145,14 +150,24 @@ class RichDisplay(Renderer):
                 else:
                     self._byte_rate.add(event.done_bytes - self._archive.done_bytes)
                 self._archive = event
+            case Waiting():
+                return self._take_waiting(event)
             case Notice():
                 return [Text(printable(event.text), style=_STYLES[event.level])]
             case RunFinished():
                 self._rows.clear()
-                self._archive = None
+                self._archive = self._waiting = None
                 return _run_lines(event)
             case _:
                 assert_never(event)
+        return []
+
+    def _take_waiting(self, event: Waiting) -> list[Text]:
+        """Of a photo: a line of the display. Anything else is waited for before there is a display."""
+        if event.kind != "photo":
+            return [] if event.over else [Text(f"Waiting for {waiting_in_words(event)}")]
+        self._waiting = None if event.over else event
+        self._waiting_since = self._clock() - event.seconds
         return []
 
     def _start_rates(self) -> None:
@@ -219,6 +234,9 @@ class RichDisplay(Renderer):
         title = Text(f"Album {album.number} of {album.of}  ", no_wrap=True, overflow="ellipsis")
         title.append(printable(album.title), style="bold")
         photo = f"photo {row.done} of {album.photos}"
+        if self._waiting is not None:
+            waiting = replace(self._waiting, seconds=self._clock() - self._waiting_since)
+            return Group(title, _bar(row.done, album.photos, photo), _facts([waiting_in_words(waiting)]))
         facts = []
         if self._photos is not None:
             facts.append(f"{self._photos_done} of {self._photos} photos")

@@ -14,8 +14,8 @@ closes its own when its inbox has ended. An error that an actor does not expect 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.album_export import RenderFunction
 from skicyclerun.actors.archive_job import ArchiveJobs
+from skicyclerun.actors.archive_push import NEXT, ArchivePush
 from skicyclerun.actors.archiver import ArchiverParts, archiver
 from skicyclerun.actors.cataloger import CatalogerParts, cataloger
 from skicyclerun.actors.config import ConfigParts, configurator
@@ -41,6 +42,7 @@ from skicyclerun.actors.messages import (
 )
 from skicyclerun.actors.stage import StageParts, stage_actor
 from skicyclerun.actors.stage_runs import PlannedStage
+from skicyclerun.archive.open_remote import open_remote
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.errors import SkicyclerunError
 from skicyclerun.progress.events import Notice, ProgressEvent, Renderer, RunFinished, StageDone, StageFinished
@@ -58,6 +60,8 @@ log = logging.getLogger(__name__)
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _PROGRESS_BUFFER = 1000
 _ALBUMS_AHEAD = 1000
+#: After a signal: for an upload in hand to be given up in good order.
+_STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,12 @@ class _Supervisor:
         self.endings: dict[str, Ending] = {}
         self.exported = 0
         self.archive: ArchiveRow | None = None
+        self._push: ArchivePush | None = None
 
     def _archived(self, archive: ArchiveRow) -> None:
         self.archive = archive
+        if self._push is not None:
+            self._push.wake()
 
     async def supervise(self, command: ConfigureRun) -> None:
         parts = self._parts
@@ -153,7 +160,11 @@ class _Supervisor:
             anyio.create_task_group() as outer,
         ):
             outer.start_soon(_show, shown, parts.renderer)
-            async with events, anyio.create_task_group() as actors:
+            async with (
+                events,
+                _archives_copied(parts, command.settings, progress) as self._push,
+                anyio.create_task_group() as actors,
+            ):
                 actors.start_soon(configurator, config_inbox, to_archiver, ConfigParts(parts.store, parts.source))
                 actors.start_soon(
                     archiver,
@@ -245,7 +256,12 @@ class _Supervisor:
                 actors.start_soon(stage_actor, receive, send, catalog.clone(), working)
                 receive = next_receive
             jobs = ArchiveJobs(
-                parts.store, settings.paths.archive, settings.paths.apple_photos_export, progress, parts.shutdown
+                parts.store,
+                settings.paths.archive,
+                settings.paths.apple_photos_export,
+                progress,
+                parts.shutdown,
+                copy_to=settings.cleanup.remote or "",
             )
             runs_of_stages = [planned.run for planned in parts.stages]
             actors.start_soon(stage_departures, receive, catalog.clone(), jobs, self.run_id, runs_of_stages, endings)
@@ -254,6 +270,56 @@ class _Supervisor:
                     await head.send(first)
                 async for ready in inbox:
                     await head.send(ready)
+
+
+@asynccontextmanager
+async def _archives_copied(
+    parts: PipelineParts, settings: Settings, progress: Callable[[ProgressEvent], None]
+) -> AsyncIterator[ArchivePush | None]:
+    """Copies archives to the second place beside the actors, and for `cleanup.remote_wait` seconds after them.
+
+    A signal, or the failure of an actor, ends it at once; what is not copied by then is pending.
+    """
+    cleanup = settings.cleanup
+    remote = open_remote(cleanup)
+    if remote is None:
+        yield None
+        return
+    push = ArchivePush(
+        parts.store,
+        remote,
+        settings.paths.archive,
+        keep_local=cleanup.keep_local,
+        stopping=lambda: parts.shutdown.draining,
+        say=progress,
+    )
+    async with anyio.create_task_group() as beside:
+
+        async def pushing() -> None:
+            with limit:
+                await push.beside_a_run()
+            listening.cancel()
+            push.give_up()
+            if limit.cancelled_caught and not parts.shutdown.draining:
+                text = f"Copying to {remote.url} takes longer than this run waits for it; it is pending. {NEXT}"
+                progress(Notice(text, "warning"))
+
+        async def hear_the_signal() -> None:
+            with listening:
+                await parts.shutdown.wait()
+                limit.deadline = min(limit.deadline, anyio.current_time() + _STOP_SECONDS)
+
+        limit, listening = anyio.CancelScope(), anyio.CancelScope()
+        beside.start_soon(pushing)
+        beside.start_soon(hear_the_signal)
+        try:
+            yield push
+        except BaseException:
+            push.give_up()
+            limit.cancel()
+            raise
+        push.finish()
+        limit.deadline = min(limit.deadline, anyio.current_time() + cleanup.remote_wait)
 
 
 async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:

@@ -39,12 +39,13 @@ from skicyclerun.errors import (
     Cancelled,
     LockHeld,
     NoState,
+    SourceStopped,
     StageError,
     StateDamaged,
     UnfinishedRun,
     UsageError,
 )
-from skicyclerun.models import Album, SourceKind
+from skicyclerun.models import Album, SourceKind, Waiting
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import LeftStage, later_stages, left_in_words
@@ -52,7 +53,7 @@ from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.album_selection import select_albums
-from skicyclerun.sources.base import Source
+from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_script import script_to_run
@@ -138,7 +139,7 @@ class RunRequest:
     pipeline: tuple[str, ...] | None = None
     """`pipeline.stages` of the configuration where other stages were typed; None: the settings say it."""
     typed: str = ""
-    """The command line as it was typed, for the log file; empty where a program asks."""
+    """The command line as it was typed, for the log file and for advice; empty where a program asks."""
     how_to_agree: str = ""
     """What to type for that yes, for the error where there is none."""
 
@@ -157,6 +158,7 @@ class Planner:
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
         make: MakeSource | None = None,
+        on_wait: Callable[[Waiting], None] | None = None,
     ) -> None:
         self.request = request
         """As asked for; with the albums that were chosen from a list."""
@@ -168,9 +170,17 @@ class Planner:
         self._ask_unfinished = ask_unfinished
         self._choose_albums = choose_albums
         self._make = make or source_for
+        self._on_wait = on_wait
 
     async def look_ahead(self, stack: AsyncExitStack) -> Plan | str:
         """What would be done, with the source left open for it. Nothing is made, locked or written."""
+        try:
+            return await self._looked_ahead(stack)
+        except SourceStopped as error:
+            error.before_anything_began(self.request.typed)
+            raise
+
+    async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
         settings = self._settings
         stages = parse_stages(self.request.stages, settings.own_stages())
         check_stage_needs(settings, stages)
@@ -506,6 +516,8 @@ class Planner:
         if source.kind is SourceKind.APPLE_PHOTOS:
             self._of_the_source = tuple(filter(None, [script_to_run(self._settings)[1]]))
         stack.push_async_callback(source.close)
+        if self._on_wait is not None and isinstance(source, KeepsTime):
+            source.on_wait = self._on_wait
         await source.open()
         self.source = source
         return source
@@ -534,7 +546,7 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
     def photos_app() -> Source:
         return PhotosApp(
             script=script_to_run(settings)[0],
-            photo_timeout=export.timeouts.photo,
+            limits=time_limits(settings),
             # The first event may wait for the person to answer macOS's question about permission.
             list_timeout=max(120.0, export.timeouts.photo),
             restart_photos=export.restart_photos,
@@ -542,6 +554,12 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
         )
 
     return make_source(kind, library, missing=options.missing, make_apple_photos=photos_app)
+
+
+def time_limits(settings: Settings) -> TimeLimits:
+    """How long one photo of an export may take."""
+    timeouts = settings.export.timeouts
+    return TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
 
 
 async def export_estimate(store: Store | None, plan: Plan) -> int:

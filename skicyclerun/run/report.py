@@ -19,11 +19,12 @@ from skicyclerun.run.stage_report import (
 )
 from skicyclerun.settings.later_stages import later_stages, section_of
 from skicyclerun.settings.models import Settings
-from skicyclerun.state import albums, photos, runs
+from skicyclerun.state import albums, archive_copies, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow, Changes
+from skicyclerun.state.archive_copies import CopyRow
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.archives import of_run as archive_of_run
-from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, CopyStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -86,6 +87,8 @@ class RunReport:
     """The stages after the export, in pipeline order."""
     export_of_stages: tuple[tuple[str, str], ...] = ()
     """For each album folder of the stages how its export stands, in words."""
+    copies: tuple[CopyRow, ...] = ()
+    """In the second place for archives, where there is one: that of the run's archive, and all that are pending."""
 
     @property
     def accounted_for(self) -> bool:
@@ -115,10 +118,12 @@ async def build_report(
     export_folder: Path,
     *,
     stage_folders: Mapping[str, Path] = MappingProxyType({}),
+    remote: str | None = None,
     with_photos: bool = False,
     running: str = "",
 ) -> RunReport:
-    """Read one run's report. Counts come from rows. `stage_folders`: where stages have their files."""
+    """Read one run's report. Counts come from rows. `stage_folders`: where stages have their files; `remote`: the
+    second place for archives."""
     counts = await albums.accounting_of_run(store, run.id)
     is_update = run.mode == "update" and "export" in run.stages and not run.options.get("repairs_run")
     changes = await albums.changes_of_run(store, run.id, counts) if is_update else {}
@@ -135,11 +140,13 @@ async def build_report(
     exported = [report.row for report in reports]
     latest = await runs.latest(store)
     stages = await build_stage_reports(store, run, exported, stage_folders, with_photos=with_photos)
+    archive = await archive_of_run(store, run.id)
+    copies = await archive_copies.of_remote(store, remote) if remote is not None else []
     present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
         albums=tuple(reports),
-        archive=await archive_of_run(store, run.id),
+        archive=archive,
         export_folder=export_folder,
         running=running,
         with_photos=with_photos,
@@ -151,6 +158,11 @@ async def build_report(
         is_latest=latest is None or latest.id == run.id,
         stages=stages,
         export_of_stages=tuple([(row.folder, row.status.value) for row in exported or await albums.with_files(store)]),
+        copies=tuple(
+            copy
+            for copy in copies
+            if copy.status is CopyStatus.PENDING or (archive is not None and copy.file == archive.file)
+        ),
     )
 
 
@@ -211,6 +223,9 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "albums": [_album_json(report, album) for album in report.albums],
         "earlier_failures": [{"run": earlier.run_id, "albums": earlier.albums} for earlier in report.earlier_failures],
         "archive": _archive_json(report.archive),
+        "archive_copies": [
+            known(copy, "file", "remote", "status", "name", "copied_at", "attempts", "reason") for copy in report.copies
+        ],
         "stages": stages_as_json(report.stages, with_photos=report.with_photos),
     }
 
@@ -398,6 +413,7 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
+    yield from _copies_in_words(report.copies)
     failed += sum(stage.failed_here for stage in report.stages)
     if totals.exported and not report.files_present:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
@@ -422,6 +438,23 @@ def _summary(report: RunReport) -> Iterator[str]:
         )
     elif failed:
         yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
+
+
+def _copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
+    """Where the run's archive lies besides, and which archives are still to be copied."""
+    pending = [copy for copy in copies if copy.status is CopyStatus.PENDING]
+    for copy in copies:
+        if copy.status is not CopyStatus.PENDING:
+            alone = ", and no longer here" if copy.status is CopyStatus.ONLY_THERE else ""
+            when = (copy.copied_at or "")[:19].replace("T", " ")
+            yield f"         in {printable(copy.remote)}{alone}: read back from there {when} UTC."
+    if pending:
+        have = "archive is" if len(pending) == 1 else "archives are"
+        reason = next((copy.reason for copy in reversed(pending) if copy.reason), "")
+        yield (
+            f"{len(pending)} {have} not copied to {printable(pending[0].remote)} yet. "
+            f"{printable(reason)}{' ' if reason else ''}`skicyclerun archive push` goes on with it."
+        )
 
 
 def _stages_to_ask(report: RunReport) -> str:

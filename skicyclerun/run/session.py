@@ -130,7 +130,9 @@ class RunSession:
         self._confirm = confirm
         self._ended_in_words = ended_in_words or plain_ending
         self._shutdown = Shutdown()
-        self._planner = Planner(request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make)
+        self._planner = Planner(
+            request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make, on_wait=renderer.handle
+        )
 
     async def carry_out(self) -> RunOutcome:
         """Returns when the run has ended, well or not. Raises SkicyclerunError where it could not go on.
@@ -263,7 +265,11 @@ class RunSession:
             return None
         settings = self._settings
         report = await build_report(
-            store, run, settings.paths.apple_photos_export, stage_folders=output_folders(settings)
+            store,
+            run,
+            settings.paths.apple_photos_export,
+            stage_folders=output_folders(settings),
+            remote=settings.cleanup.remote,
         )
         say_report(as_text(report))
         return report

@@ -109,6 +109,8 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
     written |= {output_key(name): stage.output_folder for name, stage in settings.command_stages.items()}
     written["logging.file"] = settings.log_folder
+    if settings.cleanup.remote is not None and settings.cleanup.remote.startswith("/"):
+        written["cleanup.remote"] = Path(settings.cleanup.remote)
     if lies_in(settings.lib_root, library):
         # Said once, rather than of each path below it.
         written = {key: path for key, path in written.items() if not lies_in(path, settings.lib_root)}

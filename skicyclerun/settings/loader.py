@@ -13,6 +13,7 @@ from typing import Final
 
 from skicyclerun.errors import ConfigError, StageError
 from skicyclerun.settings.absolute_paths import absolute, home
+from skicyclerun.settings.archive_url import archive_url
 from skicyclerun.settings.carried import ours_and_carried, without_unknown
 from skicyclerun.settings.cleanup_folders import cleanup_names
 from skicyclerun.settings.command_stages import OUTPUT_KEYS, output_key
@@ -238,8 +239,18 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]
     kept["the configuration file"] = settings.file
     folders = {name: path for name, path in paths.items() if name not in files}
     folders["logging.file"] = kept["logging.file"] = settings.log_folder
+    remote = archive_url(settings.cleanup.remote, environ).folder if settings.cleanup.remote is not None else None
+    if remote is not None:
+        folders["cleanup.remote"] = kept["cleanup.remote"] = remote
     problems = unsafe_paths(settings.lib_root, home(environ), folders, emptied, kept, settings.file)
-    return problems + _unsafe_outputs(settings, home(environ), paths)
+    archive = paths.get("paths.archive")
+    if remote is not None and archive is not None and (lies_in(remote, archive) or lies_in(archive, remote)):
+        said = f"{remote} and paths.archive ({archive}) are one place or lie in one another"
+        problems.append(
+            ConfigError(said, key="cleanup.remote", file=settings.file, next_step="Name a folder on another disk.")
+        )
+    others = paths if remote is None else {**paths, "cleanup.remote": remote}
+    return problems + _unsafe_outputs(settings, home(environ), others)
 
 
 def _unsafe_outputs(settings: Settings, home: Path, paths: Mapping[str, Path]) -> list[ConfigError]:

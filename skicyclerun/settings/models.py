@@ -60,7 +60,12 @@ class Timeouts(Section):
     """Seconds."""
 
     photo: Seconds = 120.0
+    movie: Seconds = 600.0
+    per_mb: float = Field(default=1.0, ge=0, le=3600, allow_inf_nan=False)
+    """On top of `photo` and `movie`, for each megabyte where the size is known."""
     album: Seconds = 600.0
+    """Without progress."""
+    album_total: Seconds = 14_400.0
     run: Seconds = 3600.0
 
 
@@ -89,6 +94,14 @@ class ExportSettings(Section):
     max_pixels: int = Field(default=300_000_000, ge=1, le=10_000_000_000)
 
 
+class RemoteService(Section):
+    """The S3 service that a `cleanup.remote` of the form s3://… is at. Credentials are never named here."""
+
+    endpoint_url: Text | None = None
+    aws_profile: Text | None = None
+    region: Text | None = None
+
+
 class CleanupSettings(Section):
     """What happens to old outputs before a fresh export."""
 
@@ -100,6 +113,12 @@ class CleanupSettings(Section):
     """Of these the ones that are archived and stay as they are."""
     archive_retention_days: int = Field(default=0, ge=0, le=36_500)
     keep_last: int = Field(default=1, ge=1, le=100_000)
+    remote: Text | None = None
+    """In `Settings`: the one spelling of `ArchiveUrl`."""
+    remote_service: RemoteService = RemoteService()
+    keep_local: bool = True
+    remote_timeout: Seconds = 120.0
+    remote_wait: Seconds = 300.0
 
 
 class LoggingSettings(Section):

@@ -42,6 +42,8 @@ class StageTimeouts(Section):
 
     photo: Seconds = 120.0
     album: Seconds = 3600.0
+    """Without progress."""
+    album_total: Seconds = 86_400.0
     run: Seconds = 86_400.0
 
 

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.absolute_paths import absolute
+from skicyclerun.settings.archive_url import archive_url, check_endpoint
 from skicyclerun.settings.errors import MAX_PROBLEMS, Problems
 from skicyclerun.settings.file import join, show
 from skicyclerun.settings.placeholders import Resolved, Resolver, escape
@@ -84,6 +85,10 @@ def _meaning(text: str, key: str, scope: Scope, problems: Problems) -> str | Pat
         if resolved.late - {"timestamp"} or resolved.text.endswith("/"):
             raise ValueError(f"must name a file, not {show(text)}")
         return str(absolute(resolved.template, scope.environ, scope.root, written=escape))
+    if key == "cleanup.remote":
+        return str(archive_url(plain(resolved), scope.environ))
+    if key == "cleanup.remote_service.endpoint_url":
+        return check_endpoint(plain(resolved))
     if key != "export.library":
         return plain(resolved)
     library = absolute(plain(resolved), scope.environ, scope.root)

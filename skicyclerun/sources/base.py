@@ -10,10 +10,12 @@ One contract suite (tests/test_source_contract.py) holds every source to this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from skicyclerun.models import Album, Fetched, Photo, SourceKind
+from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind, Waiting
 
 
 class Source(Protocol):
@@ -59,3 +61,30 @@ class Restartable(Protocol):
     async def restart(self) -> bool:
         """Start it anew if the person allowed it; False if not. Raises SourceStopped where it does not come back."""
         ...
+
+
+@runtime_checkable
+class KeepsTime(Protocol):
+    """A source that bounds each `fetch` by itself, because only on the way it learns how long one may take.
+
+    `on_wait` hears of every fetch, at once and whenever its bound changes (`at_most`), and of everything that keeps a
+    person waiting for more than a few seconds. It is called in the event loop and raises nothing.
+    """
+
+    on_wait: Callable[[Waiting], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long one photo may take; seconds."""
+
+    photo: float
+    movie: float
+    """For a video, and for the movie of a Live Photo."""
+    per_mb: float = 0.0
+    """On top, for each megabyte (10^6 bytes) where the size is known."""
+
+    def seconds(self, component: Component, size: int = 0) -> float:
+        """For a photo of so many bytes; 0 where that is not known."""
+        base = self.photo if component is Component.STILL else self.movie
+        return base + self.per_mb * size / 1_000_000

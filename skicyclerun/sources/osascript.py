@@ -15,12 +15,24 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from skicyclerun.errors import SourceStopped
+
+VERBS: Final = (
+    "preflight",
+    "list-albums",
+    "album-counts",
+    "item-ids",
+    "item-facts",
+    "export-item",
+    "choose-albums",
+    "choose-folder",
+)
+"""What our script is called with, in the order in which it looks for them."""
 
 _MOST_OUTPUT: Final = 256 * 1024 * 1024
 """Bytes of stdout kept; a million items with their names are about 60 MB."""
@@ -28,6 +40,10 @@ _LONGEST_LINE: Final = 64 * 1024
 """Bytes of one line of stderr kept."""
 _DRAIN_SECONDS: Final = 1.0
 """After osascript has ended: how long a process that inherited its pipes may keep them open."""
+
+_FIRST_WAIT: Final = 5.0
+_LONGEST_WAIT: Final = 60.0
+"""Seconds between two times that the listener hears of waiting."""
 
 _ERROR_NUMBER: Final = re.compile(r"\((-?[0-9]{1,6})\)\s*\Z")
 _ERROR_PREFIX: Final = re.compile(r"\A.{0,4096}?(?:execution|syntax) error: ", re.DOTALL)
@@ -80,6 +96,19 @@ def trouble_of(number: int | None) -> Trouble:
     return _MEANINGS.get(number, Trouble.UNSETTLED)
 
 
+class Listener(Protocol):
+    """Hears what goes on while a call is at work; called in the event loop."""
+
+    def heard(self, line: str) -> float | None:
+        """A line that the script logged. A number: it was for us and is not logged, and so many seconds are left from
+        now on; None: it is logged like any other, and the time stays as it is."""
+        ...
+
+    def waited(self, seconds: float) -> None:
+        """The call has been at work for so long; after 5 seconds, 10, 20, 40, 80, then every minute."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a call of osascript ended."""
@@ -124,8 +153,10 @@ class Osascript:
     log: Callable[[str], None]
     grace: float = 3.0
     """Seconds between SIGTERM and SIGKILL."""
+    first_wait: float = _FIRST_WAIT
+    """Seconds after which the listener first hears of waiting."""
 
-    async def run(self, *words: str, seconds: float | None) -> Outcome:
+    async def run(self, *words: str, seconds: float | None, listener: Listener | None = None) -> Outcome:
         """Run the script with these words; at most `seconds`, None for as long as it takes (a dialog).
 
         The process leads a session of its own. When this is cancelled or the time is up, its whole group gets SIGTERM,
@@ -133,14 +164,28 @@ class Osascript:
         Raises SourceStopped where osascript cannot be started, or pours out more than any library could hold.
         """
         process = await self._start(words)
-        collected = _Collected(self.log)
         timed_out = True
+        limit, waiting = anyio.CancelScope(), anyio.CancelScope()
+
+        def take_line(line: str) -> None:
+            left = listener.heard(line) if listener is not None else None
+            if left is None:
+                self.log(line)
+            else:
+                limit.deadline = anyio.current_time() + left
+
+        collected = _Collected(take_line)
+        if seconds is not None:
+            limit.deadline = anyio.current_time() + seconds
         try:
-            with anyio.move_on_after(seconds):
+            with limit:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(_drain, process.stdout, collected.take_output, tasks.cancel_scope)
                     tasks.start_soon(_drain, process.stderr, collected.take_errors, tasks.cancel_scope)
+                    if listener is not None:
+                        tasks.start_soon(self._tell_of_waiting, listener, waiting)
                     await process.wait()
+                    waiting.cancel()
                     tasks.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
                 timed_out = False
         finally:
@@ -150,6 +195,14 @@ class Osascript:
         if collected.too_much:
             raise SourceStopped(f"osascript returned more than {_MOST_OUTPUT >> 20} MiB; it was stopped.")
         return _outcome(await process.wait(), collected, timed_out)
+
+    async def _tell_of_waiting(self, listener: Listener, scope: anyio.CancelScope) -> None:
+        began, seconds = anyio.current_time(), self.first_wait
+        with scope:
+            while True:
+                await anyio.sleep_until(began + seconds)
+                listener.waited(seconds)
+                seconds = min(seconds * 2, seconds + _LONGEST_WAIT)
 
     async def _start(self, words: tuple[str, ...]) -> Process:
         command = [self.program, os.fspath(self.script), *words]

@@ -15,7 +15,7 @@ from typing import Final
 
 from skicyclerun.models import Album, Location
 
-FORMAT_VERSION: Final = "1"
+FORMAT_VERSION: Final = "2"
 
 _RECORD: Final = "\x1e"
 _FIELD: Final = "\x1f"
@@ -24,6 +24,7 @@ _MEMBER: Final = "\x1d"
 # Photos' own look like `UUID/L0/040`. Anything printable without spaces is taken as Photos gives it; a leading dash
 # would be an option to some program.
 _ID: Final = re.compile(r"[0-9A-Za-z][!-~]{0,199}\Z")
+_COUNT: Final = re.compile(r"[0-9]{1,12}\Z")
 _MISSING: Final = "missing value"
 """What AppleScript makes of an absent value when it joins a list into a text."""
 
@@ -74,21 +75,28 @@ def records_of(output: str, verb: str) -> list[list[str]]:
 
 
 def albums_of(records: list[list[str]]) -> list[Album]:
-    """The albums, in Photos' order, each once. Raises AnswerUnknown for a record of another shape.
+    """The albums, in Photos' order, each once, not counted. Raises AnswerUnknown for a record of another shape.
 
     Old versions of Photos list nested albums at the top level too; the entry that knows its folders counts.
     """
     albums: dict[str, Album] = {}
     for record in records:
-        if len(record) != 4 or not is_id(record[0]):
+        if len(record) != 3 or not is_id(record[0]):
             raise AnswerUnknown
-        album_id, folders, title, count = record
+        album_id, folders, title = record
         path = tuple(_nfc(name) for name in folders.split(_MEMBER)) if folders else ()
-        album = Album(album_id, _nfc(title), path, int(count) if count.isdecimal() and count.isascii() else 0)
+        album = Album(album_id, _nfc(title), path)
         known = albums.get(album_id)
         if known is None or len(known.folder_path) < len(album.folder_path):
             albums[album_id] = album
     return list(albums.values())
+
+
+def counts_of(records: list[list[str]]) -> dict[str, int]:
+    """Album id → number of items; 0 for a number that is none. Raises AnswerUnknown for a record of another shape."""
+    if any(len(record) != 2 or not is_id(record[0]) for record in records):
+        raise AnswerUnknown
+    return {album_id: int(count) if _COUNT.match(count) else 0 for album_id, count in records}
 
 
 def items_of(records: list[list[str]]) -> list[tuple[str, str | None]]:

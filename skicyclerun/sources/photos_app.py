@@ -1,7 +1,8 @@
 """The running Photos.app as a source, through `osascript` and scripts/osxPhotoExporter.scpt. One photo at a time.
 
 Photos renders the current version of every photo. Each attempt exports one item into a directory made for that
-attempt alone, so what Photos still writes after a time-out can never be taken for a later attempt.
+attempt alone, so what Photos still writes after a time-out can never be taken for a later attempt. Albums are listed
+in many short calls, so that there is something to show meanwhile and none of them needs a long time-out.
 docs/photos-app.md says what of this has been seen on a Mac, and what has not.
 """
 
@@ -11,7 +12,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path, PurePath
 from typing import Final, NoReturn
@@ -22,37 +23,58 @@ import anyio.to_thread
 from skicyclerun.errors import (
     DiskFull,
     NotWritable,
+    PhotoError,
     PhotoGone,
+    PhotoRefused,
+    PhotoSlow,
     PhotoTransient,
     PhotoUnreadable,
     SourceError,
     SourceStopped,
 )
 from skicyclerun.images.sniff import Content
-from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind
+from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind, Waiting
 from skicyclerun.sources import photos_process
-from skicyclerun.sources.osascript import Osascript, Outcome, Trouble
+from skicyclerun.sources.base import TimeLimits
+from skicyclerun.sources.osascript import Listener, Osascript, Outcome, Trouble
 from skicyclerun.sources.photos_answers import (
     AnswerIncomplete,
     AnswerUnknown,
     ItemFacts,
     albums_of,
+    counts_of,
     facts_of,
     is_id,
     items_of,
     records_of,
 )
 from skicyclerun.sources.photos_exports import date_taken, exported_file
+from skicyclerun.sources.photos_waiting import (
+    SHARE,
+    ExportPatience,
+    ListingProgress,
+    Patience,
+    about_to_ask,
+    terminal_name,
+)
 
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mpg", ".mpeg", ".3gp", ".mts", ".m2ts", ".qt"})
 _IDS_PER_CALL: Final = 50
 """Items whose facts are asked for in one call of osascript."""
-
+_ALBUMS_PER_CALL: Final = 100
+"""Albums whose items are counted in one call; one event each, about 20 ms."""
+_LISTED_PER_SECOND: Final = 100
+"""Items of an album, at the slowest that a listing is waited for."""
+_TELL_SECONDS: Final = 5.0
+"""Between two times that somebody is told how far a listing is, and before a photo is called slow."""
 _GRANT: Final = (
-    "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos, then `skicyclerun run "
-    "--resume`. If your terminal is not listed there, `tccutil reset AppleEvents` makes macOS ask again."
+    "Allow it in System Settings > Privacy & Security > Automation > your terminal > Photos. If your terminal is not "
+    "listed there, `tccutil reset AppleEvents` makes macOS ask again."
 )
 _REPORT: Final = "This is a fault of the script, or Photos has changed; please report it with the message above."
+_ONE_ITEMS: Final = frozenset({-1700, -1703, -1708})
+"""Error numbers that a single item may answer with though the script is sound: errAECoercionFail, errAEWrongDataType,
+errAEEventNotHandled."""
 _SESSION: Final = (
     "Photos can only be asked from a logged-in desktop session: not over ssh, not from cron. A LaunchAgent works."
 )
@@ -75,11 +97,14 @@ class PhotosApp:
 
     osascript: str = "osascript"
     script: Path
-    photo_timeout: float
-    """Bounds one `fetch`; osascript gets nine tenths of it, so that a caller with the same bound hears of a time-out
-    before it strikes itself."""
+    limits: TimeLimits
+    """Bound one `fetch`; its export gets nine tenths of that, and the file that may still come the rest."""
     list_timeout: float
-    """Bounds every other call; the first one launches Photos and may wait for macOS to ask for permission."""
+    """How long any other call may be silent; the first one launches Photos and may wait for macOS to ask for
+    permission."""
+    on_wait: Callable[[Waiting], None] = lambda waiting: None
+    """Hears what is waited for; the `KeepsTime` of a source."""
+    tell_after: float = _TELL_SECONDS
     restart_photos: bool = False
     log: Callable[[str], None]
     """Gets what the script says while it works."""
@@ -92,31 +117,62 @@ class PhotosApp:
     process_name: str = "Photos"
 
     def __post_init__(self) -> None:
-        self._osascript = Osascript(program=self.osascript, script=self.script, log=self.log, grace=self.grace)
+        self._osascript = Osascript(
+            program=self.osascript, script=self.script, log=self.log, grace=self.grace, first_wait=self.tell_after
+        )
+        self._listed: dict[str, Album] = {}
 
     @property
     def location(self) -> str:
         return "Photos.app"
 
     async def open(self) -> None:
-        """Ask Photos for its version and the number of its albums. Raises SourceStopped."""
-        records = await self._ask("preflight")
+        """Ask Photos for its version and the number of its albums. Raises SourceStopped.
+
+        What macOS may ask the person meanwhile is told before.
+        """
+        asked = Waiting("application", self.location, 0.0, self.list_timeout, note=about_to_ask())
+        self.on_wait(asked)
+        records = await self._ask("preflight", listener=Patience(asked, self.on_wait))
         if records and len(records[0]) == 3:
             self.log(f"Photos {records[0][0]} answers.")
 
     async def albums(self) -> list[Album]:
-        """The person's albums, those in folders after those at the top; smart albums are not offered by Photos."""
-        records = await self._ask("list-albums")
+        """The person's albums, those in folders after those at the top; smart albums are not offered by Photos.
+
+        However many there are: no call asks about more than 100, and each may take its time as long as it comes on.
+        Raises SourceError.
+        """
+        progress = ListingProgress(
+            Waiting("albums", self.location, 0.0), self.on_wait, self.list_timeout, self.tell_after
+        )
+        records = await self._ask("list-albums", listener=progress)
+        counts: dict[str, int] = {}
         try:
-            return albums_of(records)
+            albums = albums_of(records)
+            for start in range(0, len(albums), _ALBUMS_PER_CALL):
+                progress.begin(start, len(albums))
+                ids = [album.id for album in albums[start : start + _ALBUMS_PER_CALL]]
+                counts |= counts_of(await self._ask("album-counts", *ids, listener=progress))
         except AnswerUnknown:
             raise self._not_understood("list-albums") from None
+        # One without a count was removed meanwhile.
+        found = [replace(album, photo_count=counts[album.id]) for album in albums if album.id in counts]
+        self._listed = {album.id: album for album in found}
+        return found
 
     async def photos(self, album_id: str) -> list[Photo]:
         """The album's items in the order Photos gives them. Raises SourceError if it is gone or keeps changing."""
         if not is_id(album_id):
             raise SourceError(f"{album_id!r} is not an id of Photos.")
-        records = await self._ask("item-ids", album_id)
+        album = self._listed.get(album_id)
+        if album is None:  # a run that was resumed has not listed the albums
+            album = Album(album_id, "", photo_count=await self._count(album_id))
+        # All ids, and all names, are one event each, which has nothing to say until it is answered.
+        seconds = self.list_timeout + album.photo_count / _LISTED_PER_SECOND
+        waiting = Waiting("album", album.path, 0.0, of=album.photo_count)
+        progress = ListingProgress(waiting, self.on_wait, seconds, self.tell_after)
+        records = await self._ask("item-ids", album_id, listener=progress, seconds=seconds)
         try:
             items = items_of(records)
         except AnswerUnknown:
@@ -125,7 +181,7 @@ class PhotosApp:
         return [_photo(item_id, names.get(item_id, "") if name is None else name) for item_id, name in items]
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
-        """Export one item below `attempt_directory`, which is made here, within `photo_timeout`.
+        """Export one item below `attempt_directory`, which is made here, within the `limits` for it.
 
         Raises PhotoError, SourceStopped, StorageError.
         PhotoTransient is worth another attempt in another directory: after a time-out Photos may still be writing
@@ -136,13 +192,25 @@ class PhotosApp:
         if photo.component is Component.LIVE_MOVIE:
             raise PhotoUnreadable(f"{photo.original_filename}: Photos.app gives no Live Photo movies")
         directory = await anyio.to_thread.run_sync(_made, attempt_directory)
-        end = anyio.current_time() + self.photo_timeout
-        limit = 0.9 * self.photo_timeout
+        call = ExportPatience(photo, self.limits, self.on_wait)
+        try:
+            return await self._fetched(photo, directory, call)
+        finally:
+            call.over()
+
+    async def _fetched(self, photo: Photo, directory: Path, call: ExportPatience) -> Fetched:
         outcome = await self._osascript.run(
-            "export-item", *_event_limit(limit), photo.id, str(directory), seconds=limit
+            "export-item",
+            *_event_limit(call.share),
+            "--growth",
+            str(int(SHARE * 1000 * self.limits.per_mb)),
+            photo.id,
+            str(directory),
+            seconds=call.share,
+            listener=call,
         )
         facts: ItemFacts | None = None
-        patience = end - anyio.current_time()
+        patience = call.left
         if outcome.ok:
             facts = self._facts(photo, outcome, "export-item")
             patience = min(patience, self.settle_patience)
@@ -161,9 +229,9 @@ class PhotosApp:
         except PhotoTransient as error:
             if outcome.ok:
                 raise
-            raise PhotoTransient(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
+            raise PhotoSlow(f"{str(error).removesuffix('.')}; {_no_answer(outcome)}.") from error
         if facts is None:
-            facts = await self._facts_alone(photo, end - anyio.current_time())
+            facts = await self._facts_alone(photo, call.left)
         in_file = await anyio.to_thread.run_sync(date_taken, file.path) if file.content is Content.JPEG else None
         edited = file.path.stem.startswith("FullSizeRender")
         return Fetched(
@@ -190,11 +258,17 @@ class PhotosApp:
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, verb: str, *words: str) -> list[list[str]]:
-        """The records of a listing. A connection that failed is tried once more; then SourceError or SourceStopped."""
+    async def _ask(
+        self, verb: str, *words: str, listener: Listener | None = None, seconds: float = 0.0
+    ) -> list[list[str]]:
+        """The records of a listing, for which Photos has `seconds` (0: `list_timeout`).
+
+        A connection that failed is tried once more; then SourceError or SourceStopped.
+        """
+        seconds = seconds or self.list_timeout
         for last in (False, True):
             outcome = await self._osascript.run(
-                verb, *_event_limit(self.list_timeout), *words, seconds=self.list_timeout
+                verb, *_event_limit(seconds), *words, seconds=seconds, listener=listener
             )
             if outcome.ok:
                 try:
@@ -231,6 +305,13 @@ class PhotosApp:
             _give_up_photo(photo, outcome)
         return self._facts(photo, outcome, "item-facts")
 
+    async def _count(self, album_id: str) -> int:
+        """The number of an album's items; 0 where it is gone."""
+        try:
+            return counts_of(await self._ask("album-counts", album_id)).get(album_id, 0)
+        except AnswerUnknown:
+            raise self._not_understood("album-counts") from None
+
     async def _names(self, ids: list[str]) -> dict[str, str]:
         """File names asked for item by item, for the rare album whose names cannot be told apart in one answer."""
         names: dict[str, str] = {}
@@ -256,10 +337,13 @@ class PhotosApp:
         if outcome.trouble is Trouble.NOT_RUNNING:
             raise SourceStopped(f"Photos is not reachable: {outcome.explanation}.", next_step=_SESSION)
         if outcome.trouble is Trouble.NO_REPLY:
-            raise SourceStopped(
-                f"Photos did not answer {verb}: {_no_answer(outcome)}.",
-                next_step="Does Photos show a dialog, or open its library? Then `skicyclerun run --resume`.",
-            )
+            dialog = "Answer the dialog that Photos shows, or wait until it has opened its library."
+            if verb == "preflight":
+                dialog = (
+                    f"Answer macOS's question whether {terminal_name()} may control Photos, or the dialog that Photos "
+                    "shows; it may be behind other windows, or Photos may still be opening its library."
+                )
+            raise SourceStopped(f"Photos did not answer {verb}: {_no_answer(outcome)}.", remedy=dialog)
         if outcome.trouble is Trouble.CANCELLED:
             raise SourceStopped(f"Photos did not get ready: {outcome.explanation}.")
         raise SourceStopped(f"Photos did not answer {verb}: {outcome.explanation}.")
@@ -272,13 +356,23 @@ class PhotosApp:
 
 
 def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
-    _stop_if_final(outcome)
     name = photo.original_filename
+    error: PhotoError
+    if outcome.error_number in _ONE_ITEMS and not outcome.timed_out:
+        error = PhotoRefused(f"{name}: Photos would not export it: {outcome.explanation}.")
+        error.if_every = SourceStopped(f"The AppleScript failed: {outcome.explanation}.", next_step=_REPORT)
+        raise error
+    _stop_if_final(outcome)
     match outcome.trouble:
         case Trouble.GONE:
-            raise PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
+            error = PhotoGone(f"{name} is no longer in Photos, or cannot be had ({outcome.explanation})")
+            error.if_every = SourceStopped(
+                f"Photos finds none of the photos that it listed: {outcome.explanation}.",
+                next_step=f"If they were deleted, `skicyclerun run --fresh` lists them anew. Otherwise: {_REPORT}",
+            )
+            raise error
         case Trouble.NO_REPLY:
-            raise PhotoTransient(f"{name}: {_no_answer(outcome)}.")
+            raise PhotoSlow(f"{name}: {_no_answer(outcome)}.")
         case Trouble.NOT_RUNNING:
             raise PhotoTransient(f"{name}: Photos is not reachable: {outcome.explanation}.")
         case _:
@@ -287,9 +381,7 @@ def _give_up_photo(photo: Photo, outcome: Outcome) -> NoReturn:
 
 def _stop_if_final(outcome: Outcome) -> None:
     if outcome.trouble is Trouble.DENIED:
-        raise SourceStopped(
-            f"macOS does not let this terminal control Photos: {outcome.explanation}.", next_step=_GRANT
-        )
+        raise SourceStopped(f"macOS does not let this terminal control Photos: {outcome.explanation}.", remedy=_GRANT)
     if outcome.trouble is Trouble.BROKEN_SCRIPT:
         raise SourceStopped(f"The AppleScript failed: {outcome.explanation}.", next_step=_REPORT)
 

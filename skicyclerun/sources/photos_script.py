@@ -8,18 +8,9 @@ from typing import Final
 
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.shipped_files import shipped_file
+from skicyclerun.sources.osascript import VERBS
 
 SCRIPT_NAME: Final = "osxPhotoExporter.scpt"
-#: What is asked of the script, by the first word; its own first comment explains each.
-VERBS: Final = (
-    "preflight",
-    "list-albums",
-    "item-ids",
-    "item-facts",
-    "export-item",
-    "choose-albums",
-    "choose-folder",
-)
 #: Bytes; a script of more is something else.
 _MAX_BYTES: Final = 2_000_000
 _COMMENTS: Final = re.compile(r"\(\*.*?\*\)|--[^\n\r]*", re.DOTALL)

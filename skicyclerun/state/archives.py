@@ -8,6 +8,7 @@ from typing import Literal
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
+from skicyclerun.state.archive_copies import enter_copies
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger, archive_target
 from skicyclerun.state.runs import record
 from skicyclerun.state.store import Row, Store
@@ -104,10 +105,12 @@ async def step(
     proved: bool = False,
     emptied: Sequence[str] = (),
     catalog_emptied: bool = False,
+    copy_to: str = "",
 ) -> ArchiveRow:
     """Commit a transition of the job. CLEANED also says, in the same transaction, whose files are no longer on disk:
     those of the stages `emptied` (`export`, and later ones). `catalog_emptied`: the catalog is among what was put away,
-    and what it said of photos that had left before is over, as is the rest of it.
+    and what it said of photos that had left before is over, as is the rest of it. `copy_to`: the second place that the
+    archive is to be copied to is entered in the same transaction.
 
     Raises IllegalTransition, also when the database no longer holds `job.status`.
     """
@@ -136,5 +139,7 @@ async def step(
             await transaction.execute_many("stage_none_present", [{"stage": stage} for stage in emptied])
             if catalog_emptied:
                 await transaction.execute("forget_former_entries")
+        if copy_to and file:
+            await enter_copies(transaction, copy_to, [file])
         await record(transaction, "archive", job.id, job.status, trigger, target, reason)
     return await get(store, job.id)

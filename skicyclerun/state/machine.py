@@ -1,4 +1,4 @@
-"""The state machines, as tables without I/O: album, run and archive job.
+"""The state machines, as tables without I/O: album, run, archive job and the copy of an archive elsewhere.
 
 `transitions` holds the tables and answers one question: where does this trigger lead from here? The answer is then
 committed to SQLite, and only what SQLite holds is believed (docs/architecture.md, "The order of writes"). The machine
@@ -80,9 +80,29 @@ class ArchiveTrigger(StrEnum):
     RETRY = "retry"
 
 
+class CopyStatus(StrEnum):
+    """Where the copy of an archive elsewhere stands."""
+
+    PENDING = "pending"
+    COPIED = "copied"
+    """Read back from there; the archive here is not touched."""
+    ONLY_THERE = "only_there"
+    PRUNED = "pruned"
+
+
+class CopyTrigger(StrEnum):
+    """What can happen to the copy of an archive elsewhere."""
+
+    CONFIRM = "confirm"
+    REMOVED_HERE = "removed_here"
+    LOST = "lost"
+    PRUNE = "prune"
+
+
 _A, _AT = AlbumStatus, AlbumTrigger
 _R, _RT = RunStatus, RunTrigger
 _Z, _ZT = ArchiveStatus, ArchiveTrigger
+_C, _CT = CopyStatus, CopyTrigger
 
 #: trigger, from, to. docs/design of the product: "Nothing else."
 ALBUM_TRANSITIONS: Final = (
@@ -122,6 +142,15 @@ ARCHIVE_TRANSITIONS: Final = (
     (_ZT.RETRY, _Z.FAILED, _Z.PENDING),
 )
 
+COPY_TRANSITIONS: Final = (
+    (_CT.CONFIRM, _C.PENDING, _C.COPIED),
+    (_CT.LOST, _C.COPIED, _C.PENDING),
+    (_CT.REMOVED_HERE, _C.COPIED, _C.ONLY_THERE),
+    (_CT.PRUNE, _C.PENDING, _C.PRUNED),
+    (_CT.PRUNE, _C.COPIED, _C.PRUNED),
+    (_CT.PRUNE, _C.ONLY_THERE, _C.PRUNED),
+)
+
 _Status = TypeVar("_Status", bound=StrEnum)
 
 
@@ -140,6 +169,7 @@ def _table(statuses: type[StrEnum], rows: tuple[tuple[StrEnum, StrEnum, StrEnum]
 _ALBUM_TABLE: Final = _table(AlbumStatus, ALBUM_TRANSITIONS)
 _RUN_TABLE: Final = _table(RunStatus, RUN_TRANSITIONS)
 _ARCHIVE_TABLE: Final = _table(ArchiveStatus, ARCHIVE_TRANSITIONS)
+_COPY_TABLE: Final = _table(CopyStatus, COPY_TRANSITIONS)
 
 
 def _target(table: Machine, what: str, status: _Status, trigger: StrEnum) -> _Status:
@@ -162,3 +192,8 @@ def run_target(status: RunStatus, trigger: RunTrigger) -> RunStatus:
 def archive_target(status: ArchiveStatus, trigger: ArchiveTrigger) -> ArchiveStatus:
     """Where `trigger` leads an archive job that is `status`. Raises IllegalTransition."""
     return _target(_ARCHIVE_TABLE, "An archive job", status, trigger)
+
+
+def copy_target(status: CopyStatus, trigger: CopyTrigger) -> CopyStatus:
+    """Where `trigger` leads the copy of an archive that is `status`. Raises IllegalTransition."""
+    return _target(_COPY_TABLE, "The copy of an archive", status, trigger)

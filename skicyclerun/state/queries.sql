@@ -330,6 +330,37 @@ UPDATE archives SET status = :to_status, reason = :reason, file = COALESCE(:file
                     files = COALESCE(:files, files), proved_at = COALESCE(:proved_at, proved_at), ended_at = :ended_at
 WHERE id = :id AND status = :from_status
 
+-- ── copies of archives elsewhere ────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_copy
+INSERT OR IGNORE INTO archive_copies (file, remote, token, entered_at) VALUES (:file, :remote, :token, :entered_at)
+
+-- name: copies_of_remote
+SELECT * FROM archive_copies WHERE remote = :remote AND status <> 'pruned' ORDER BY id
+
+-- name: copy_by_id
+SELECT * FROM archive_copies WHERE id = :id
+
+-- name: name_copy
+UPDATE archive_copies SET name = :name, token = :token, size = :size, sha256 = :sha256 WHERE id = :id AND status = 'pending'
+
+-- name: copy_put_off
+UPDATE archive_copies SET attempts = attempts + 1, reason = :reason WHERE id = :id AND status = 'pending'
+
+-- name: step_copy
+UPDATE archive_copies SET status = :to_status, reason = '', version = COALESCE(:version, version),
+                          copied_at = COALESCE(:copied_at, copied_at), ended_at = :ended_at
+WHERE id = :id AND status = :from_status
+
+-- name: jobs_with_file
+SELECT COUNT(*) AS jobs FROM archives WHERE file = :file AND status NOT IN ('done', 'failed')
+
+-- name: remote_identity
+SELECT identity FROM archive_remotes WHERE remote = :remote
+
+-- name: remember_remote
+INSERT OR REPLACE INTO archive_remotes (remote, identity) VALUES (:remote, :identity)
+
 -- name: catalog_written
 SELECT path, identity FROM catalog_written
 

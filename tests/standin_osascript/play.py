@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 FIELD, RECORD, MEMBER = "\x1f", "\x1e", "\x1d"
-VERBS = ("preflight", "list-albums", "item-ids", "item-facts", "export-item", "choose-albums", "choose-folder")
+VERBS = (
+    "preflight",
+    "list-albums",
+    "album-counts",
+    "item-ids",
+    "item-facts",
+    "export-item",
+    "choose-albums",
+    "choose-folder",
+)
 LONGEST_LIFE = 30.0
 """Seconds after which a process that plays Photos gives up, so that none outlives its test for long."""
 
@@ -94,7 +103,7 @@ class Call:
         self.library: dict[str, Any] = scenario["library"]
         self.verb = words[0] if words else ""
         self.words = words[1:]
-        if self.words[:1] == ["--timeout"]:
+        while len(self.words) > 1 and self.words[0] in ("--timeout", "--growth"):
             if not self.words[1].isdecimal():
                 raise ScriptError(-1700, f'Can\u2019t make "{self.words[1]}" into type integer.')
             self.words = self.words[2:]
@@ -111,6 +120,9 @@ class Call:
         if "stderr" in fault:
             sys.stderr.buffer.write(base64.b64decode(fault["stderr"]))
             sys.stderr.buffer.flush()
+        if "until" in fault:
+            self.note({"waiting": os.getpid()})
+            wait_for(Path(fault["until"]))
         if "kill" in fault:
             os.kill(os.getpid(), fault["kill"])
         if "hang" in fault:
@@ -144,11 +156,13 @@ class Call:
                         album["id"],
                         MEMBER.join(clean(name) for name in album.get("folders", ())),
                         clean(album["title"]),
-                        str(len(album["items"])),
                     )
                 )
                 for album in self.library["albums"]
             ]
+            say(f"skicyclerun: listed {len(records)}")
+        elif self.verb == "album-counts":
+            records = self.album_counts()
         elif self.verb == "item-ids":
             records = self.item_ids()
         elif self.verb == "item-facts":
@@ -157,11 +171,24 @@ class Call:
             records = [self.facts(self.words[0])]
             if "caught" not in fault:
                 item = self.library["items"][self.words[0]]
+                if megabytes := round(item.get("size", 0) / 1_000_000):
+                    say(f"skicyclerun: size {megabytes}")
                 self.export(fault["files"] if "files" in fault else item["files"])
         else:
             records = self.dialog()
-        header = FIELD.join(("skicyclerun", "1", self.verb))
+        header = FIELD.join(("skicyclerun", "2", self.verb))
         return RECORD.join((header, *records, "end", ""))
+
+    def album_counts(self) -> list[str]:
+        counts = {album["id"]: len(album["items"]) for album in self.library["albums"]}
+        records = []
+        for number, album_id in enumerate(self.words, 1):
+            if album_id in counts:
+                records.append(FIELD.join((album_id, str(counts[album_id]))))
+            else:
+                say("An album was removed while the albums were listed.")
+            say(f"skicyclerun: counted {number}")
+        return records
 
     def item_ids(self) -> list[str]:
         for album in self.library["albums"]:
@@ -169,6 +196,8 @@ class Call:
                 names = [self.library["items"].get(each, {}).get("filename") for each in album["items"]]
                 # A list that AppleScript joins: an absent value becomes its name, nothing is cleaned.
                 joined = FIELD.join("missing value" if name is None else name for name in names)
+                for what in ("ids", "names", "ids"):
+                    say(f"skicyclerun: at {what}")
                 return [str(len(names)), FIELD.join(album["items"]), joined]
         raise ScriptError(-1728, f'Photos got an error: Can\u2019t get album id "{self.words[0]}".')
 
@@ -219,7 +248,8 @@ class Call:
     def fault(self) -> dict[str, Any]:
         about = self.words[0] if self.words else None
         for number, fault in enumerate(self.scenario.get("faults", ())):
-            if fault["verb"] not in ("*", self.verb) or fault.get("about", about) != about:
+            abouts = self.words if self.verb == "album-counts" else [about]
+            if fault["verb"] not in ("*", self.verb) or fault.get("about", abouts[0] if abouts else None) not in abouts:
                 continue
             visit = self.visits(number)
             first, times = fault.get("skip", 0), fault.get("times", 1)
@@ -261,6 +291,12 @@ class Call:
         with open(self.folder / self.scenario["calls"], "a", encoding="utf-8") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.write(json.dumps(entry) + "\n")
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + LONGEST_LIFE
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def clean(text: str | None) -> str:

@@ -1,0 +1,338 @@
+"""A second place for archives, off this disk: what any such place can do, and how an archive comes to lie there.
+
+Beside each archive lies its record, `NAME.json`. It is made first, never over another, and thereby reserves the name:
+two machines that share a place never write over each other's archives, and an archive's bytes can be checked without
+our database. The copy is proved by reading all of it back from there and comparing its SHA-256.
+
+    record made, name reserved ── bytes written, durable ── read back, SHA-256 compared ── named
+
+Every step may be cut off anywhere and repeated: the record's token says that the name is this copy's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Protocol
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from skicyclerun.archive.advance import Advance, Progress, Stop
+from skicyclerun.archive.archive_bytes import FileBytes, RangedBytes
+from skicyclerun.archive.archive_file import drop_from_cache
+from skicyclerun.archive.manifest import Sha256
+from skicyclerun.archive.prove import verify_archive
+from skicyclerun.archive.publish import ARCHIVE_NAME
+from skicyclerun.archive.seal import read_seal
+from skicyclerun.errors import ArchiveNotProved, RemoteError
+from skicyclerun.files.fault_points import fault_point
+
+RECORD_SUFFIX: Final = ".json"
+_FORMAT: Final = "skicyclerun-archive-copy"
+#: A record has some 400 bytes.
+LONGEST_RECORD: Final = 16_384
+_BLOCK: Final = 1 << 20
+_NAMES_TRIED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """Something that lies there."""
+
+    name: str
+    size: int
+    version: str
+    """Changes when its bytes are written anew: the service's tag of the object, or a file's time."""
+
+
+class Remote(Protocol):
+    """A flat place for archives and their records. Names are ours: no `/`, printable.
+
+    All of it blocks. Raises RemoteUnreachable where there is no answer, RemoteError where it refuses.
+    """
+
+    @property
+    def url(self) -> str:
+        """What people call it."""
+        ...
+
+    def identify(self, known: str, *, make: bool) -> str:
+        """Which place it is, empty where its address says that. `known` is what it was the last time.
+
+        Raises RemoteUnreachable where another answers in its stead: a mount point without its disk. `make`: a place
+        that has no identity yet is given one.
+        """
+        ...
+
+    def files(self) -> list[RemoteFile]: ...
+
+    def look(self, name: str) -> RemoteFile | None: ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Durable on return; False, and nothing changed, where the name is taken."""
+        ...
+
+    def write(self, name: str, token: str, blocks: Iterator[bytes], size: int) -> str:
+        """All the blocks, durable on return; returns the name they have until `publish`. What an attempt with this
+        token left is removed first. What the blocks raise comes out, and nothing is left then."""
+        ...
+
+    def publish(self, written: str, name: str) -> None:
+        """Give it its name, never over another's, durable on return."""
+        ...
+
+    def read(self, file: RemoteFile, offset: int, count: int) -> bytes:
+        """Just these bytes. Raises RemoteError where the file is no longer the one that was looked at."""
+        ...
+
+    def blocks(self, file: RemoteFile) -> Iterator[bytes]:
+        """All of it, from there and not from a memory here."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Durable on return; nothing where it is not there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRecord:
+    """What lies beside an archive elsewhere and says what it is."""
+
+    token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    """Made once for each copy: whose the name is."""
+    file: str
+    """The archive's name in its own archive folder."""
+    size: Annotated[int, Field(ge=1, lt=2**63)]
+    sha256: Sha256
+    """Of the whole ZIP."""
+    created: Annotated[str, Field(pattern=r"^(19[89]\d|2\d{3})-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    """ISO 8601, UTC, `Z`."""
+    files: Annotated[int, Field(ge=0)]
+    content_bytes: Annotated[int, Field(ge=0)]
+    format: Annotated[str, Field(pattern=f"^{_FORMAT}$")] = _FORMAT
+
+    def dump(self) -> bytes:
+        return _RECORD.dump_json(self, indent=1) + b"\n"
+
+
+_RECORD: Final = TypeAdapter(CopyRecord)
+
+
+def load_record(data: bytes) -> CopyRecord | None:
+    """None where it is none of ours."""
+    try:
+        return _RECORD.validate_json(data)
+    except ValidationError:
+        return None
+
+
+def describe(path: Path, token: str, *, progress: Progress | None = None, stop: Stop | None = None) -> CopyRecord:
+    """The record of an archive here, which is read twice: against its manifest and seal, and for its SHA-256.
+
+    Raises ArchiveNotProved where it is not, or no longer, what was proved, ArchiveStopped, OSError.
+    """
+    found = verify_archive(path, progress=progress, stop=stop)
+    if not found.ok or found.seal is None or found.seal.proved is None:
+        problem = found.problems[0] if found.problems else "it was never proved"
+        raise ArchiveNotProved(f"{path} is not copied: {problem}.", next_step="`skicyclerun archive verify` has more.")
+    seal = found.seal
+    with open(path, "rb") as stream:
+        drop_from_cache(stream.fileno())
+        if read_seal(FileBytes(stream.fileno())) != seal:
+            raise ArchiveNotProved(f"{path} is not copied: it was replaced while it was read.")
+        size = FileBytes(stream.fileno()).size
+        hasher = hashlib.sha256()
+        stopping = Advance(size, None, stop, f"{path.name} is not copied yet.")
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+            stopping(len(block))
+    return CopyRecord(token, path.name, size, hasher.hexdigest(), seal.created, seal.files, seal.content_bytes)
+
+
+# ── copying ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reserve(remote: Remote, record: CopyRecord) -> str:
+    """Make the record, and with it reserve the archive's name there, which is returned; `…-2.zip` and so on where
+    others have that. Safe to repeat: a record with this token is found again."""
+    for name in itertools.islice(_names(record.file), _NAMES_TRIED):
+        there = remote.look(name + RECORD_SUFFIX)
+        if there is None and remote.look(name) is None and remote.create(name + RECORD_SUFFIX, record.dump()):
+            if remote.look(name) is None:
+                return name
+            remote.delete(name + RECORD_SUFFIX)  # a file of another program, which came just now
+            continue
+        found = record_of(remote, name)
+        if found is not None and found.token == record.token:
+            return name
+    raise RemoteError(f"{remote.url} has no name left for {record.file}.")
+
+
+def found_again(remote: Remote, record: CopyRecord) -> tuple[str, CopyRecord] | None:
+    """The very same archive, complete there under another token: copied before the database was lost. Name, record."""
+    for name in itertools.islice(_names(record.file), _NAMES_TRIED):
+        there, file = record_of(remote, name), remote.look(name)
+        if file is None and there is None:
+            return None
+        same = there is not None and (there.file, there.size, there.sha256) == (record.file, record.size, record.sha256)
+        if same and there is not None and file is not None and file.size == record.size:
+            return name, there
+    return None
+
+
+def _names(file: str) -> Iterator[str]:
+    match = ARCHIVE_NAME.fullmatch(file)
+    if match is None:
+        raise RemoteError(f"{file} bears no archive's name and is not copied.")
+    yield file
+    for number in itertools.count(2):
+        name = f"pipeline_{match[1]}-{number}.zip"
+        if name != file:
+            yield name
+
+
+def record_of(remote: Remote, name: str) -> CopyRecord | None:
+    """The record beside an archive; None where there is none, or none of ours."""
+    there = remote.look(name + RECORD_SUFFIX)
+    if there is None or not 0 < there.size <= LONGEST_RECORD:
+        return None
+    return load_record(remote.read(there, 0, there.size))
+
+
+def copy_archive(
+    remote: Remote,
+    name: str,
+    path: Path,
+    record: CopyRecord,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> str:
+    """Write, read back, name; returns the version of what lies there then. `name` is reserved for this record.
+
+    A copy that an earlier attempt brought to its name is read back and taken. Raises ArchiveNotProved where what came
+    back is not what lies here (it is removed there), ArchiveStopped, RemoteError, OSError of the file here.
+    """
+    advance = Advance(2 * record.size, progress, stop, f"{path.name} is not copied yet.")
+    written = name
+    if not _came_back(remote, name, record, advance):
+        if remote.look(name) is not None:
+            remote.delete(name)  # Torn, or damaged since: it is ours, for its name is.
+        written = remote.write(name, record.token, _local_blocks(path, record, advance), record.size)
+        fault_point("copy.written")
+        if not _came_back(remote, written, record, advance):
+            remote.delete(written)
+            raise ArchiveNotProved(
+                f"What came back from {remote.url} is not {path.name} (SHA-256 differs); it was removed there.",
+                next_step="`skicyclerun archive push` tries again.",
+            )
+    fault_point("copy.proved")
+    remote.publish(written, name)
+    fault_point("copy.published")
+    named = remote.look(name)
+    if named is None or named.size != record.size:
+        raise RemoteError(f"{name} is no longer in {remote.url}.")
+    return named.version
+
+
+def _came_back(remote: Remote, name: str, record: CopyRecord, advance: Advance) -> bool:
+    """Whether all that lies there is the archive, read from there."""
+    file = remote.look(name)
+    if file is None or file.size != record.size:
+        return False
+    hasher = hashlib.sha256()
+    for block in remote.blocks(file):
+        hasher.update(block)
+        advance(len(block))
+    return hasher.hexdigest() == record.sha256
+
+
+def _local_blocks(path: Path, record: CopyRecord, advance: Advance) -> Iterator[bytes]:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            hasher.update(block)
+            advance(len(block))
+            # The last block is held back until all is known to be what was described.
+            if stream.tell() >= record.size and (stream.read(1) or hasher.hexdigest() != record.sha256):
+                raise ArchiveNotProved(f"{path} changed while it was copied; it was not copied.")
+            yield block
+
+
+def remove_copy(remote: Remote, name: str, token: str) -> None:
+    """Remove an archive of ours there, then its record. Nothing of another's: the record says whose it is."""
+    found = record_of(remote, name)
+    if found is None or found.token != token:
+        return
+    remote.delete(name)
+    fault_point("copy.deleted_there")
+    remote.delete(name + RECORD_SUFFIX)
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class CopyThere:
+    """An archive elsewhere, by its record; its members were not read."""
+
+    name: str
+    file: RemoteFile
+    record: CopyRecord | None
+    """None: it has none, or none that can be read."""
+
+    @property
+    def whole(self) -> bool:
+        """As far as its size says."""
+        return self.record is not None and self.record.size == self.file.size
+
+
+def copies_there(remote: Remote) -> list[CopyThere]:
+    """What bears an archive's name there, with the records; by name."""
+    files = {file.name: file for file in remote.files()}
+    found: list[CopyThere] = []
+    for name, file in sorted(files.items()):
+        if ARCHIVE_NAME.fullmatch(name):
+            record = record_of(remote, name) if name + RECORD_SUFFIX in files else None
+            found.append(CopyThere(name, file, record))
+    return found
+
+
+def open_there(remote: Remote, file: RemoteFile) -> RangedBytes:
+    """An archive elsewhere for `verify_archive` and `restore_archive`: ranges of it are fetched as they are needed."""
+    title = f"{remote.url}/{file.name}"
+    return RangedBytes(title, file.size, lambda offset, count: remote.read(file, offset, count))
+
+
+def problems_there(
+    remote: Remote,
+    name: str,
+    record: CopyRecord | None,
+    version: str,
+    *,
+    full: bool,
+    progress: Progress | None = None,
+) -> Sequence[str]:
+    """What is wrong with a copy, one sentence each; nothing is written.
+
+    Always: it is there, with its record, its size, and the very version that was read back when it was copied
+    (`version` empty: not known here); its directory and manifest fit. `full` reads every byte. Raises RemoteError.
+    """
+    file = remote.look(name)
+    if file is None:
+        return ["it is not there"]
+    problems: list[str] = []
+    there = record_of(remote, name)
+    if there is None:
+        problems.append("its record is not there, or cannot be read")
+    elif record is not None and there != record:
+        problems.append("its record is another one's")
+    elif there.size != file.size:
+        problems.append(f"it has {file.size} bytes and should have {there.size}")
+    elif version and file.version != version and not full:
+        problems.append("it was written anew since it was read back; --full reads it again")
+    problems += verify_archive(open_there(remote, file), quick=not full, progress=progress).problems
+    return problems

@@ -1,0 +1,228 @@
+"""A bucket of an S3 service as the place for archives, through obstore; credentials by boto3's own chain.
+
+Every part of an upload carries its SHA-256, which the service compares (x-amz-checksum-sha256); what counts is that
+all of it is read back afterwards. A record is put with `If-None-Match: *`, so that the service itself refuses a second
+one (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). Ranges are read with `If-Match`.
+
+obstore aborts an upload that fails; what a killed process left is found and aborted through boto3, which obstore has
+no call for, before the same archive is uploaded again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from skicyclerun.archive.remote import RemoteFile
+from skicyclerun.errors import RemoteError, RemoteUnreachable
+from skicyclerun.settings.archive_url import ArchiveUrl
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+log = logging.getLogger(__name__)
+
+_EXTRA: Final = "`pip install 'skicyclerun[remote]'` brings what a bucket needs."
+_PART: Final = 8 << 20
+#: S3 takes 10,000 parts (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+_PARTS: Final = 9_000
+_UPLOADS_AT_ONCE: Final = 4
+_PIECE: Final = 8 << 20
+_RETRIES: Final = 5
+_CONNECT_SECONDS: Final = 10.0
+
+
+class BucketRemote:
+    """See `Remote`. Nothing is asked of the service until it is used. Raises RemoteError where the extra is missing."""
+
+    def __init__(
+        self,
+        place: ArchiveUrl,
+        *,
+        endpoint_url: str | None,
+        aws_profile: str | None,
+        region: str | None,
+        seconds: float,
+    ) -> None:
+        self.url = str(place)
+        self._place = place
+        self._endpoint_url, self._profile, self._region = endpoint_url, aws_profile, region
+        self._seconds = seconds
+        self._client: Any = None
+        self._opened: S3Store | None = None
+
+    def identify(self, known: str, *, make: bool) -> str:
+        """A bucket is told by its name. Asks whether it answers."""
+        obstore = self._library()
+        with self._translated():
+            next(iter(obstore.list(self._store(), chunk_size=1)), None)
+        return ""
+
+    def files(self) -> list[RemoteFile]:
+        obstore = self._library()
+        with self._translated():
+            found = obstore.list_with_delimiter(self._store())["objects"]
+            return [_described(item) for item in found]
+
+    def look(self, name: str) -> RemoteFile | None:
+        obstore = self._library()
+        with self._translated(), suppress(FileNotFoundError):
+            return _described(obstore.head(self._store(), name))
+        return None
+
+    def create(self, name: str, data: bytes) -> bool:
+        obstore = self._library()
+        with self._translated():
+            try:
+                obstore.put(self._store(), name, data, mode="create")
+            except obstore.exceptions.AlreadyExistsError:
+                return False
+        return True
+
+    def write(self, name: str, token: str, blocks: Iterator[bytes], size: int) -> str:
+        """At its name at once: an upload is seen when it is complete, not before."""
+        obstore = self._library()
+        self._abort_left_over(name)
+        with self._translated():
+            obstore.put(
+                self._store(),
+                name,
+                blocks,
+                attributes={"Content-Type": "application/zip"},
+                use_multipart=True,
+                chunk_size=max(_PART, size // _PARTS + 1),
+                max_concurrency=_UPLOADS_AT_ONCE,
+            )
+        return name
+
+    def publish(self, written: str, name: str) -> None:
+        return
+
+    def read(self, file: RemoteFile, offset: int, count: int) -> bytes:
+        obstore = self._library()
+        with self._translated():
+            asked = {"range": (offset, offset + count), "if_match": file.version}
+            return bytes(obstore.get(self._store(), file.name, options=asked).bytes())
+
+    def blocks(self, file: RemoteFile) -> Iterator[bytes]:
+        for offset in range(0, file.size, _PIECE):
+            yield self.read(file, offset, min(_PIECE, file.size - offset))
+
+    def delete(self, name: str) -> None:
+        obstore = self._library()
+        with self._translated(), suppress(FileNotFoundError):
+            obstore.delete(self._store(), name)
+
+    # ── the libraries ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _library(self) -> Any:
+        """obstore. Raises RemoteError where the extra is not installed."""
+        try:
+            import boto3  # noqa: F401
+            import obstore
+            import obstore.exceptions
+        except ImportError as error:
+            raise RemoteError(f"{self.url} needs {error.name}, which is not installed.", next_step=_EXTRA) from error
+        return obstore
+
+    def _store(self) -> S3Store:
+        if self._opened is None:
+            with self._translated():
+                self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> S3Store:
+        import boto3
+        from botocore.config import Config
+        from obstore.auth.boto3 import Boto3CredentialProvider
+        from obstore.store import S3Store
+
+        session = boto3.Session(profile_name=self._profile, region_name=self._region)
+        if session.get_credentials() is None:
+            raise RemoteError(
+                f"There are no credentials for {self.url}.",
+                next_step="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws in "
+                "`cleanup.remote_service.aws_profile`.",
+            )
+        timing = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=self._seconds, retries={"mode": "standard"})
+        self._client = session.client("s3", endpoint_url=self._endpoint_url, config=timing)
+        endpoint: str = self._client.meta.endpoint_url
+        # Where nobody says otherwise obstore knows Amazon's addresses better than a guess of ours would.
+        elsewhere = {} if ".amazonaws.com" in endpoint else {"endpoint": endpoint}
+        region = session.region_name or "us-east-1"
+        return S3Store(
+            self._place.bucket,
+            prefix=self._place.prefix or None,
+            region=region,
+            checksum_algorithm="SHA256",
+            conditional_put="etag",
+            credential_provider=Boto3CredentialProvider(session),
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "timeout": timedelta(seconds=self._seconds),
+                "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, self._seconds)),
+            },
+            retry_config={
+                "max_retries": _RETRIES,
+                "retry_timeout": timedelta(seconds=self._seconds),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
+            **elsewhere,  # type: ignore[arg-type]
+        )
+
+    def _abort_left_over(self, name: str) -> None:
+        """Uploads of this very archive that a killed process left; its name is ours. Not a reason to fail."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self._store()
+        key = f"{self._place.prefix}/{name}".lstrip("/")
+        try:
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._place.bucket, Prefix=key):
+                for upload in page.get("Uploads", ()):
+                    if upload["Key"] == key:
+                        self._client.abort_multipart_upload(
+                            Bucket=self._place.bucket, Key=key, UploadId=upload["UploadId"]
+                        )
+        except (BotoCoreError, ClientError) as error:
+            log.warning("unfinished uploads of %s could not be looked for: %s", key, error)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The one boundary to obstore and botocore."""
+        from botocore.exceptions import BotoCoreError
+        from obstore import exceptions
+
+        try:
+            yield
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            raise RemoteError(
+                f"{self.url} refuses these credentials.", next_step="Do they allow to list, read and write there?"
+            ) from error
+        except exceptions.PreconditionError as error:
+            raise RemoteError(f"An archive in {self.url} was replaced while it was read.") from error
+        except exceptions.BaseError as error:
+            raise self._error(error) from error
+        except BotoCoreError as error:
+            raise RemoteError(f"{self.url} cannot be used ({error}).") from error
+
+    def _error(self, error: Exception) -> RemoteError:
+        words = str(error).splitlines()[0]
+        if "NoSuchBucket" in str(error):
+            return RemoteError(f"There is no bucket {self._place.bucket}.", next_step="Make it, or name another.")
+        if "InvalidAccessKeyId" in str(error) or "SignatureDoesNotMatch" in str(error):
+            return RemoteError(f"{self.url} refuses these credentials.")
+        if "BadDigest" in str(error):
+            return RemoteError(f"{self.url} received other bytes than were sent (its checksum differs).")
+        return RemoteUnreachable(self.url, f"the service does not answer as it should ({words})")
+
+
+def _described(item: Any) -> RemoteFile:
+    return RemoteFile(str(item["path"]), int(item["size"]), str(item["e_tag"] or ""))

@@ -1,0 +1,126 @@
+"""Rows of the table `archive_copies`: which archives lie in a second place, and which are still to be copied there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skicyclerun.errors import IllegalTransition
+from skicyclerun.state.machine import CopyStatus, CopyTrigger, copy_target
+from skicyclerun.state.runs import record
+from skicyclerun.state.store import Row, Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    """The copy of one archive in one place. `name`, `size` and `sha256` are there once its name is reserved."""
+
+    id: int
+    file: str
+    remote: str
+    status: CopyStatus
+    token: str
+    name: str
+    size: int | None
+    sha256: str | None
+    version: str
+    attempts: int
+    reason: str
+    copied_at: str | None
+
+    @classmethod
+    def of(cls, row: Row) -> CopyRow:
+        return cls(
+            id=row["id"],
+            file=row["file"],
+            remote=row["remote"],
+            status=CopyStatus(row["status"]),
+            token=row["token"],
+            name=row["name"],
+            size=row["size"],
+            sha256=row["sha256"],
+            version=row["version"],
+            attempts=row["attempts"],
+            reason=row["reason"],
+            copied_at=row["copied_at"],
+        )
+
+
+async def enter_copies(transaction: Transaction, remote: str, files: Sequence[str]) -> None:
+    """Enter that these archives are to be copied there; those that are entered already stay as they are."""
+    for file in files:
+        row = {"file": file, "remote": remote, "token": secrets.token_hex(16), "entered_at": transaction.now}
+        if await transaction.execute("insert_copy", row) == 1:
+            entered = await transaction.all("copies_of_remote", {"remote": remote})
+            copy_id = next(each["id"] for each in entered if each["file"] == file)
+            await record(transaction, "archive_copy", copy_id, "", "enter", CopyStatus.PENDING)
+
+
+async def enter(store: Store, remote: str, files: Sequence[str]) -> None:
+    """See `enter_copies`."""
+    async with store.transaction() as transaction:
+        await enter_copies(transaction, remote, files)
+
+
+async def of_remote(store: Store, remote: str) -> list[CopyRow]:
+    """What is entered for this place and was not pruned, oldest first."""
+    return [CopyRow.of(row) for row in await store.all("copies_of_remote", {"remote": remote})]
+
+
+async def get(store: Store, copy_id: int) -> CopyRow:
+    """Raises LookupError."""
+    row = await store.one("copy_by_id", {"id": copy_id})
+    if row is None:
+        raise LookupError(f"There is no copy {copy_id}.")
+    return CopyRow.of(row)
+
+
+async def reserved(store: Store, copy: CopyRow, name: str, token: str, size: int, sha256: str) -> CopyRow:
+    """Commit the name that the copy has there, whose it is, and what its bytes must be."""
+    async with store.transaction() as transaction:
+        values = {"id": copy.id, "name": name, "token": token, "size": size, "sha256": sha256}
+        if await transaction.execute("name_copy", values) != 1:
+            raise IllegalTransition(f"The copy of {copy.file} is no longer pending.")
+    return await get(store, copy.id)
+
+
+async def put_off(store: Store, copy: CopyRow, reason: str) -> None:
+    """Enter why it is still pending."""
+    async with store.transaction() as transaction:
+        await transaction.execute("copy_put_off", {"id": copy.id, "reason": reason})
+
+
+async def step(store: Store, copy: CopyRow, trigger: CopyTrigger, *, version: str | None = None) -> CopyRow:
+    """Commit a transition. Raises IllegalTransition, also when the database no longer holds `copy.status`."""
+    target = copy_target(copy.status, trigger)
+    async with store.transaction() as transaction:
+        values = {
+            "id": copy.id,
+            "from_status": copy.status,
+            "to_status": target,
+            "version": version,
+            "copied_at": transaction.now if trigger is CopyTrigger.CONFIRM else None,
+            "ended_at": transaction.now if target is CopyStatus.PRUNED else None,
+        }
+        if await transaction.execute("step_copy", values) != 1:
+            raise IllegalTransition(f"The copy of {copy.file} is no longer {copy.status}.")
+        await record(transaction, "archive_copy", copy.id, copy.status, trigger, target)
+    return await get(store, copy.id)
+
+
+async def is_in_use(store: Store, file: str) -> bool:
+    """Whether an archive job still needs the archive here: its folders are not emptied yet."""
+    row = await store.one("jobs_with_file", {"file": file})
+    return row is not None and bool(row["jobs"])
+
+
+async def identity(store: Store, remote: str) -> str:
+    """Which place it was that archives were copied to; empty where none were yet, or its address says it."""
+    row = await store.one("remote_identity", {"remote": remote})
+    return str(row["identity"]) if row is not None else ""
+
+
+async def remember_identity(store: Store, remote: str, found: str) -> None:
+    async with store.transaction() as transaction:
+        await transaction.execute("remember_remote", {"remote": remote, "identity": found})
