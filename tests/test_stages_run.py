@@ -421,9 +421,9 @@ def test_where_only_an_earlier_stage_can_help_the_report_names_it(sample: Staged
 
 def test_a_stage_that_is_not_provided_has_no_status(sample: Staged) -> None:
     sample.export()
-    refused = sample.run("status", "--stage", "s3_deployment")
+    refused = sample.run("status", "--stage", "lora_processing")
     assert refused.code == 2
-    assert "s3_deployment is not provided by this version" in refused.stderr
+    assert "lora_processing is not provided by this version" in refused.stderr
     assert "runs it" not in refused.stderr
 
 
