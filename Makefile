@@ -89,6 +89,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
 	$(BIN)/python -m bench.llm
+	@echo "bench.s3 needs awscli: python -m bench.s3 --aws PATH"
 
 clean:
 	rm -rf $(VENV) .venv-newest $(MODELS_VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

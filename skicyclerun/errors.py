@@ -10,6 +10,7 @@
     │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
     │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
+    ├── BucketRefused                a bucket, or the CDN before it, cannot be used as things are
     ├── SourceError                  the library or the folder as a whole
     │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
     │   └── SourceStopped            the source cannot go on (permission denied, too many failures in a row)
@@ -145,6 +146,10 @@ class NoAlbumMatches(UsageError):
 
 class StagePaused(SkicyclerunError):
     """A stage failed too often in a row and goes no further in this run; what it has not done stays pending."""
+
+
+class BucketRefused(SkicyclerunError):
+    """The service answers, and does not let us: credentials, permissions, no such bucket. Trying again is no help."""
 
 
 class UnfinishedRun(UsageError):

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import orjson
 from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
+from skicyclerun.actors.deployment import Deployment
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
@@ -28,6 +29,8 @@ from skicyclerun.settings.later_stages import (
     later_stages,
     output_folder,
     output_folders,
+    read_by,
+    read_folder,
     section_of,
     upstream_of,
 )
@@ -35,6 +38,7 @@ from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
 from skicyclerun.stages.registry import known_stages
+from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
@@ -105,10 +109,13 @@ def stage_runs(
                 export_folder=settings.paths.apple_photos_export,
                 input_folder=_input_folder(settings, known, stage),
                 output_folder=output_folder(settings, stage),
-                upstream=upstream_of(known, stage),
+                upstreams=_upstreams(settings, known, stage),
+                expected=frozenset(names),
                 facts_from=tuple(facts_from),
                 sharing=_sharing(settings, known, stage),
             )
+            if isinstance(recipe, S3Deployment):
+                run = replace(run, publication=Deployment(run, recipe))
             planned.append(PlannedStage(run, section.timeouts.run))
         if not stage.output:
             facts_from.append(name)
@@ -178,7 +185,26 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
     )
 
 
+def _upstreams(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tuple[tuple[str, ...], ...]:
+    if not stage.reads_folder:
+        return (upstream_of(known, stage),)
+    makers = read_by(settings, known, stage)
+    if not makers:
+        raise _nobody_makes(settings, stage)
+    return tuple(("export",) if name == "export" else (name, *upstream_of(known, known[name])) for name in makers)
+
+
+def _nobody_makes(settings: Settings, stage: Stage) -> StageError:
+    return StageError(
+        f"{stage.name} takes the pictures of {read_folder(settings, stage)}, and no stage makes any there.",
+        next_step=f"Name the key of a path in {stage.section}.{stage.reads_folder}: watermarked_final, "
+        "lora_processed, preprocessed or apple_photos_export.",
+    )
+
+
 def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> Any:
+    if (folder := read_folder(settings, stage)) is not None:
+        return folder
     if stage.reads == "export":
         return settings.paths.apple_photos_export
     reads = known.get(stage.reads)
@@ -216,10 +242,11 @@ async def stages_ahead(
         # Of what is made anew, what comes out otherwise than before; a file that is only gone comes out the same.
         other_bytes: dict[str, set[tuple[str, str]]] = {}
         for each in planned:
-            name, reads = each.run.stage.name, each.run.stage.reads
+            name = each.run.stage.name
             plan = await plan_album(store, each.run, album.folder)
-            anew = _results_of(each.run.recipe, made_anew.get(reads, set()))
-            other = _results_of(each.run.recipe, other_bytes.get(reads, set()))
+            upstream = [chain[0] for chain in each.run.upstreams]
+            anew = _results_of(each.run.recipe, _of_all(made_anew, upstream))
+            other = _results_of(each.run.recipe, _of_all(other_bytes, upstream))
             known = {(one.input.photo, one.input.variant) for one in plan.plans}
             for one in plan.plans:
                 why, result = one.why, (one.input.photo, one.input.variant)
@@ -238,6 +265,11 @@ async def stages_ahead(
             if each.run.output_folder in emptied:
                 made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
+
+
+def _of_all(found: Mapping[str, Collection[tuple[str, str]]], stages: Iterable[str]) -> set[tuple[str, str]]:
+    """What was found of any of these stages."""
+    return {result for stage in stages for result in found.get(stage, ())}
 
 
 def _results_of(recipe: Recipe, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -301,12 +333,14 @@ async def check_inputs(store: Store | None, settings: Settings, names: Sequence[
     """
     known = later_stages(settings)
     for name, stage in known.items():
-        if name not in names or stage.reads in names or stage.reads == "export":
+        makers = read_by(settings, known, stage) if name in names else ()
+        if name in names and not makers:
+            raise _nobody_makes(settings, stage)
+        if name not in names or "export" in makers or not set(makers).isdisjoint(names):
             continue
-        if store is None or not await stage_pictures.has_run(store, stage.reads):
-            comes = f"`skicyclerun run --stages {stage.reads},{name}` runs both."
-            if stage.reads not in known:
-                comes = f"`stages.{stage.reads}.command` in the configuration can make them (docs/stages.md)."
-            raise StageError(
-                f"{name} takes what {stage.reads} makes, and {stage.reads} has never run here.", next_step=comes
-            )
+        if store is None or not [maker for maker in makers if await stage_pictures.has_run(store, maker)]:
+            reads = makers[0]
+            comes = f"`skicyclerun run --stages {reads},{name}` runs both."
+            if reads not in known:
+                comes = f"`stages.{reads}.command` in the configuration can make them (docs/stages.md)."
+            raise StageError(f"{name} takes what {reads} makes, and {reads} has never run here.", next_step=comes)

@@ -57,6 +57,9 @@ class StageSection(Section):
     of_this_process: ClassVar[frozenset[str]] = frozenset()
     """Keys that say how the stage goes about it and change no result: a resumed run takes them as they are now."""
 
+    no_secrets: ClassVar[bool] = False
+    """Whether keys that name credentials are refused rather than left alone."""
+
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""
     workers: int = Field(default=0, ge=0, le=64)

@@ -22,6 +22,7 @@ from skicyclerun.stages import (
     lora_processing,
     metadata_extraction,
     preprocessing,
+    s3_deployment,
     watermarking,
 )
 from skicyclerun.stages.stage import Stage
@@ -50,14 +51,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     watermarking.STAGES[0],
     lora_processing.STAGE,
     watermarking.STAGES[1],
-    Stage(
-        "s3_deployment",
-        "uploads the finished pictures to S3",
-        needs_paths=("watermarked_final",),
-        needs_packages=("boto3",),
-        waits_for="the upload to a bucket",
-        reads="watermarking",
-    ),
+    s3_deployment.STAGE,
 )
 
 STAGE_BY_NAME: Final[Mapping[str, Stage]] = {stage.name: stage for stage in STAGES}

@@ -51,6 +51,8 @@ class Made:
     height: int | None = None
     note: str = ""
     """Something the report should say; a sentence without its full stop."""
+    size: int | None = None
+    """Bytes, of a result that is no file here."""
     provisional: bool = False
     """Somebody who knows more could not be asked: it is made again as soon as `Recipe.would_help` says so."""
 
@@ -94,6 +96,8 @@ class Recipe(ABC):
 
     needs_facts: ClassVar[bool] = True
     """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
+    takes_over: ClassVar[bool] = True
+    """Whether what it made of a photo that was moved or renamed is taken over as its result."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
@@ -124,6 +128,10 @@ class Recipe(ABC):
         JSON values. Two equal answers for equal bytes mean equal results; anything that is left out here is never
         noticed when it changes.
         """
+
+    def is_there(self, picture: Picture) -> bool:
+        """Of a stage that makes no file here: whether what it made of this picture is still where it was put."""
+        return True
 
     def would_help(self, picture: Picture) -> bool:
         """Whether a result that is provisional would come out better now."""
@@ -205,6 +213,9 @@ class Stage:
     """Raised when the recipe makes other results of the same input and settings."""
     reads: str = "export"
     """The stage whose files it takes."""
+    reads_folder: str = ""
+    """The key of its section that names a folder: it takes the files of every stage that makes them there, and `reads`
+    only says where it stands in the pipeline."""
     output: str = ""
     """Key of `paths` for the folder of its files; empty for a stage that makes facts only."""
     has_model: bool = False

@@ -6,7 +6,7 @@ decided the result. It is up to date while both are what they were and its file 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -353,8 +353,14 @@ async def enter_plans(
     )
 
 
-async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFailed]) -> None:
+async def commit_group(
+    store: Store,
+    outcomes: Sequence[PictureMade | PictureFailed],
+    also: Callable[[Transaction, Sequence[PictureMade]], Awaitable[None]] | None = None,
+) -> None:
     """Commit what became of a group of pictures, all or none. Files must be durable on disk already.
+
+    `also`: what is to be committed together with it.
 
     Raises IllegalTransition if one of them is no longer planned.
     """
@@ -388,6 +394,8 @@ async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFai
                 for each in failed
             ],
         )
+        if also is not None:
+            await also(transaction, made)
         if changed != len(outcomes):
             raise IllegalTransition(f"{len(outcomes) - changed} of {len(outcomes)} pictures were no longer planned.")
     fault_point("stage.group_committed")
