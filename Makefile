@@ -7,11 +7,18 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: demo test test-quick crash lint format bench clean help
+# What the tests with models need, apart: torch and its company take gigabytes.
+MODELS_VENV := .venv-models
+MODELS_STAMP := $(MODELS_VENV)/.installed
+# What pip is asked for: a release of which pip is set up with a CPU build, where there is one (TORCH='torch==2.13.0').
+TORCH ?= torch
+
+.PHONY: demo test test-quick test-models crash lint format bench clean help
 
 help:
 	@echo "make demo    make a small sample library, export it, report"
 	@echo "make test    the whole test suite (TESTS=tests/test_naming.py: a part of it)"
+	@echo "make test-models    the tests with models, in an environment of their own with torch (TORCH=torch==…)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make crash   long campaigns: kills at random (CRASHES=200), power cuts (CUTS=500 a command), failing calls (FAILURES=1000)"
 	@echo "make bench   the benchmarks, by hand; nothing is asserted"
@@ -47,6 +54,17 @@ test: $(TEST_STAMP)
 test-quick: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash" $(TESTS)
 
+# With pip, not uv: only pip reads the settings of pip that may name a build for the CPU.
+$(MODELS_STAMP): pyproject.toml
+	@echo "Installing skicyclerun with torch and diffusers into $(MODELS_VENV) …"
+	@test -x $(MODELS_VENV)/bin/python || $(PYTHON) -m venv $(MODELS_VENV)
+	@$(MODELS_VENV)/bin/python -m pip install -q --disable-pip-version-check '$(TORCH)'
+	@$(MODELS_VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[test,raw,llm,lora,ray]'
+	@touch $@
+
+test-models: $(MODELS_STAMP)
+	$(MODELS_VENV)/bin/python -m pytest --timeout 900 tests_models
+
 crash: $(TEST_STAMP)
 	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) SKICYCLERUN_CUTS=$(or $(CUTS),500) SKICYCLERUN_FAILURES=$(or $(FAILURES),1000) \
 	  $(BIN)/python -m pytest -n auto --dist loadfile -m crash --timeout 3600
@@ -72,6 +90,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
 	$(BIN)/python -m bench.llm
+	@echo "bench.s3 needs awscli: python -m bench.s3 --aws PATH"
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest $(MODELS_VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

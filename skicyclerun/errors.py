@@ -10,6 +10,7 @@
     │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
     │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
+    ├── BucketRefused                a bucket, or the CDN before it, cannot be used as things are
     ├── SourceError                  the library or the folder as a whole
     │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
     │   └── SourceStopped            the source cannot go on (permission denied, too many failures in a row)
@@ -19,6 +20,7 @@
     │   ├── PhotoUnreadable          its bytes are not a picture we can read
     │   ├── PhotoRefused             the source answers with an error that is this photo's, or means that nothing works
     │   ├── PhotoTimedOut            it took longer than the configuration allows
+    │   ├── PhotoInterrupted         the run is to stop, and it was given up half done
     │   └── PhotoTransient           it may work the next time (a busy application)
     │       └── PhotoSlow            it took too long; tried again when the others of its album are done
     ├── StateError                   the state database
@@ -146,6 +148,10 @@ class StagePaused(SkicyclerunError):
     """A stage failed too often in a row and goes no further in this run; what it has not done stays pending."""
 
 
+class BucketRefused(SkicyclerunError):
+    """The service answers, and does not let us: credentials, permissions, no such bucket. Trying again is no help."""
+
+
 class UnfinishedRun(UsageError):
     """A fresh run was asked for while an earlier one is unfinished; nothing is ever wiped silently."""
 
@@ -237,6 +243,10 @@ class PhotoRefused(PhotoError):
 
 class PhotoTimedOut(PhotoError):
     """It took longer than its stage's `timeouts.photo`."""
+
+
+class PhotoInterrupted(PhotoError):
+    """The run is to stop, and what takes minutes was given up on the way; it is left to the resume, not failed."""
 
 
 class PhotoTransient(PhotoError):

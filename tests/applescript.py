@@ -110,6 +110,7 @@ def check(source: str) -> list[str]:
     _check_blocks(script)
     _collect_names(script)
     for statement in script.statements:
+        _check_form(script, statement)
         _check_words(script, statement)
         _check_calls(script, statement)
         _check_shell(script, statement)
@@ -117,6 +118,96 @@ def check(source: str) -> list[str]:
     _check_loops(script)
     _check_dialogs(script)
     return script.problems
+
+
+# ── forms ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# What a statement may look like, as the AppleScript Language Guide gives it; E stands for an expression, N for a name,
+# L for what can be set. Longer forms first: the first that fits decides.
+_FORMS: Final = tuple(
+    re.compile(form.replace("E", r"(.+?)").replace("N", r"[a-z_]\w*").replace("L", r"([a-z_{].*?)"))
+    for form in (
+        "set L to E",
+        "copy E to L",
+        "else if E then",
+        "else",
+        "if E then return E",
+        "if E then return",
+        "if E then exit repeat",
+        "if E then (set) L to E",
+        "if E then error E number E",
+        "if E then",
+        "if E then (?:N) \\((.*)\\)",
+        "repeat with N in E",
+        "repeat with N from E to E by E",
+        "repeat with N from E to E",
+        "repeat E times",
+        "repeat while E",
+        "repeat until E",
+        "repeat",
+        "exit repeat",
+        'tell application "Photos" to set L to E',
+        'tell application "Photos" to E',
+        "tell current application to activate",
+        "tell E",
+        "try",
+        "on error N number N",
+        "on error N",
+        "on error",
+        "on run N",
+        "on N \\((.*)\\)",
+        "end(?: N)?",
+        "return E",
+        "return",
+        "error E number E",
+        "error E",
+        "property N : E",
+        "with timeout of E seconds",
+        "ignoring application responses",
+        "log E",
+        "delay E",
+        "activate",
+        "display dialog E(?: buttons E)?(?: default button E)?(?: cancel button E)?(?: with title E)?",
+        "export E to E",
+        "do shell script E",
+        "my N \\((.*)\\)",
+        "N \\((.*)\\)",
+    )
+)
+_OPERATORS: Final = frozenset("& + - * / = < > ^ div mod and or is".split())
+_UNARY: Final = frozenset({"-", "not"})
+_PAIRS: Final = {"(": ")", "{": "}"}
+
+
+def _check_form(script: Script, statement: Statement) -> None:
+    """That the statement is one of the known forms, and that its expressions can be read."""
+    words = [f'"{number}"' if token.kind == "string" else token.text for number, token in enumerate(statement.tokens)]
+    words = [
+        '"Photos"' if token.text == '"Photos"' else word for word, token in zip(words, statement.tokens, strict=True)
+    ]
+    text = " ".join(words)
+    for form in _FORMS:
+        match = form.fullmatch(text)
+        if match is not None and all(_is_expression(part) for part in match.groups() if part):
+            return
+    script.complain(statement.line, f"no known form of a statement: {' '.join(statement.words)[:60]}")
+
+
+def _is_expression(text: str) -> bool:
+    """Balanced brackets, and no operator without something on each side."""
+    words, open_brackets = text.split(), list[str]()
+    for at, word in enumerate(words):
+        before, after = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else ""
+        if word in _PAIRS:
+            open_brackets.append(_PAIRS[word])
+        elif word in _PAIRS.values():
+            if not open_brackets or open_brackets.pop() != word or before in _OPERATORS:
+                return False
+        elif word in _OPERATORS and (not after or after in (_OPERATORS - _UNARY - {"<", ">", "="})):
+            return False
+        elif word in _OPERATORS - _UNARY and (not before or before in "({,"):
+            return False
+    return not open_brackets
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────

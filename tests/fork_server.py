@@ -106,8 +106,13 @@ class ForkServer:
 
 
 @contextmanager
-def fork_server(folder: Path, preload: Path | None = None, imports: Sequence[str] = ()) -> Iterator[ForkServer]:
-    """One that works in `folder`, with these modules imported besides; it ends with its standard input."""
+def fork_server(
+    folder: Path, preload: Path | None = None, imports: Sequence[str] = (), *, warnings: str = "error"
+) -> Iterator[ForkServer]:
+    """One that works in `folder`, with these modules imported besides; it ends with its standard input.
+
+    `warnings` is its PYTHONWARNINGS: those of foreign libraries are their own.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.fork_server", *imports],
@@ -115,7 +120,7 @@ def fork_server(folder: Path, preload: Path | None = None, imports: Sequence[str
         stdout=subprocess.PIPE,
         text=True,
         env=kept
-        | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"}
+        | {"PYTHONWARNINGS": warnings, "PYTHONHASHSEED": "0"}
         | ({"LD_PRELOAD": str(preload)} if preload else {}),
         cwd=Path(__file__).resolve().parents[1],
     )

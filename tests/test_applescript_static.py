@@ -104,6 +104,28 @@ BAD = [
     ("	return theNames\n", "	export theNames to theNames\n", "`export` outside of"),
     ("a comment", "a comm\N{LATIN SMALL LETTER E WITH ACUTE}nt", "not ASCII"),
     ("property limit", "property ? limit", "begins nothing"),
+    *(
+        ("	return theNames\n", f"	{statement}\n", "no known form")
+        for statement in (
+            "set theNames 3",
+            "set theNames to",
+            "set theNames to (1 + 2",
+            "set theNames to 1 + * 2",
+            "set theNames to and 2",
+            "set theNames to {1, 2)",
+            "return 1 &",
+            "exit",
+            "log",
+            "delay",
+            "copy theNames",
+            "count theNames",
+        )
+    ),
+    ("if theWidth > 1 then", "if theWidth > then", "no known form"),
+    ("else if theWidth is 1 then", "else if then", "no known form"),
+    ("repeat with idReference in argv", "repeat with idReference argv", "no known form"),
+    ("repeat with idReference in argv", "repeat with in argv", "no known form"),
+    ("with timeout of limit seconds", "with timeout limit seconds", "no known form"),
 ]
 
 

@@ -249,7 +249,6 @@ def test_an_album_that_is_not_there_is_answered_with_the_nearest(library: Path, 
     ("stages", "said"),
     [
         ("exprot", "Did you mean 'export'"),
-        ("export,lora_processing", "lora_processing is not provided"),
         (",", "No stage is named"),
     ],
 )

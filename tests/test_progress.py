@@ -122,6 +122,18 @@ def test_plain_text_names_failures_and_the_end_of_each_album(clock: Clock) -> No
     ]
 
 
+def test_plain_lines_say_how_long_it_takes_where_a_picture_takes_seconds(clock: Clock) -> None:
+    stream = io.StringIO()
+    with PlainText(stream, clock=clock) as renderer:
+        renderer.handle(AlbumStarted(1, 4, "Alps", 6, "lora_processing"))
+        for number in range(1, 4):
+            clock.now += 40
+            renderer.handle(picture("lora_processing", number, 6))
+    assert stream.getvalue().splitlines()[-1] == (
+        "PROGRESS: lora_processing | album_1_of_4 | photo_3_of_6 | 40 s each, 2 min 0 s for this album"
+    )
+
+
 def test_plain_lines_name_the_stages_after_the_export(clock: Clock) -> None:
     stream = io.StringIO()
     plain(

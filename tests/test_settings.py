@@ -89,6 +89,7 @@ def test_an_empty_configuration_has_the_paths_of_the_design(root: Path) -> None:
         "geocode_cache": "metadata/geocode_cache.json",
         "archive": "archive",
         "state_db": "state/skicyclerun.sqlite3",
+        "huggingface_cache": "huggingface_cache",
     }
     assert settings.log_file("20260102_030405") == root / "logs" / "pipeline_20260102_030405.log"
     assert settings.log_folder == root / "logs"
@@ -190,21 +191,21 @@ def test_the_log_file_takes_no_time_stamp_that_leaves_its_folder(root: Path) -> 
 def test_other_sections_and_underscored_keys_are_carried_untouched(root: Path) -> None:
     config = {
         "_about": ["a", {"b": "{nothing}"}],
-        "s3_deployment": {"source_folder": "{watermarked_final}", "bucket": "${UNSET}"},
+        "notifications": {"source_folder": "{watermarked_final}", "bucket": "${UNSET}"},
         "export": {"_note": "x", "timeouts": {"_why": {"deep": 1}, "photo": 3}},
-        "paths": {"_p": 1, "huggingface_cache": "${HUGGINGFACE_CACHE_LIB}", "table": {"any": "thing"}},
+        "paths": {"_p": 1, "model_cache": "${MODEL_CACHE_LIB}", "table": {"any": "thing"}},
     }
     settings = load(root, config)
     assert settings.carried == {
         "_about": config["_about"],
-        "s3_deployment": config["s3_deployment"],
+        "notifications": config["notifications"],
         "export": {"_note": "x", "timeouts": {"_why": {"deep": 1}}},
         "paths": config["paths"],
     }
     assert settings.export.timeouts.photo == 3
     assert settings.warnings == ()
     shown = settings.as_json()
-    assert shown["s3_deployment"] == config["s3_deployment"]
+    assert shown["notifications"] == config["notifications"]
     assert shown["export"]["timeouts"] == {
         "photo": 3.0,
         "movie": 600.0,

@@ -143,7 +143,7 @@ def test_what_was_typed_wrongly_is_an_error_whichever_stages_run(tmp_path: Path)
 
 @pytest.mark.usefixtures("painting")
 def test_sections_of_stages_that_are_not_provided_are_carried_untouched(tmp_path: Path) -> None:
-    config = {"framing": {"size": "{nothing}"}, "lora_processing": {"x": "${UNSET}"}, "s3_deployment": 3}
+    config = {"framing": {"size": "{nothing}"}, "notifications": {"x": "${UNSET}"}}
     settings = load(tmp_path, config)
     assert (settings.carried, settings.warnings) == (config, ())
     assert "painting" in settings.stages
@@ -317,10 +317,6 @@ def test_commands_run_after_the_stage_they_read(tmp_path: Path) -> None:
     names = "watermarking first second preprocessing export cleanup"
     parsed = [stage.name for stage in parse_stages(names, own)]
     assert parsed == ["cleanup", "export", "preprocessing", "first", "second", "watermarking"]
-    with pytest.raises(
-        StageError, match=r"lora_processing is not provided .* Provided: cleanup, export, metadata_extraction"
-    ):
-        parse_stages("lora_processing", own)
     with pytest.raises(StageError, match="Did you mean 'second'"):
         parse_stages("secnd", own)
 

@@ -419,32 +419,10 @@ def test_where_only_an_earlier_stage_can_help_the_report_names_it(sample: Staged
     assert "Next: `skicyclerun run --stages mine,then` makes what the stages wait for" in only_then.stdout
 
 
-def test_a_stage_that_is_not_provided_has_no_status(sample: Staged) -> None:
-    sample.export()
-    refused = sample.run("status", "--stage", "s3_deployment")
-    assert refused.code == 2
-    assert "s3_deployment is not provided by this version" in refused.stderr
-    assert "runs it" not in refused.stderr
-
-
 def test_a_stage_before_any_export_says_so(sample: Staged) -> None:
     refused = sample.run("--stages", "preprocessing")
     assert refused.code != 0
     assert refused.stderr.strip()
-    assert not (sample.lib_root / "pipeline").exists()
-
-
-@pytest.mark.parametrize(
-    ("stage", "awaited"),
-    [("lora_processing", "an image model and its LoRA weights"), ("s3_deployment", "the upload to a bucket")],
-)
-def test_a_stage_that_is_not_provided_is_refused_with_what_it_waits_for(
-    sample: Staged, stage: str, awaited: str
-) -> None:
-    refused = sample.run("--stages", f"export,{stage}")
-    assert refused.code == 2
-    assert f"{stage} waits for {awaited}" in refused.stderr
-    assert "A command of your own can take its place" in refused.stderr
     assert not (sample.lib_root / "pipeline").exists()
 
 

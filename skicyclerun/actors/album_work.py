@@ -26,6 +26,7 @@ from skicyclerun.errors import (
     DiskFull,
     NotWritable,
     PhotoError,
+    PhotoInterrupted,
     PhotoSlow,
     PhotoTransient,
     SkicyclerunError,
@@ -262,6 +263,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
         for number in range(first, limits.attempts + 1):
             try:
                 outcome = await self._work.attempt(item, number)
+            except PhotoInterrupted:
+                return None  # Its row stays planned, for the resume.
             except PhotoTransient as error:
                 log.info("%s, attempt %d: %s", name, number, error)
                 await self._streak.longer(error)

@@ -92,9 +92,13 @@ async def stage_actor(
     async with inbox, outbox, catalog:
         working = _StageWorking(parts, catalog)
         try:
-            async for ready in inbox:
-                await working.take(ready)
-                await outbox.send(ready)
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(working.stop_when_draining)
+                async for ready in inbox:
+                    await working.take(ready)
+                    await outbox.send(ready)
+                await working.finish()
+                watching.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(working.close)
@@ -129,10 +133,15 @@ class _StageWorking:
 
     def close(self) -> None:
         """Let go of what the recipe holds and of the staging folder. Blocks."""
-        if self._opened:
+        if self._opened or self._stage.publication is not None:
             self._stage.recipe.close()
         if self._staging is not None:
             self._staging.sweep()
+
+    async def stop_when_draining(self) -> None:
+        """Tell the recipe of the first signal."""
+        await self._parts.shutdown.wait()
+        self._stage.recipe.stop()
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -147,6 +156,7 @@ class _StageWorking:
         try:
             ended = row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)
             if row is not None and ended and not await self._once_more(row):
+                await self._published(row)
                 return
             if self._stop():
                 self._left = True
@@ -164,6 +174,30 @@ class _StageWorking:
         self._paused = self._left = True
         log.warning("%s is paused", self._name, exc_info=why)
         self._parts.progress(Notice(str(why), "warning"))
+
+    async def _published(self, row: StageAlbumRow) -> None:
+        """What goes with an album as a whole, where its results lie elsewhere. It is asked for at each start."""
+        publication = self._stage.publication
+        if publication is None or self._stop():
+            self._left = self._left or publication is not None
+            return
+        try:
+            await publication.begin(self._parts.store)
+            complete = row.status is AlbumStatus.DONE
+            await publication.album_done(self._parts.store, row.folder, row.title, complete=complete)
+        except StagePaused as paused:
+            self._pause(paused)
+
+    async def finish(self) -> None:
+        """After the last album, where none is left."""
+        publication = self._stage.publication
+        if publication is None or self._stop() or self._left:
+            return
+        try:
+            await publication.begin(self._parts.store)
+            await publication.finish(self._parts.store, self._stop)
+        except StagePaused as paused:
+            self._pause(paused)
 
     async def _once_more(self, row: StageAlbumRow) -> bool:
         """Whether an album that this run has ended is gone through again: a stage before it has made more since.
@@ -190,6 +224,8 @@ class _StageWorking:
             problem = f"{error.filename or key.folder} cannot be read: {error.strerror or error}"
         if plan.to_do:
             await self._open()
+        if self._stage.publication is not None:
+            await self._stage.publication.claim(store, key.folder, plan.plans)
         row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
         made_before = row.made
         if row.status is AlbumStatus.EXPORTING:
@@ -227,6 +263,8 @@ class _StageWorking:
             )
         )
         await self._catalog.send(StageAlbumEnded(row))
+        if row.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
+            await self._published(row)
 
     async def _open(self) -> None:
         """The recipe and the staging folder, before the first picture."""
@@ -272,7 +310,7 @@ class _StageWorking:
                 each,
                 plan.pictures[each.input.file_name, each.input.variant],
             )
-            for each in plan.to_do
+            for each in _by_variant(plan.to_do)
         ]
         folder = None
         if self._stage.output_folder is not None and self._staging is not None:
@@ -298,7 +336,7 @@ class _StageWorking:
                     albums=of,
                     number=settled,
                     of=expected,
-                    name=item.plan.input.file_name,
+                    name=_name_of(item),
                     outcome="failed" if reason else "exported",
                     size=0 if isinstance(outcome, PictureFailed) else outcome.size or 0,
                     reason=reason,
@@ -306,7 +344,7 @@ class _StageWorking:
                 )
             )
             if reason:
-                name = item.plan.input.file_name
+                name = _name_of(item)
                 log.warning("%s, album %s, picture %s: failed: %s", self._name, row.title, name, reason)
 
         async def on_commit(count: int) -> None:
@@ -323,6 +361,18 @@ class _ToDo:
     row_id: int
     plan: PicturePlan
     picture: Picture
+
+
+def _by_variant(plans: Sequence[PicturePlan]) -> list[PicturePlan]:
+    """All pictures of one variant before those of the next: changing between them may be slow."""
+    order = {variant: number for number, variant in enumerate(dict.fromkeys(plan.input.variant for plan in plans))}
+    return sorted(plans, key=lambda plan: order[plan.input.variant])
+
+
+def _name_of(item: _ToDo) -> str:
+    """For people: the input, and which of several results of it."""
+    name, variant = item.plan.input.file_name, item.plan.input.variant
+    return f"{name} ({variant})" if variant and variant not in name else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +448,7 @@ class StageWork:
             self._album_problem = error
 
     def name_of(self, item: _ToDo) -> str:
-        return f"{self._stage.stage.name}, {item.plan.input.file_name}"
+        return f"{self._stage.stage.name}, {_name_of(item)}"
 
     async def attempt(self, item: _ToDo, number: int) -> _Outcome:
         if self._album_problem is not None:
@@ -452,7 +502,7 @@ class StageWork:
             attempts=number,
             seconds=round(time.monotonic() - began, 3),
             facts=made.facts,
-            size=size,
+            size=size if staged is not None else made.size,
             sha256=sha256,
             mtime_ns=mtime_ns,
             width=made.width,
@@ -528,7 +578,9 @@ class StageWork:
                 raise not_writable(error, where) from error
             names = {each.file_name for each in refused}
             settled = [self._settled(outcome, names) for outcome in group]
-            await stage_pictures.commit_group(self._store, settled)
+            publication = self._stage.publication
+            also = publication.entered if publication is not None else None
+            await stage_pictures.commit_group(self._store, settled, also)
         for outcome in settled:
             self._on_outcome(self._by_row[outcome.row_id], outcome)
         made = sum(isinstance(outcome, PictureMade) for outcome in settled)

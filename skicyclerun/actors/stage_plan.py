@@ -10,8 +10,8 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import anyio.to_thread
 import orjson
@@ -26,13 +26,41 @@ from skicyclerun.state import stage_pictures
 from skicyclerun.state.stage_pictures import (
     PROVISIONAL,
     ExportedFactsText,
+    PictureMade,
     PicturePlan,
     PictureStatus,
     StageInput,
     StagePictureRow,
     Why,
 )
-from skicyclerun.state.store import Store
+from skicyclerun.state.store import Store, Transaction
+
+
+class Publication(Protocol):
+    """What a stage keeps whose results lie elsewhere: rows of its own, and what goes with an album as a whole.
+
+    Raises StagePaused where it can go no further now.
+    """
+
+    async def begin(self, store: Store) -> None:
+        """Before anything is planned; reads only, and only the first time."""
+        ...
+
+    async def claim(self, store: Store, folder: str, plans: Sequence[PicturePlan]) -> None:
+        """After an album was planned, before anything of it is done."""
+        ...
+
+    async def entered(self, transaction: Transaction, made: Sequence[PictureMade]) -> None:
+        """In the transaction that enters these results."""
+        ...
+
+    async def album_done(self, store: Store, folder: str, title: str, *, complete: bool) -> None:
+        """Each time an album has been gone through, also where nothing was to be done."""
+        ...
+
+    async def finish(self, store: Store, stopped: Callable[[], bool]) -> None:
+        """When all albums have been gone through. `stopped`: nobody waits any longer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +75,15 @@ class StageRun:
     """The folder whose album folders it reads."""
     output_folder: Path | None
     """The folder of its album folders; None for a stage that makes facts only."""
-    upstream: tuple[str, ...] = ("export",)
-    """The stage it reads, the one that reads, and so on up to the export."""
+    upstreams: tuple[tuple[str, ...], ...] = (("export",),)
+    """For each stage that it reads: that stage, the one that reads, and so on up to the export."""
+    expected: frozenset[str] = frozenset()
+    """Of several stages that it reads, those that owe it every photo; of the others it takes what there is."""
     facts_from: tuple[str, ...] = ()
     """The stages before it whose facts it sees, in order."""
     sharing: tuple[str, ...] = ()
     """The other stages whose files lie in the same folder."""
+    publication: Publication | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +115,24 @@ class StageAhead:
 
 async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
     """Read and compare; nothing is written. Raises OutsideFolder, OSError, PhotoError of a recipe's `depends_on`."""
-    reads = run.stage.reads
+    if run.publication is not None:
+        await run.publication.begin(store)
     exported = await stage_pictures.exported_inputs(store, folder)
     # An earlier version that is still there is taken, whatever became of the new one.
     owed = await stage_pictures.owed_by_export(store, folder) - {taken.photo for taken, _ in exported}
     inputs = [taken for taken, _ in exported]
-    if reads != "export":
-        inputs, left_out = await stage_pictures.stage_inputs(store, run.upstream, folder)
-        come = {each.photo for each in inputs} | left_out
-        owed |= {taken.photo for taken, _ in exported if not taken.is_movie} - come
+    if run.upstreams != (("export",),):
+        inputs = []
+        exported_pictures = {taken.photo for taken, _ in exported if not taken.is_movie}
+        for upstream in run.upstreams:
+            made, left_out = await stage_pictures.stage_inputs(store, upstream, folder)
+            inputs += made
+            if len(run.upstreams) > 1 and not made and upstream[0] not in run.expected:
+                continue  # It has done nothing of this album.
+            come = {each.photo for each in made} | left_out
+            owed |= exported_pictures - come
+            # One variant of several may be owed, while the others have come.
+            owed |= exported_pictures & await stage_pictures.owed_by_stage(store, upstream[0], folder)
     found: Mapping[str, Mapping[str, Mapping[str, Any]]] = {}
     if run.facts_from and run.recipe.needs_facts:
         found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
@@ -110,10 +150,17 @@ async def plan_album(store: Store, run: StageRun, folder: str) -> AlbumPlan:
 
     plans, pictures, departed = await anyio.to_thread.run_sync(compare)
     hashes = [plan.input.sha256 for plan in plans if plan.why is Why.NEW]
-    donors = await stage_pictures.with_inputs(store, run.stage.name, hashes)
+    donors = await stage_pictures.with_inputs(store, run.stage.name, hashes) if run.recipe.takes_over else {}
     if donors:
         plans = [_with_donor(plan, donors) for plan in plans]
     return AlbumPlan(tuple(plans), pictures, tuple(departed), len(owed))
+
+
+async def facts_of_pictures(store: Store, run: StageRun, folder: str) -> dict[str, Mapping[str, Any]]:
+    """What the catalog says of the photos of a folder, as far as stages before this one found it, by exported file."""
+    exported = {taken.photo: known for taken, known in await stage_pictures.exported_inputs(store, folder)}
+    found = await stage_pictures.facts_of_folder(store, folder, run.facts_from)
+    return {photo: _merged(run, photo, exported, found) for photo in exported}
 
 
 def _merged(
@@ -153,6 +200,8 @@ def _compared(
 ) -> tuple[list[PicturePlan], dict[tuple[str, str], Picture], list[int]]:
     """The plans in the order of the inputs, the pictures to be done, and the rows whose input has left.
 
+    An input of which the recipe makes several variants has a plan for each.
+
     `held`: names that rows have, of this stage or another that writes there. `owed`: photos that are there and have not
     come, because a stage before this one failed: what was made of an earlier version stays until there is a new one.
     """
@@ -160,10 +209,11 @@ def _compared(
     by_key = {(row.input, row.variant): row for row in rows}
     found = _files(run.output_folder / folder) if run.output_folder is not None else {}
     there = {name: size for name, (size, _) in found.items()}
+    album = run.input_folder / folder
+    inputs = [each for given in inputs for each in _variants_of(recipe, given, album)]
     come = {(each.file_name, each.variant) for each in inputs}
     departed = [row.id for key, row in by_key.items() if key not in come and row.photo not in owed]
     names = TakenNames((*there, *held))
-    album = run.input_folder / folder
     plans: list[PicturePlan] = []
     pictures: dict[tuple[str, str], Picture] = {}
     for each in inputs:
@@ -184,6 +234,8 @@ def _compared(
         if row is not None and row.depends == PROVISIONAL + depends and not recipe.would_help(picture):
             current = row.depends  # what was missing when it was made is missing still
         why = _why(row, each, current, there, makes_file=extension is not None)
+        if why is Why.UP_TO_DATE and extension is None and not each.is_movie and not recipe.is_there(picture):
+            why = Why.OUTPUT_GONE
         if why is not Why.UP_TO_DATE:
             left_out = left_out or recipe.left_out(picture)
         kept = False
@@ -197,7 +249,7 @@ def _compared(
                 row = None
         name = row.file_name if row is not None else ""
         if not name and extension is not None and not left_out:
-            name = names.claim(PurePath(each.file_name).stem, (extension,)) + extension
+            name = names.claim(recipe.stem(picture), (extension,)) + extension
         elif row is None and left_out:
             name = ""
         claimed = row is None or row.size is None or _is_as_made(row, found.get(name))
@@ -210,6 +262,13 @@ def _compared(
         if plans[-1].to_do:
             pictures[key] = picture
     return plans, pictures, departed
+
+
+def _variants_of(recipe: Recipe, given: StageInput, album: Path) -> list[StageInput]:
+    if given.is_movie:
+        return [given]
+    picture = Picture(album / given.file_name, given.sha256, variant=given.variant)
+    return [replace(given, variant=variant) for variant in recipe.variants(picture)]
 
 
 def _why(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import orjson
 from pydantic import ValidationError
 
 from skicyclerun.actors.album_work import WorkLimits
+from skicyclerun.actors.deployment import Deployment
 from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
@@ -28,6 +29,8 @@ from skicyclerun.settings.later_stages import (
     later_stages,
     output_folder,
     output_folders,
+    read_by,
+    read_folder,
     section_of,
     upstream_of,
 )
@@ -35,7 +38,8 @@ from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
 from skicyclerun.stages.registry import known_stages
-from skicyclerun.stages.stage import Recipe, Stage, Surroundings
+from skicyclerun.stages.s3_deployment import S3Deployment
+from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.runs import RunRow
@@ -105,10 +109,13 @@ def stage_runs(
                 export_folder=settings.paths.apple_photos_export,
                 input_folder=_input_folder(settings, known, stage),
                 output_folder=output_folder(settings, stage),
-                upstream=upstream_of(known, stage),
+                upstreams=_upstreams(settings, known, stage),
+                expected=frozenset(names),
                 facts_from=tuple(facts_from),
                 sharing=_sharing(settings, known, stage),
             )
+            if isinstance(recipe, S3Deployment):
+                run = replace(run, publication=Deployment(run, recipe))
             planned.append(PlannedStage(run, section.timeouts.run))
         if not stage.output:
             facts_from.append(name)
@@ -149,7 +156,8 @@ def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection
         section = stage.settings.model_validate_json(orjson.dumps(kept))
     except ValidationError:
         return now
-    limits = {name: getattr(now, name) for name in _LIMITS if hasattr(section, name) and hasattr(now, name)}
+    names = (*_LIMITS, *section.of_this_process)
+    limits = {name: getattr(now, name) for name in names if hasattr(section, name) and hasattr(now, name)}
     return section.model_copy(update=limits)
 
 
@@ -177,7 +185,26 @@ def _limits(settings: Settings, stage: Stage, section: StageSection, recipe: Rec
     )
 
 
+def _upstreams(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> tuple[tuple[str, ...], ...]:
+    if not stage.reads_folder:
+        return (upstream_of(known, stage),)
+    makers = read_by(settings, known, stage)
+    if not makers:
+        raise _nobody_makes(settings, stage)
+    return tuple(("export",) if name == "export" else (name, *upstream_of(known, known[name])) for name in makers)
+
+
+def _nobody_makes(settings: Settings, stage: Stage) -> StageError:
+    return StageError(
+        f"{stage.name} takes the pictures of {read_folder(settings, stage)}, and no stage makes any there.",
+        next_step=f"Name the key of a path in {stage.section}.{stage.reads_folder}: watermarked_final, "
+        "lora_processed, preprocessed or apple_photos_export.",
+    )
+
+
 def _input_folder(settings: Settings, known: Mapping[str, Stage], stage: Stage) -> Any:
+    if (folder := read_folder(settings, stage)) is not None:
+        return folder
     if stage.reads == "export":
         return settings.paths.apple_photos_export
     reads = known.get(stage.reads)
@@ -211,31 +238,47 @@ async def stages_ahead(
     counts: dict[str, Counter[Why]] = {each.run.stage.name: Counter() for each in planned}
     waiting: Counter[str] = Counter()
     for album in albums:
-        made_anew: dict[str, set[str]] = {}
+        made_anew: dict[str, set[tuple[str, str]]] = {}
         # Of what is made anew, what comes out otherwise than before; a file that is only gone comes out the same.
-        other_bytes: dict[str, set[str]] = {}
+        other_bytes: dict[str, set[tuple[str, str]]] = {}
         for each in planned:
-            name, reads = each.run.stage.name, each.run.stage.reads
+            name = each.run.stage.name
             plan = await plan_album(store, each.run, album.folder)
-            anew, other = made_anew.get(reads, set()), other_bytes.get(reads, set())
-            known = {one.input.photo for one in plan.plans}
+            upstream = [chain[0] for chain in each.run.upstreams]
+            anew = _results_of(each.run.recipe, _of_all(made_anew, upstream))
+            other = _results_of(each.run.recipe, _of_all(other_bytes, upstream))
+            known = {(one.input.photo, one.input.variant) for one in plan.plans}
             for one in plan.plans:
-                why = one.why
-                if why is Why.UP_TO_DATE and one.input.photo in other:
+                why, result = one.why, (one.input.photo, one.input.variant)
+                if why is Why.UP_TO_DATE and result in other:
                     why = Why.INPUT_CHANGED
                 if why is Why.UP_TO_DATE and one.file_name and each.run.output_folder in emptied:
                     why = Why.OUTPUT_GONE
                 counts[name][why] += 1
                 if why not in (Why.UP_TO_DATE, Why.OUTPUT_GONE, Why.LEFT_OUT):
-                    other_bytes.setdefault(name, set()).add(one.input.photo)
+                    other_bytes.setdefault(name, set()).add(result)
             coming = anew - known
             counts[name][Why.NEW] += len(coming)
             other_bytes.setdefault(name, set()).update(coming)
-            waiting[name] += max(plan.waiting - len(coming), 0)
-            made_anew[name] = {one.input.photo for one in plan.to_do} | (anew & known) | coming
+            waiting[name] += max(plan.waiting - len({photo for photo, _ in coming}), 0)
+            made_anew[name] = {(one.input.photo, one.input.variant) for one in plan.to_do} | (anew & known) | coming
             if each.run.output_folder in emptied:
                 made_anew[name] |= known
     return tuple(StageAhead(name, counted, waiting[name]) for name, counted in counts.items())
+
+
+def _of_all(found: Mapping[str, Collection[tuple[str, str]]], stages: Iterable[str]) -> set[tuple[str, str]]:
+    """What was found of any of these stages."""
+    return {result for stage in stages for result in found.get(stage, ())}
+
+
+def _results_of(recipe: Recipe, inputs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """(photo, variant) of what the recipe makes of inputs that are not there yet."""
+    return {
+        (photo, result)
+        for photo, variant in inputs
+        for result in recipe.variants(Picture(Path(photo), "", variant=variant))
+    }
 
 
 async def bytes_ahead(
@@ -290,12 +333,14 @@ async def check_inputs(store: Store | None, settings: Settings, names: Sequence[
     """
     known = later_stages(settings)
     for name, stage in known.items():
-        if name not in names or stage.reads in names or stage.reads == "export":
+        makers = read_by(settings, known, stage) if name in names else ()
+        if name in names and not makers:
+            raise _nobody_makes(settings, stage)
+        if name not in names or "export" in makers or not set(makers).isdisjoint(names):
             continue
-        if store is None or not await stage_pictures.has_run(store, stage.reads):
-            comes = f"`skicyclerun run --stages {stage.reads},{name}` runs both."
-            if stage.reads not in known:
-                comes = f"`stages.{stage.reads}.command` in the configuration can make them (docs/stages.md)."
-            raise StageError(
-                f"{name} takes what {stage.reads} makes, and {stage.reads} has never run here.", next_step=comes
-            )
+        if store is None or not [maker for maker in makers if await stage_pictures.has_run(store, maker)]:
+            reads = makers[0]
+            comes = f"`skicyclerun run --stages {reads},{name}` runs both."
+            if reads not in known:
+                comes = f"`stages.{reads}.command` in the configuration can make them (docs/stages.md)."
+            raise StageError(f"{name} takes what {reads} makes, and {reads} has never run here.", next_step=comes)

@@ -39,7 +39,7 @@ _OPTIONAL_KEYS: Final = frozenset(
     }
 )
 #: Ours where a stage after the export has spoken of the photo; otherwise another program's.
-_KEYS_OF_STAGES: Final = frozenset({"location", "exif", "llm_image_analysis"})
+_KEYS_OF_STAGES: Final = frozenset({"location", "exif", "llm_image_analysis", "s3_deployment"})
 #: Of the entry of a file that a stage made.
 _OPTIONAL_IN_DERIVED: Final = frozenset({"variant", "width", "height", "note"})
 _OPTIONAL_IN_GPS: Final = frozenset({"altitude", "heading"})
@@ -141,6 +141,8 @@ class DerivedRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further keys of the entry (`watermark`, …)."""
     derivatives: Mapping[str, str | list[str]] = field(default_factory=dict)
+    stages: tuple[StageFacts, ...] = ()
+    """What stages without files did with this one (where it was uploaded to)."""
     our_stages: frozenset[str] = MADE_BY_US
 
     @property
@@ -183,11 +185,19 @@ def _derived_entry(record: DerivedRecord) -> dict[str, Any]:
     if further:
         entry["made_by"]["keys"] = sorted(further)
     entry |= further
-    entry["pipeline"] = {
-        "stages": [record.stage],
-        "timestamps": {record.stage: record.made_at},
-        "last_updated": record.made_at,
-    }
+    results: dict[str, Any] = {}
+    for found in record.stages:
+        said = {key: value for key, value in found.facts.items() if key not in entry}
+        results[found.stage] = {
+            "input_sha256": found.input_sha256,
+            "depends": found.depends,
+            "keys": sorted(said),
+        }
+        entry |= said
+    if results:
+        entry["stage_results"] = results
+    times = {record.stage: record.made_at} | {found.stage: found.made_at for found in record.stages}
+    entry["pipeline"] = {"stages": list(times), "timestamps": times, "last_updated": max(times.values())}
     return entry
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts
+from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.models import Album, Component, SourceKind
-from skicyclerun.settings.later_stages import later_stages, output_folders
+from skicyclerun.settings.later_stages import later_stages, output_folders, read_folder
 from skicyclerun.settings.models import Settings
 from skicyclerun.state.former_entries import FilePlace
 from skicyclerun.state.photos import facts_from_row
@@ -36,6 +39,8 @@ class CatalogPlaces:
     """Those that make files, in pipeline order."""
     order: Sequence[str] = ()
     """All stages after the export, in pipeline order."""
+    speak_of: Mapping[str, Path] = field(default_factory=dict)
+    """Stages without files whose facts are those of the files they take, not of the photo: their folder."""
 
     def folder_of(self, stage: str) -> Path | None:
         """Where the files of a stage lie; None for one that is not known here any more."""
@@ -56,7 +61,12 @@ def catalog_places(settings: Settings) -> CatalogPlaces:
         name: StagePlace(stages[name].reads, stages[name].entry_type, folder)
         for name, folder in output_folders(settings).items()
     }
-    return CatalogPlaces(settings.paths.apple_photos_export, places, tuple(stages))
+    speak_of: dict[str, Path] = {}
+    for name, stage in stages.items():
+        with suppress(EnvironmentUnset):
+            if (folder := read_folder(settings, stage)) is not None:
+                speak_of[name] = folder
+    return CatalogPlaces(settings.paths.apple_photos_export, places, tuple(stages), speak_of)
 
 
 def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
@@ -78,6 +88,7 @@ class _AlbumRows:
         self._stages = stages
         self._files: list[Row] = []
         self._facts: dict[str, list[StageFacts]] = {}
+        self._of_files: dict[tuple[Path, str], list[StageFacts]] = {}
         self._derivatives: dict[tuple[str, str], dict[str, str | list[str]]] = {}
         rank = {stage: number for number, stage in enumerate(places.order)}
         for row in sorted(staged, key=lambda row: rank.get(row["stage"], len(rank))):
@@ -86,7 +97,14 @@ class _AlbumRows:
             else:
                 facts = orjson.loads(row["facts"]) if row["facts"] else {}
                 found = StageFacts(row["stage"], row["made_at"], facts, row["input_sha256"], row["depends"])
-                self._facts.setdefault(row["photo"], []).append(found)
+                folder = places.speak_of.get(row["stage"], places.export_folder)
+                if folder == places.export_folder:
+                    if row["stage"] in places.speak_of:
+                        found = replace(found, facts=_with_time(found))
+                    self._facts.setdefault(row["photo"], []).append(found)
+                else:
+                    found = replace(found, facts=_with_time(found))
+                    self._of_files.setdefault((folder, row["input"]), []).append(found)
 
     def _add_file(self, row: Row) -> None:
         place = self._places.stages.get(row["stage"])
@@ -149,8 +167,17 @@ class _AlbumRows:
             note=row["note"],
             facts=orjson.loads(row["facts"]) if row["facts"] else {},
             derivatives=self._derivatives.get((row["stage"], row["file_name"]), {}),
+            stages=tuple(self._of_files.get((place.folder, row["file_name"]), ())),
             our_stages=self._stages,
         )
+
+
+def _with_time(found: StageFacts) -> dict[str, Any]:
+    """What a stage says of a file that it took elsewhere, with when it did."""
+    return {
+        key: {**value, "uploaded": found.made_at} if key == found.stage and isinstance(value, dict) else value
+        for key, value in found.facts.items()
+    }
 
 
 async def gone_paths(store: Store, places: CatalogPlaces) -> list[str]:

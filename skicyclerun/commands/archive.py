@@ -49,7 +49,7 @@ def archive() -> None:
 @_json_option
 def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
     """List the archives: date, size, files, when each was proved, and where each lies."""
-    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    settings = settings_of(config_file, lib_root, only=())
     directory = settings.paths.archive
     places = _look_around(settings)
     archives = places.archives
@@ -106,7 +106,7 @@ def verify_command(
     """
     from skicyclerun.archive.prove import verify_archive
 
-    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    settings = settings_of(config_file, lib_root, only=())
     if every == bool(names):
         raise UsageError("Name the archives to verify, or give --all.", next_step="`skicyclerun archive list`")
     if quick and full:
@@ -198,7 +198,7 @@ def restore_command(
     from skicyclerun.actors.archive_job import folder_homes
     from skicyclerun.archive.restore import restore_archive, summary
 
-    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    settings = settings_of(config_file, lib_root, only=())
     place = _place_to_read(settings, name, from_copy=from_copy)
     title = place.title if isinstance(place, RangedBytes) else str(place)
     line = growing_line(partial(_bytes_read, f"Restoring {os.path.basename(title)}"))

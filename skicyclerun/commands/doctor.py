@@ -14,6 +14,7 @@ from skicyclerun.commands.options import as_typed, given_source, place_options, 
 from skicyclerun.errors import ConfigError, ConfigErrors
 from skicyclerun.health.checks import check_health, program_findings
 from skicyclerun.health.findings import Finding, Verdict, failed, ok, warning
+from skicyclerun.health.models import check_models
 from skicyclerun.health.stages import stage_findings
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
@@ -26,8 +27,15 @@ _WIDTH = 28
 @source_options
 @place_options
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+@click.option("--models", is_flag=True, help="Also load the models of the stages that have one, and do one picture.")
 def doctor(
-    *, source: str | None, library: Path | None, lib_root: Path | None, config_file: Path | None, json_wanted: bool
+    *,
+    source: str | None,
+    library: Path | None,
+    lib_root: Path | None,
+    config_file: Path | None,
+    json_wanted: bool,
+    models: bool,
 ) -> int:
     """Look whether an export would work here: program, permissions, library, disk, state; and each other stage.
 
@@ -41,7 +49,7 @@ def doctor(
         settings = error
 
     async def look() -> None:
-        async for finding in _findings(settings):
+        async for finding in _findings(settings, models=models):
             found.append(finding)
             if not json_wanted:
                 click.echo(_line(finding))
@@ -57,7 +65,7 @@ def doctor(
     return exit_codes.FATAL if bad else exit_codes.OK
 
 
-async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
+async def _findings(settings: Settings | ConfigError, *, models: bool) -> AsyncIterator[Finding]:
     if isinstance(settings, Settings):
         for text in settings.warnings:
             yield warning("configuration", text)
@@ -69,6 +77,9 @@ async def _findings(settings: Settings | ConfigError) -> AsyncIterator[Finding]:
             yield finding
         async for finding in stage_findings(settings):
             yield finding
+        if models:
+            async for finding in check_models(settings):
+                yield finding
         return
     for text in settings.warnings:
         yield warning("configuration", text)

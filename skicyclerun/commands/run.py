@@ -404,7 +404,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
     if plan.cleanup:
         lines.append(plan.cleanup)
         lines += [f"    {folder}" for folder in plan.emptied_in_words]
-    lines += plan.notes
+    lines += [*plan.publishing, *plan.notes]
     return lines
 
 

@@ -17,6 +17,9 @@ from skicyclerun.commands.growing_line import files_read, growing_line
 from skicyclerun.commands.options import as_typed, place_options, settings_of
 from skicyclerun.errors import UsageError
 from skicyclerun.progress.choose import choose_renderer
+from skicyclerun.verification.bucket import as_json as bucket_as_json
+from skicyclerun.verification.bucket import as_lines as bucket_as_lines
+from skicyclerun.verification.bucket import verify_bucket
 from skicyclerun.verification.report import Depth, as_json, as_text
 from skicyclerun.verification.session import VerifyOutcome, verify_and_repair, verify_only
 
@@ -30,6 +33,9 @@ _SAMPLE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(%?)\Z")
     "--seed", type=click.IntRange(min=0), metavar="N", help="Which files --sample picks; the same N, the same files."
 )
 @click.option("--repair", is_flag=True, help="Export or make again what is broken, and nothing else; then look again.")
+@click.option(
+    "--remote", is_flag=True, help="Also compare the bucket of s3_deployment; with --full every object is read back."
+)
 @click.option("--all", "name_all", is_flag=True, help="Name every problem and every album.")
 @place_options
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
@@ -39,6 +45,7 @@ def verify(
     sample: str | None,
     seed: int | None,
     repair: bool,
+    remote: bool,
     name_all: bool,
     lib_root: Path | None,
     config_file: Path | None,
@@ -58,13 +65,21 @@ def verify(
         with growing_line(partial(files_read, "Verifying"), stays=True) as advance:
             outcome = anyio.run(lambda: verify_only(settings, depth, advance=advance))
     report = outcome.report
+    bucket = None
+    if remote and outcome.signal_code is None:
+        bucket = anyio.run(lambda: verify_bucket(settings, full=full, repair=repair))
     if json_wanted:
-        click.echo(json.dumps(as_json(report), indent=2))
+        told = as_json(report)
+        if bucket is not None:
+            told |= {"ok": report.sound and bucket.sound, "remote": bucket_as_json(bucket)}
+        click.echo(json.dumps(told, indent=2))
     else:
         click.echo(as_text(report, name_all=name_all), nl=False)
+        for line in bucket_as_lines(bucket, name_all=name_all) if bucket is not None else ():
+            click.echo(line)
     if outcome.signal_code is not None:
         return outcome.signal_code
-    return exit_codes.OK if report.sound else exit_codes.WITH_FAILURES
+    return exit_codes.OK if report.sound and (bucket is None or bucket.sound) else exit_codes.WITH_FAILURES
 
 
 def depth_of(*, full: bool, sample: str | None, seed: int | None) -> Depth:

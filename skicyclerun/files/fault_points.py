@@ -44,6 +44,18 @@ FAULT_POINTS: tuple[str, ...] = (
     "stage.album_finished",
     "stages.departed_removed",
     "stages.departed_forgotten",
+    # objects in a bucket (stages/s3_deployment.py, actors/deployment.py)
+    "s3.claimed",
+    "s3.object_sent",
+    "s3.index_claimed",
+    "s3.index_sent",
+    "s3.index_entered",
+    "s3.removal_entered",
+    "s3.first_removed",
+    "s3.removed",
+    "s3.removal_forgotten",
+    "s3.invalidation_entered",
+    "s3.invalidation_sent",
     # the catalog (catalog/master_json.py)
     "catalog.written",
     "catalog.renamed",

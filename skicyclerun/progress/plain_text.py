@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TextIO, assert_never
 
 from skicyclerun.models import Waiting
@@ -22,12 +22,15 @@ from skicyclerun.progress.events import (
     StageDone,
     StageFinished,
 )
+from skicyclerun.progress.rate import Rate
 from skicyclerun.progress.terminal_text import LastingStream
 from skicyclerun.wording import bytes_in_words, counted, printable, seconds_in_words
 
 #: Photos named one by one as failed or missing in each album; the rest are counted.
 NAMED_FAILURES: Final = 20
 
+#: Seconds a picture from which on it is said how long the rest will take.
+_SLOW: Final = 2.0
 _WORDS: Final = {"info": "NOTICE", "warning": "WARNING", "error": "ERROR"}
 
 
@@ -41,10 +44,15 @@ class _Pace:
     album: int = 0
     named: int = 0
     unnamed: int = 0
+    rate: Rate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rate = Rate(clock=self.clock)
 
     def enter_album(self, number: int) -> None:
         self.album = number
         self.named = self.unnamed = 0
+        self.rate.resume()
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -64,7 +72,7 @@ class PlainText(Renderer):
     Progress lines come with the first and the last photo of an album and at most every `interval` seconds between;
     failures, ends of albums and notices always. `quiet` leaves only warnings, errors and albums that failed. Stages
     after the export say their name (`PROGRESS: preprocessing | album_1_of_5 | photo_3_of_42`), and each has its own
-    interval.
+    interval. Where a picture takes seconds, how many, and how long the album will take, stand behind it.
     """
 
     def __init__(
@@ -135,8 +143,9 @@ class PlainText(Renderer):
                 self._line(f"{event.outcome.upper()}: {where} | {printable(event.name)}{reason}")
             else:
                 pace.unnamed += 1
+        pace.rate.add(1)
         if pace.due() or event.number >= event.of:
-            self._line(f"PROGRESS: {where} | photo_{event.number}_of_{event.of}")
+            self._line(f"PROGRESS: {where} | photo_{event.number}_of_{event.of}{_time_left(pace.rate, event)}")
 
     def _album_end(self, event: AlbumFinished) -> None:
         pace = self._pace(event.stage)
@@ -172,6 +181,15 @@ class PlainText(Renderer):
                 f"RUN: {counted(event.done, 'album')} done, {event.failed} failed, {event.pending} pending | "
                 f"{counted(event.exported, 'photo')} exported | {seconds_in_words(event.seconds)}"
             )
+
+
+def _time_left(rate: Rate, event: PhotoFinished) -> str:
+    """` | 42 s each, 5 min for this album`, where a picture takes so long that somebody would ask."""
+    each = rate.per_second()
+    left = rate.seconds_left(event.of - event.number)
+    if not each or each > 1 / _SLOW or not left:
+        return ""
+    return f" | {seconds_in_words(1 / each)} each, {seconds_in_words(left)} for this album"
 
 
 def _stage_first(stage: str) -> str:

@@ -22,7 +22,7 @@ from skicyclerun.actors.archiver import CleanupAhead, cleanup_ahead
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.lister import chosen_albums, exported_albums
 from skicyclerun.actors.messages import Intent
-from skicyclerun.actors.stage_plan import StageAhead
+from skicyclerun.actors.stage_plan import StageAhead, plan_album
 from skicyclerun.actors.stage_runs import (
     PlannedStage,
     bytes_ahead,
@@ -58,12 +58,14 @@ from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
+from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.state import albums, archives, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.set_aside import open_or_set_aside
 from skicyclerun.state.store import Store
+from skicyclerun.wording import bytes_in_words, counted
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class Plan:
     """The folders that are emptied."""
     emptied_in_words: tuple[str, ...] = ()
     """The same, a line each with what is in them; nothing where none is. Never done without a yes."""
+    publishing: tuple[str, ...] = ()
+    """Where pictures are uploaded to and how many, in sentences; the place has been asked by then."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -288,6 +292,7 @@ class Planner:
             emptied=cleanup.emptied,
             emptied_in_words=cleanup.emptied_in_words,
             notes=(*notes, *self._of_the_source),
+            publishing=await self._publishing(store, stages, chosen, more=True),
         )
         estimate = await export_estimate(store, plan)
         await anyio.to_thread.run_sync(cleanup.check_space, self._settings, estimate)
@@ -349,7 +354,39 @@ class Planner:
             emptied=cleanup.emptied,
             emptied_in_words=cleanup.emptied_in_words,
             notes=notes,
+            publishing=await self._publishing(
+                store, planned, [row.album for row in rows], more=len(planned) > 1 or bool(cleanup.emptied)
+            ),
         )
+
+    async def _publishing(
+        self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, more: bool
+    ) -> tuple[str, ...]:
+        """Before anything is sent to a bucket: that it is there and may be written to, and how much will go. In words.
+
+        Nobody is asked where nothing is to go. `more`: stages before make what is not known yet. Raises StageError.
+        """
+        notes = []
+        for each in stages:
+            recipe = each.run.recipe
+            if not isinstance(recipe, S3Deployment) or recipe.section.dry_run:
+                continue
+            wanted = {album.id for album in albums}
+            rows = [] if store is None else [row for row in await chosen_albums(store, ()) if row.album.id in wanted]
+            sizes: list[int] = []
+            for row in rows:
+                assert store is not None
+                sizes += [one.input.size for one in (await plan_album(store, each.run, row.folder)).to_do]
+            if not sizes and not more:
+                continue
+            ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run)
+            found = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+            comes = "; what this run makes comes on top" if more else ""
+            notes.append(
+                f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "
+                f"up as things are now{comes}."
+            )
+        return tuple(notes)
 
     async def _ahead(
         self, store: Store | None, stages: Sequence[PlannedStage], albums: Sequence[Album], *, emptied: frozenset[Path]
@@ -431,6 +468,7 @@ class Planner:
                 f"Run {run.id} keeps the {'stage' if kept else 'export'} settings it was begun with; the changed ones "
                 "apply to the next run."
             )
+        again = await self._albums_again(store, run, intent)
         return Plan(
             intent,
             self._settings,
@@ -440,10 +478,11 @@ class Planner:
             run,
             later_stages=later,
             stage_options=options,
-            ahead=await self._ahead(store, stages, await self._albums_again(store, run, intent), emptied=frozenset()),
+            ahead=await self._ahead(store, stages, again, emptied=frozenset()),
             cleanup=cleanup.words,
             emptied=cleanup.emptied,
             emptied_in_words=cleanup.emptied_in_words,
+            publishing=await self._publishing(store, stages, again, more=bool(place) or len(stages) > 1),
             notes=tuple(notes),
         )
 

@@ -225,6 +225,8 @@ class RunSession:
                     "Another run began or ended here in the meantime. Nothing was touched.",
                     next_step="Look with `skicyclerun status`, then type the command again.",
                 )
+            for said in plan.publishing:
+                self._renderer.handle(Notice(said))
             for note in plan.notes:
                 self._say(note)
             command = ConfigureRun(

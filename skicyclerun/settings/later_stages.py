@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +130,33 @@ def output_folders(settings: Settings) -> dict[str, Path]:
     return folders
 
 
-def upstream_of(stages: dict[str, Stage], stage: Stage) -> tuple[str, ...]:
+def read_folder(settings: Settings, stage: Stage) -> Path | None:
+    """The folder whose files it takes whichever stages make them; None for a stage that reads one stage.
+
+    Its section names it by its path or by its key in `paths`.
+    """
+    if not stage.reads_folder:
+        return None
+    named = str(getattr(section_of(settings, stage), stage.reads_folder))
+    if "/" not in named:
+        with suppress(KeyError):
+            return settings.path_of(named.strip("{}"))
+    return Path(os.path.normpath(Path(named).expanduser()))
+
+
+def read_by(settings: Settings, stages: Mapping[str, Stage], stage: Stage) -> tuple[str, ...]:
+    """The stages whose files it takes, the export among them, in pipeline order; none where its folder is nobody's."""
+    folder = read_folder(settings, stage)
+    if folder is None:
+        return (stage.reads,)
+    if folder == settings.paths.apple_photos_export:
+        return ("export",)
+    before = itertools.takewhile(lambda name: name != stage.name, stages)
+    makers = output_folders(settings)
+    return tuple(name for name in before if makers.get(name) == folder)
+
+
+def upstream_of(stages: Mapping[str, Stage], stage: Stage) -> tuple[str, ...]:
     """The stage it reads, the one that reads, and so on up to the export."""
     chain: list[str] = []
     while stage.reads != "export" and stage.reads not in chain:

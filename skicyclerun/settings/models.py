@@ -53,6 +53,7 @@ class PathTexts(Section):
     master_catalog: Text = "{metadata_dir}/master.json"
     geocode_cache: Text = "{metadata_dir}/geocode_cache.json"
     archive: Text = "{lib_root}/archive"
+    huggingface_cache: Text = "{lib_root}/huggingface_cache"
     state_db: Text = "{lib_root}/state/skicyclerun.sqlite3"
 
 
@@ -168,6 +169,7 @@ class Paths:
     master_catalog = _PathKey()
     geocode_cache = _PathKey()
     archive = _PathKey()
+    huggingface_cache = _PathKey()
     state_db = _PathKey()
 
     def __init__(self, resolved: Mapping[str, Path], deferred: Mapping[str, EnvironmentUnset]) -> None:

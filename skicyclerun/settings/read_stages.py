@@ -6,6 +6,7 @@ because of a watermark.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ from skicyclerun.settings.sections import Scope, plain, read_section, resolved_o
 from skicyclerun.stages.registry import STAGE_BY_NAME, section_models
 from skicyclerun.wording import nearest
 
+#: In a key's letters: `aws_secret_access_key`, `accessKeyId`, `session-token`, `password`, `credentials`.
+_SECRET: Final = re.compile("secret|accesskey|sessiontoken|securitytoken|password|passwd|credential|privatekey")
 _LATE: Final = PICTURE_NAMES | ALBUM_NAMES
 
 
@@ -49,18 +52,47 @@ def read_stage_sections(
     for name, model in section_models().items():
         found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
         section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
+        secrets = _without_secrets(name, foreign) if model.no_secrets else []
+        for key in secrets:
+            found.add(
+                key,
+                "names a credential, and none may stand in this file: others read it, and it goes into backups. It was "
+                "not used",
+                next_step="Take it out, and give it to the AWS tools (`aws configure`), or name a profile in "
+                f"{name}.aws_profile. If the file was ever shared, make a new key.",
+            )
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
-        read[name] = read_section(model, name, section, scope, found)
+        read[name] = read_section(model, name, _with_texts(model, section), scope, found)
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
-        problems.unneeded += [error for error in found.errors if error not in told]
-        untold = dict.fromkeys(str(error) for error in found.errors if error not in told)
+        # A path that only this stage needs, and that needs a variable, is nothing to be warned of.
+        wrong = [e for e in found.errors if not (isinstance(e, EnvironmentUnset) and e.key.startswith("paths."))]
+        problems.unneeded += [error for error in wrong if error not in told]
+        untold = dict.fromkeys(str(error) for error in wrong if error not in told)
         problems.warnings += found.warnings
         problems.warnings += [
             f"{text.removesuffix('.')}. No stage that runs needs it; the defaults stand." for text in untold
         ]
     return read
+
+
+def _with_texts(model: type[StageSection], section: Mapping[str, object]) -> dict[str, object]:
+    """The section with the defaults that hold placeholders of the configuration, to be resolved like its own texts."""
+    defaults = {key: field.default for key, field in model.model_fields.items() if key not in model.templates}
+    return {key: text for key, text in defaults.items() if isinstance(text, str) and "{" in text} | dict(section)
+
+
+def _without_secrets(parent: str, foreign: dict[str, Any]) -> list[str]:
+    """Takes what looks like a credential out of `foreign`, however deep, so that it is shown nowhere; its keys."""
+    found = []
+    for key, value in list(foreign.items()):
+        if _SECRET.search(re.sub("[^a-z]", "", key.lower())):
+            del foreign[key]
+            found.append(join(parent, key))
+        elif isinstance(value, dict):
+            found += _without_secrets(join(parent, key), value)
+    return found
 
 
 def read_command_stages(

@@ -54,6 +54,12 @@ class StageSection(Section):
     """Keys below the section (`copyright_line.format`) whose texts are the stage's own templates: their placeholders
     are not those of the configuration and are left to the stage."""
 
+    of_this_process: ClassVar[frozenset[str]] = frozenset()
+    """Keys that say how the stage goes about it and change no result: a resumed run takes them as they are now."""
+
+    no_secrets: ClassVar[bool] = False
+    """Whether keys that name credentials are refused rather than left alone."""
+
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""
     workers: int = Field(default=0, ge=0, le=64)

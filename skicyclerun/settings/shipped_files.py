@@ -1,4 +1,5 @@
-"""Files that travel with the program: the default configuration, the AppleScript, what a language model is asked.
+"""Files that travel with the program: the default configuration, the AppleScript, what a language model is asked, the
+example of a registry of styles.
 
 They live at the top of the source tree, where people look for them, and are put inside the package when a wheel is
 built (`[tool.hatch.build.targets.wheel.force-include]` in pyproject.toml).
@@ -15,6 +16,7 @@ from skicyclerun.errors import SkicyclerunError
 SHIPPED_FILES: Final = {
     "pipeline_config.json": "config",
     "llm_prompt.txt": "config",
+    "lora_registry.json": "config",
     "osxPhotoExporter.scpt": "scripts",
 }
 

@@ -325,4 +325,5 @@ STAGE: Final = Stage(
     settings=LlmImageAnalysisSettings,
     recipe=LlmImageAnalysis,
     reads="export",
+    has_model=True,
 )

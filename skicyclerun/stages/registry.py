@@ -16,7 +16,15 @@ from typing import Final, Protocol
 from skicyclerun.errors import ConfigError, ConfigErrors, DiskFull, NotWritable, StageError
 from skicyclerun.files.atomic_files import make_directories
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages import geocode_sweep, llm_image_analysis, metadata_extraction, preprocessing, watermarking
+from skicyclerun.stages import (
+    geocode_sweep,
+    llm_image_analysis,
+    lora_processing,
+    metadata_extraction,
+    preprocessing,
+    s3_deployment,
+    watermarking,
+)
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
@@ -41,24 +49,9 @@ STAGES: Final[tuple[Stage, ...]] = (
     llm_image_analysis.STAGE,
     preprocessing.STAGE,
     watermarking.STAGES[0],
-    Stage(
-        "lora_processing",
-        "restyles pictures with LoRA models",
-        needs_paths=("preprocessed", "lora_processed"),
-        needs_packages=("torch", "diffusers"),
-        waits_for="an image model and its LoRA weights",
-        reads="preprocessing",
-        output="lora_processed",
-    ),
+    lora_processing.STAGE,
     watermarking.STAGES[1],
-    Stage(
-        "s3_deployment",
-        "uploads the finished pictures to S3",
-        needs_paths=("watermarked_final",),
-        needs_packages=("boto3",),
-        waits_for="the upload to a bucket",
-        reads="watermarking",
-    ),
+    s3_deployment.STAGE,
 )
 
 STAGE_BY_NAME: Final[Mapping[str, Stage]] = {stage.name: stage for stage in STAGES}

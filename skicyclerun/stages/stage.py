@@ -35,7 +35,8 @@ class Picture:
     """What the catalog says of the photo it comes from, with the keys of its entry (docs/catalog.md): `date_taken`,
     `gps`, `location`, `exif`, `title`, `keywords`, … and `album_title`, `file_name`. Absent facts are absent keys."""
     variant: str = ""
-    """Which of several results of one photo this is (the style of a restyled picture); empty for the only one."""
+    """Which of several results of one photo this is (the style of a restyled picture); empty for the only one. Of the
+    input; where a stage makes variants itself, the one that is to be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Made:
     height: int | None = None
     note: str = ""
     """Something the report should say; a sentence without its full stop."""
+    size: int | None = None
+    """Bytes, of a result that is no file here."""
     provisional: bool = False
     """Somebody who knows more could not be asked: it is made again as soon as `Recipe.would_help` says so."""
 
@@ -84,7 +87,7 @@ class Recipe(ABC):
     extension: str | None = None
     """Of the files it makes, with its dot, lower case; `INPUT_EXTENSION` for that of each input; None for a stage that
     makes facts only."""
-    at_once: ClassVar[int] = 0
+    at_once: int = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
     costly: ClassVar[bool] = False
@@ -93,6 +96,8 @@ class Recipe(ABC):
 
     needs_facts: ClassVar[bool] = True
     """False: it never looks at `Picture.facts`, which are then empty and cost nothing."""
+    takes_over: ClassVar[bool] = True
+    """Whether what it made of a photo that was moved or renamed is taken over as its result."""
     by_album: bool = False
     """Does an album in one step (`make_album`), from which `make` takes each picture's result."""
 
@@ -103,6 +108,19 @@ class Recipe(ABC):
     def open(self) -> None:  # noqa: B027
         """Before the first picture; may block."""
 
+    def variants(self, picture: Picture) -> Sequence[str]:
+        """The results to be made of one input, each with a row, a file and a digest of its own; by default one.
+
+        The other methods then get the picture once for each, with its `variant`. The order is that of the work: an
+        album's pictures are done variant by variant, since changing from one to another may be slow. What is no longer
+        named here is put away like what has lost its photo. `picture.facts` are not there yet.
+        """
+        return (picture.variant,)
+
+    def stem(self, picture: Picture) -> str:
+        """What the file that is made is called, without extension; decided when a picture gets its row."""
+        return picture.path.stem
+
     @abstractmethod
     def depends_on(self, picture: Picture) -> Mapping[str, object]:
         """All that decides the result besides the input's bytes and the stage's version: settings, texts, fonts.
@@ -110,6 +128,10 @@ class Recipe(ABC):
         JSON values. Two equal answers for equal bytes mean equal results; anything that is left out here is never
         noticed when it changes.
         """
+
+    def is_there(self, picture: Picture) -> bool:
+        """Of a stage that makes no file here: whether what it made of this picture is still where it was put."""
+        return True
 
     def would_help(self, picture: Picture) -> bool:
         """Whether a result that is provisional would come out better now."""
@@ -135,6 +157,13 @@ class Recipe(ABC):
         For recipes that do an album at a time; `make` then only has to take each result.
         """
 
+    def stop(self) -> None:  # noqa: B027
+        """A signal asks the run to stop: what takes long gives up what it has in hand.
+
+        `make` then raises PhotoInterrupted, and the picture is left to the resume. Called from the event loop while
+        `make` is at work, so it must not block. Without it, pictures in hand are finished.
+        """
+
     def abandon(self, staged: Path | None) -> None:  # noqa: B027
         """The picture that was to become `staged` is given up (its time is up, or the run is cancelled).
 
@@ -143,6 +172,14 @@ class Recipe(ABC):
 
     def settle(self) -> None:  # noqa: B027
         """Called before the rows of a group are committed: what must be durable before them (a cache of answers)."""
+
+    def uses_model(self, picture: Picture) -> bool:
+        """Whether a model has a part in this picture, for `doctor --models`."""
+        return True
+
+    def held(self) -> str:
+        """What the recipe holds while it is open, in words (the memory of a device), for `doctor --models`."""
+        return ""
 
     def close(self) -> None:  # noqa: B027
         """After the last picture, also when the run was stopped."""
@@ -176,7 +213,12 @@ class Stage:
     """Raised when the recipe makes other results of the same input and settings."""
     reads: str = "export"
     """The stage whose files it takes."""
+    reads_folder: str = ""
+    """The key of its section that names a folder: it takes the files of every stage that makes them there, and `reads`
+    only says where it stands in the pipeline."""
     output: str = ""
     """Key of `paths` for the folder of its files; empty for a stage that makes facts only."""
+    has_model: bool = False
+    """`doctor --models` tries it out."""
     entry_type: str = ""
     """`type` of its files' entries in the catalog."""

@@ -654,6 +654,11 @@ ORDER BY position, variant
 SELECT DISTINCT photo FROM stage_pictures
 WHERE stage IN (SELECT value FROM json_each(:stages)) AND folder = :folder AND departed = 0 AND status = 'left_out'
 
+-- name: stage_owes
+-- Photos of the folder of which a result that the stage has planned is not there.
+SELECT DISTINCT photo FROM stage_pictures
+WHERE stage = :stage AND folder = :folder AND departed = 0 AND status IN ('planned', 'failed')
+
 -- name: stage_facts
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures
@@ -773,3 +778,75 @@ SELECT albums.* FROM albums JOIN (
     WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.present = 1)
     GROUP BY albums.folder) AS newest ON newest.id = albums.id
 ORDER BY albums.run_id, albums.position
+
+-- ── objects in a bucket ─────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: bucket_objects
+SELECT * FROM bucket_objects WHERE place = :place ORDER BY id
+
+-- name: claim_bucket_object
+-- The bytes that it is known to have stay known until others are confirmed.
+INSERT INTO bucket_objects (place, key, folded, wanted, kind, folder, input, status, moved_from)
+VALUES (:place, :key, :folded, :wanted, :kind, :folder, :input, 'claimed', :moved_from)
+ON CONFLICT (place, folded) DO UPDATE SET status = 'claimed', left_album = 0, wanted = excluded.wanted,
+    folder = excluded.folder, input = excluded.input,
+    moved_from = CASE WHEN excluded.moved_from <> '' THEN excluded.moved_from ELSE moved_from END
+
+-- name: confirm_bucket_object
+UPDATE bucket_objects SET status = 'there', size = :size, sha256 = :sha256, etag = :etag, checksum = :checksum,
+                          uploaded_at = :now
+WHERE place = :place AND key = :key
+
+-- name: bucket_object_left
+UPDATE bucket_objects SET left_album = 1 WHERE place = :place AND key = :key
+
+-- name: bucket_object_leaves
+UPDATE bucket_objects SET status = 'leaving' WHERE place = :place AND key = :key
+
+-- name: bucket_object_to_be_sent_again
+UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag = NULL WHERE place = :place AND key = :key
+
+-- name: forget_bucket_object
+DELETE FROM bucket_objects WHERE place = :place AND key = :key
+
+-- name: moves_are_over
+UPDATE bucket_objects SET moved_from = '' WHERE place = :place AND moved_from <> ''
+
+-- name: albums_gone_from_source
+-- Of these folders, those that hold no photo any more and that the newest export of all albums did not have. An export
+-- of chosen albums says nothing about the others.
+SELECT DISTINCT folder FROM bucket_objects AS object
+WHERE place = :place AND folder <> ''
+  AND NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
+                  WHERE albums.folder = object.folder AND photos.present = 1)
+  AND (SELECT COALESCE(MAX(run_id), 0) FROM albums WHERE albums.folder = object.folder)
+    < (SELECT COALESCE(MAX(id), 0) FROM runs
+       WHERE planned = 1 AND selection = '[]' AND status IN ('active', 'finished')
+         AND EXISTS (SELECT 1 FROM json_each(stages) WHERE value = 'export'))
+
+-- name: sizes_of_inputs
+SELECT file_name, width, height FROM stage_pictures
+WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND present = 1
+  AND file_name <> ''
+
+-- name: titles_of_folders
+SELECT folder, title FROM stage_albums WHERE stage = :stage ORDER BY run_id, pass
+
+-- name: cdn_change
+INSERT OR IGNORE INTO cdn_changes (distribution, key) VALUES (:distribution, :key)
+
+-- name: cdn_changes
+SELECT key FROM cdn_changes WHERE distribution = :distribution ORDER BY key
+
+-- name: forget_cdn_change
+DELETE FROM cdn_changes WHERE distribution = :distribution AND key = :key
+
+-- name: insert_cdn_invalidation
+INSERT INTO cdn_invalidations (distribution, reference, paths, status, at)
+VALUES (:distribution, :reference, :paths, 'pending', :at)
+
+-- name: open_cdn_invalidations
+SELECT * FROM cdn_invalidations WHERE distribution = :distribution AND status <> 'completed' ORDER BY id
+
+-- name: step_cdn_invalidation
+UPDATE cdn_invalidations SET status = :status, remote_id = :remote_id WHERE id = :id

@@ -6,7 +6,7 @@ decided the result. It is up to date while both are what they were and its file 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -236,6 +236,11 @@ async def stage_inputs(store: Store, upstream: Sequence[str], folder: str) -> tu
     return taken, {row["photo"] for row in left_out}
 
 
+async def owed_by_stage(store: Store, stage: str, folder: str) -> set[str]:
+    """Photos of the folder of which the stage has planned a result and has not made it."""
+    return {row["photo"] for row in await store.all("stage_owes", {"stage": stage, "folder": folder})}
+
+
 async def facts_of_folder(store: Store, folder: str, stages: Sequence[str]) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Photo → stage → the facts that one of these stages found."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -348,8 +353,14 @@ async def enter_plans(
     )
 
 
-async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFailed]) -> None:
+async def commit_group(
+    store: Store,
+    outcomes: Sequence[PictureMade | PictureFailed],
+    also: Callable[[Transaction, Sequence[PictureMade]], Awaitable[None]] | None = None,
+) -> None:
     """Commit what became of a group of pictures, all or none. Files must be durable on disk already.
+
+    `also`: what is to be committed together with it.
 
     Raises IllegalTransition if one of them is no longer planned.
     """
@@ -383,6 +394,8 @@ async def commit_group(store: Store, outcomes: Sequence[PictureMade | PictureFai
                 for each in failed
             ],
         )
+        if also is not None:
+            await also(transaction, made)
         if changed != len(outcomes):
             raise IllegalTransition(f"{len(outcomes) - changed} of {len(outcomes)} pictures were no longer planned.")
     fault_point("stage.group_committed")

@@ -1,0 +1,88 @@
+"""`index.json` of an album, and of all albums: what a page needs to show them. Pure; the same facts, the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from skicyclerun.bucket.keys import url_path
+
+FORMAT: Final = 1
+_TEXTS: Final = ("title", "description", "date_taken", "date_taken_utc")
+#: Of a place: how a town is found. A street, or the name of a house, is a position.
+_OF_PLACE: Final = ("city", "county", "state", "country", "country_code")
+_ALL_OF_PLACE: Final = ("formatted", "name", "road", *_OF_PLACE)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPicture:
+    """A picture that is in the bucket."""
+
+    key: str
+    size: int
+    sha256: str
+    width: int | None
+    height: int | None
+    facts: Mapping[str, Any]
+    """With the keys of the photo's entry in the catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedAlbum:
+    """An album whose index is in the bucket."""
+
+    title: str
+    index_key: str
+    pictures: int
+
+
+def album_index(title: str, key: str, pictures: Sequence[IndexedPicture], *, with_positions: bool) -> bytes:
+    """The index of an album under this key. Addresses are relative to it."""
+    found = [_picture(key, each, with_positions=with_positions) for each in pictures]
+    return _text({"format": FORMAT, "album": title, "pictures": found})
+
+
+def albums_index(key: str, albums: Sequence[IndexedAlbum]) -> bytes:
+    """The index of all albums."""
+    found = [
+        {"album": each.title, "href": _relative(key, each.index_key), "pictures": each.pictures} for each in albums
+    ]
+    return _text({"format": FORMAT, "albums": found})
+
+
+def _picture(index_key: str, picture: IndexedPicture, *, with_positions: bool) -> dict[str, Any]:
+    facts = picture.facts
+    said: dict[str, Any] = {
+        "href": _relative(index_key, picture.key),
+        "key": picture.key,
+        "size": picture.size,
+        "sha256": picture.sha256,
+        "width": picture.width,
+        "height": picture.height,
+    }
+    said |= {name: facts.get(name) for name in _TEXTS}
+    place = facts.get("location")
+    if isinstance(place, Mapping):
+        names = _ALL_OF_PLACE if with_positions else _OF_PLACE
+        said["place"] = {name: place[name] for name in names if isinstance(place.get(name), str)}
+    gps = facts.get("gps")
+    if with_positions and isinstance(gps, Mapping):
+        said["position"] = {name: gps[name] for name in ("lat", "lon", "altitude", "heading") if name in gps}
+    return {name: value for name, value in said.items() if value not in (None, "", {})}
+
+
+def _relative(index_key: str, key: str) -> str:
+    """The address of `key` as a page beside the index writes it."""
+    here, there = index_key.split("/")[:-1], key.split("/")
+    shared = 0
+    while shared < len(here) and shared < len(there) - 1 and here[shared] == there[shared]:
+        shared += 1
+    path = "../" * (len(here) - shared) + url_path("/".join(there[shared:]))
+    return f"./{path}" if ":" in path.split("/")[0] else path
+
+
+def _text(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"

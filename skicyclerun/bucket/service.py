@@ -1,0 +1,187 @@
+"""The one boundary to boto3: its clients, and its errors as sentences of ours.
+
+boto3 is imported when a client is made. Credentials come by its own chain alone (environment, profiles, SSO, roles):
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient
+
+#: Tries of one request by the SDK, the first included. The frame tries a picture several times again, so few will do.
+SDK_ATTEMPTS: Final = 3
+_CONNECT_SECONDS: Final = 10.0
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a HEAD has no body and its code is the status.
+_REFUSED: Final = frozenset(
+    {
+        "301",
+        "401",
+        "403",
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthFailure",
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NoSuchBucket",
+        "NoSuchDistribution",
+        "PermanentRedirect",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+_MAY_PASS: Final = frozenset(
+    {
+        "408",
+        "429",
+        "BadDigest",
+        "IncompleteBody",
+        "InternalError",
+        "OperationAborted",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyInvalidationsInProgress",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a bucket is, and who asks. No secret is in it: those never leave the SDK."""
+
+    bucket: str
+    endpoint_url: str = ""
+    """Empty: AWS."""
+    region: str = ""
+    profile: str = ""
+
+    @property
+    def place(self) -> str:
+        """What its objects' rows know the bucket by."""
+        return f"{self.endpoint_url.rstrip('/')}/{self.bucket}" if self.endpoint_url else f"s3://{self.bucket}"
+
+    def client(self, name: str, *, at_once: int, read_seconds: float) -> Any:
+        """A client of boto3 (`s3`; `cloudfront`, which is always AWS's), for several threads.
+
+        Raises BucketRefused without credentials.
+        """
+        import boto3
+        from botocore.config import Config
+
+        with translated(f"Your credentials for {self.place} cannot be used"):
+            session = boto3.session.Session(
+                profile_name=self.profile or None,
+                region_name=self.region or ("us-east-1" if self.endpoint_url else None),
+            )
+            if session.get_credentials() is None:
+                raise BucketRefused(
+                    f"There are no credentials for {self.place}.",
+                    next_step="`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or "
+                    "s3_deployment.aws_profile (docs/publishing.md). They never stand in the configuration.",
+                )
+            config = Config(
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=read_seconds,
+                max_pool_connections=max(at_once, 1),
+                retries={"mode": "adaptive", "total_max_attempts": SDK_ATTEMPTS},
+                # Checksums are given with each request, none is computed for it: trailing ones, the default since
+                # boto3 1.36, are refused by many services that are not AWS (boto/boto3#4392).
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                # Most services of others know buckets as the first part of the path only.
+                s3={"addressing_style": "path"} if self.endpoint_url else {},
+            )
+            endpoint = self.endpoint_url if name == "s3" else ""
+            return session.client(name, endpoint_url=endpoint or None, config=config)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Errors of the SDK within as ours, with `what` (could not be done) before them.
+
+    BucketRefused: nothing can go on. PhotoTransient: it may pass. PhotoError: this object alone.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore import exceptions
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _of_answer(what, error) from error
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.CredentialRetrievalError,
+        exceptions.ProfileNotFound,
+        exceptions.TokenRetrievalError,
+        exceptions.SSOError,
+        exceptions.NoRegionError,
+        exceptions.ConfigParseError,
+        exceptions.InvalidConfigError,
+    ) as error:
+        raise BucketRefused(f"{what}: {_one_line(str(error))}", next_step=_CREDENTIALS) from error
+    except (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.IncompleteReadError,
+        exceptions.ResponseStreamingError,
+        ResponseParserError,
+    ) as error:
+        raise PhotoTransient(f"{what}: {_one_line(str(error))}") from error
+    except (exceptions.BotoCoreError, Boto3Error) as error:
+        raise PhotoError(f"{what}: {_one_line(str(error))}") from error
+
+
+_CREDENTIALS: Final = "Look at your credentials (`aws sts get-caller-identity`) and at s3_deployment.aws_profile."
+
+
+def code_of(error: Any) -> str:
+    """The service's code of a ClientError."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_absent(error: Any) -> bool:
+    """Whether a ClientError says that there is no such object."""
+    return code_of(error) in ("404", "NoSuchKey", "NotFound")
+
+
+def _of_answer(what: str, error: Any) -> BucketRefused | PhotoError:
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = _one_line(str(error.response.get("Error", {}).get("Message", "")))
+    sentence = f"{what}: {said or 'no reason is given'} ({code or status})"
+    if code in _REFUSED:
+        step = "Look at bucket_name, region and endpoint_url." if code in ("NoSuchBucket", "301") else _CREDENTIALS
+        return BucketRefused(sentence, next_step=f"{step} docs/publishing.md has the least that must be allowed.")
+    if code in _MAY_PASS or status >= 500 or status == 429:
+        return PhotoTransient(sentence)
+    return PhotoError(sentence)
+
+
+def _one_line(text: str) -> str:
+    """What a service says, fit for a line of a report; it is somebody else's text."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())
+    return shown.removesuffix(".")
+
+
+#: Tells the person something.
+Say = Callable[[str], None]

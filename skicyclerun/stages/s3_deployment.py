@@ -1,0 +1,412 @@
+"""The stage `s3_deployment`: the finished pictures into a bucket, each with its checksum, and an index of each album.
+
+It makes no file here. What a picture's object is called, where it is and what it holds stands in rows of its own
+(`state/bucket_objects.py`), which `actors/deployment.py` keeps.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field, field_validator
+
+from skicyclerun.bucket.cloudfront import Distribution
+from skicyclerun.bucket.keys import KeyRule, clean_prefix
+from skicyclerun.bucket.known import KnownObject, KnownObjects, ObjectStatus
+from skicyclerun.bucket.objects import Bucket, Headers, Listed, Stored
+from skicyclerun.bucket.service import Service
+from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient, StageError, StagePaused
+from skicyclerun.files.fault_points import fault_point
+from skicyclerun.settings.section import Section, StageSection, Text, Texts
+from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
+
+NAME: Final = "s3_deployment"
+
+#: By extension; what others would make of a file depends on their system.
+_KINDS: Final[Mapping[str, str]] = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".gif": "image/gif",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".json": "application/json",
+}
+_OTHER_KIND: Final = "application/octet-stream"
+_KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+_HEADER: Final = re.compile(r"[\x20-\x7e]*")
+_LONGEST_READ: Final = 60.0
+#: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
+#: them, and then the header is read.
+_SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
+
+
+class CloudFrontSettings(Section):
+    """The CDN before the bucket."""
+
+    enabled: bool = False
+    distribution_id: str = Field(default="", max_length=64)
+    paths: Texts = ()
+    """Patterns (`/albums/*`) that stand for all that changed below them; without any, each changed path is named."""
+    origin_path: str = Field(default="", max_length=255)
+    """What the distribution puts before each path, if it does: that part of the keys is no part of the addresses."""
+    wait_for_completion: bool = False
+
+    @field_validator("distribution_id")
+    @classmethod
+    def _an_identity(cls, identity: str) -> str:
+        if not re.fullmatch(r"[A-Z0-9]*", identity):
+            raise ValueError("must be a distribution's id (E…), capital letters and digits")
+        return identity
+
+    @field_validator("paths")
+    @classmethod
+    def _patterns(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if len(paths) > 15:
+            raise ValueError("names more than 15 paths; CloudFront takes no more with a wildcard at once")
+        for path in paths:
+            if not path.startswith("/") or "*" in path[:-1] or not _HEADER.fullmatch(path):
+                raise ValueError("holds a path that does not begin with `/`, or has its `*` elsewhere than at the end")
+        return paths
+
+
+class S3DeploymentSettings(StageSection):
+    """The section `s3_deployment`."""
+
+    no_secrets: ClassVar[bool] = True
+
+    bucket_name: Text | None = None
+    bucket_prefix: str = Field(default="", max_length=1024)
+    endpoint_url: str = Field(default="", max_length=1024)
+    """Of a service that is not AWS."""
+    region: str = Field(default="", max_length=64)
+    aws_profile: str = Field(default="", max_length=128)
+    source_folder: Text = "watermarked_final"
+    """Path, or the key of `paths`: what is made into it is uploaded."""
+    preserve_album_structure: bool = True
+    content_type: str = Field(default="", max_length=255)
+    """Empty: by the kind of each file."""
+    cache_control: str = Field(default="", max_length=255)
+    storage_class: Literal[
+        "",
+        "STANDARD",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "REDUCED_REDUNDANCY",
+        "GLACIER_IR",
+        "EXPRESS_ONEZONE",
+    ] = ""
+    """Classes from which a page can be shown at once."""
+    multipart_mb: int = Field(default=16, ge=5, le=5000)
+    """MiB; a file of so many or more goes in parts of that size."""
+    delete_removed: bool = False
+    publish_location: bool = False
+    dry_run: bool = False
+    cloudfront: CloudFrontSettings = CloudFrontSettings()
+
+    @field_validator("bucket_name")
+    @classmethod
+    def _a_bucket(cls, name: str | None) -> str | None:
+        if name is not None and not _BUCKET.fullmatch(name):
+            raise ValueError("must be the name of a bucket alone: 3 to 63 letters, digits, `.`, `-`, `_`")
+        return name
+
+    @field_validator("bucket_prefix")
+    @classmethod
+    def _a_prefix(cls, prefix: str) -> str:
+        return clean_prefix(prefix)
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _an_address(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", url):
+            raise ValueError("must be an address such as https://s3.example.org, without a user or a password in it")
+        return url
+
+    @field_validator("content_type", "cache_control", "region", "aws_profile")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        if _KEY_ID.search(text):
+            raise ValueError("holds an access key; keys never stand in this file (docs/publishing.md)")
+        if not _HEADER.fullmatch(text):
+            raise ValueError("must be printable ASCII")
+        return text
+
+
+class S3Deployment(Recipe):
+    """Uploads one picture."""
+
+    extension = None
+    at_once = 10
+    needs_facts = False
+    takes_over = False
+
+    def __init__(self, section: S3DeploymentSettings, surroundings: Surroundings) -> None:
+        self.section = section
+        self.say = surroundings.say
+        self.rule = KeyRule(section.bucket_prefix, section.preserve_album_structure)
+        self.service = Service(section.bucket_name or "", section.endpoint_url, section.region, section.aws_profile)
+        self.known = KnownObjects(self.rule)
+        """What rows speak for; `actors/deployment.py` fills it before anything is planned."""
+        self.sent: dict[str, Stored] = {}
+        """Confirmed by the service, by key, and perhaps not in a row yet."""
+        self._opening = threading.Lock()
+        self._client: Any = None
+        self._bucket: Bucket | None = None
+        self._cdn: Any = None
+        self._listed_once = False
+        self._listed: Mapping[str, Listed] = {}
+        self._position_told = section.publish_location
+
+    # ── before a run ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """What can be seen without asking anybody."""
+        if not self.section.bucket_name:
+            raise StageError(
+                f"{NAME} does not know its bucket: s3_deployment.bucket_name is not set.",
+                next_step=f"Set it (docs/publishing.md), or leave {NAME} out of --stages.",
+            )
+        cloudfront = self.section.cloudfront
+        if cloudfront.enabled and not cloudfront.distribution_id:
+            raise StageError(
+                "s3_deployment.cloudfront is enabled and has no distribution_id.",
+                next_step="Set it, or cloudfront.enabled to false.",
+            )
+
+    def ask_the_service(self, *, may_write: bool) -> str:
+        """Whether the bucket is there and, if asked for, may be written to; as a sentence. Raises StageError."""
+        try:
+            bucket = self.connected()
+            bucket.check_there()
+            if may_write:
+                bucket.check_writable(self.rule.root)
+        except (BucketRefused, PhotoError) as error:
+            raise StageError(
+                f"{NAME} cannot upload. {error}",
+                next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
+            ) from error
+        finally:
+            self.close()
+        where = f"{self.service.place}/{self.rule.root}"
+        return f"{where} is there and can be written to" if may_write else f"{where} is there"
+
+    # ── the recipe ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def headers(self, key: str) -> Headers:
+        """Of the object under this key."""
+        suffix = Path(key).suffix.lower()
+        section = self.section
+        kind = section.content_type if suffix != ".json" else ""
+        return Headers(kind or _KINDS.get(suffix, _OTHER_KIND), section.cache_control, section.storage_class)
+
+    def depends_on(self, picture: Picture) -> Mapping[str, object]:
+        key = self.known.claim(picture.path.parent.name, picture.path.name).key
+        return {"place": self.service.place, "key": key, "headers": self.headers(key).arguments()}
+
+    def is_there(self, picture: Picture) -> bool:
+        known = self.known.of_file(picture.path.parent.name, picture.path.name)
+        return (
+            known is not None
+            and known.status is ObjectStatus.THERE
+            and not known.left
+            and known.sha256 == picture.sha256
+        )
+
+    def left_out(self, picture: Picture) -> str:
+        if not self.section.dry_run:
+            return ""
+        key = self.known.claim(picture.path.parent.name, picture.path.name).key
+        return ForNow(f"dry_run is on; it would go to {self.service.place}/{key}")
+
+    def open(self) -> None:
+        """Ask before the first upload, give up what a killed run has begun, and list what is there."""
+        try:
+            self.bucket()
+        except PhotoError as error:
+            raise unreachable(error) from error
+
+    def bucket(self) -> Bucket:
+        """The bucket, asked once whether it is there and may be written to. Raises StagePaused."""
+        with self._opening:
+            if not self._listed_once:
+                with paused_where_refused():
+                    bucket = self.connected()
+                    bucket.check_there()
+                    bucket.check_writable(self.rule.root)
+                    bucket.abort_left_over(self.rule.root, lambda key: key in self.known.by_key)
+                    self._listed = bucket.listing(self.rule.root)
+                    self._listed_once = True
+            return self.connected()
+
+    def connected(self) -> Bucket:
+        """The bucket, without asking it anything. Raises BucketRefused without credentials."""
+        if self._bucket is None:
+            section = self.section
+            self._client = self.service.client(
+                "s3",
+                at_once=section.workers or self.at_once,
+                read_seconds=max(1.0, min(_LONGEST_READ, section.timeouts.photo / 2)),
+            )
+            self._bucket = Bucket(self.service, self._client, part_bytes=section.multipart_mb << 20)
+        return self._bucket
+
+    def make(self, picture: Picture, staged: Path | None) -> Made:
+        key = self.known.claim(picture.path.parent.name, picture.path.name).key
+        with paused_where_refused():
+            stored = self._brought(key, picture)
+        fault_point("s3.object_sent")
+        self.sent[key] = stored
+        self._tell_of_position(picture.path)
+        said: dict[str, Any] = {"bucket": self.service.bucket, "key": key, "etag": stored.etag.strip('"')}
+        if self.service.endpoint_url:
+            said["endpoint"] = self.service.endpoint_url
+        return Made(facts={NAME: said}, size=stored.size)
+
+    def _brought(self, key: str, picture: Picture) -> Stored:
+        """The object as the service confirms it: as it is there already, copied from another key, or sent."""
+        bucket, headers = self.bucket(), self.headers(key)
+        known = self.known.by_key.get(key)
+        listed = self._listed.get(key)
+        if listed is not None:
+            # Nothing was asked since the listing but by us; another one's object is never replaced.
+            there = self._as_it_is(bucket, key, picture, headers, known, listed)
+            if there is not None:
+                return there
+        if known is not None and known.moved_from:
+            source = self.known.by_key.get(known.moved_from)
+            if source is not None and source.sha256 == picture.sha256 and source.etag and source.size is not None:
+                copied = bucket.copy(source.key, source.etag, key, picture.sha256, source.size, headers)
+                if copied is not None:
+                    return copied
+        return bucket.put(key, picture.path, picture.sha256, headers)
+
+    def _as_it_is(
+        self, bucket: Bucket, key: str, picture: Picture, headers: Headers, known: KnownObject | None, listed: Listed
+    ) -> Stored | None:
+        """The object that is there, if it is as it should be; None if it is ours and to be replaced. PhotoError if not.
+
+        Ours is what a row knows by its ETag, and what bears our mark: rows may be lost.
+        """
+        size = picture.path.stat().st_size
+        ours = known is not None and known.etag == listed.etag
+        if ours and known is not None and known.sha256 != picture.sha256:
+            return None
+        head = bucket.head(key)
+        if head is None:
+            return None
+        stored = None
+        # Of another mark are other bytes: nothing has to be read to know it.
+        if head.size == size and head.mark in ("", picture.sha256):
+            stored = bucket.confirmed(key, head, picture.path, picture.sha256, size)
+        if stored is not None and _same_headers(head.headers, headers) and head.is_ours:
+            return stored
+        if ours or head.is_ours or stored is not None or self._is_of_this_run(key, head.etag):
+            return None
+        raise PhotoError(
+            f"{self.service.place}/{key} is an object that skicyclerun did not upload; it was left alone. Move it "
+            "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
+        )
+
+    def check_key_is_ours(self, key: str) -> None:
+        """Raises PhotoError where somebody else's object has the key of an index."""
+        listed, known = self._listed.get(key), self.known.by_key.get(key)
+        if listed is None or (known is not None and known.etag == listed.etag) or key in self.sent:
+            return
+        head = self.bucket().head(key)
+        if head is not None and not head.is_ours:
+            raise PhotoError(f"{self.service.place}/{key} is an object that skicyclerun did not upload; it stays")
+
+    def distribution(self) -> Distribution:
+        """The CDN. Raises BucketRefused without credentials."""
+        if self._cdn is None:
+            self._cdn = self.service.client("cloudfront", at_once=1, read_seconds=_LONGEST_READ)
+        return Distribution(self._cdn, self.section.cloudfront.distribution_id)
+
+    def _is_of_this_run(self, key: str, etag: str) -> bool:
+        sent = self.sent.get(key)
+        return sent is not None and sent.etag == etag
+
+    def _tell_of_position(self, path: Path) -> None:
+        """Say once that files hold positions although they are not to be published."""
+        if self._position_told:
+            return
+        data = path.read_bytes()  # WebP has its tags behind the pixels.
+        if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
+            return
+        from skicyclerun.images.picture_facts import read_picture_facts
+
+        try:
+            holds_position = bool(read_picture_facts(path).gps)
+        except PhotoError:
+            return
+        if holds_position and not self._position_told:
+            self._position_told = True
+            self.say(
+                f"{path.name} holds its GPS position, and goes up as it is although publish_location is false. "
+                'preprocessing.metadata "strip_location" takes positions out (docs/publishing.md).'
+            )
+
+    def close(self) -> None:
+        for client in (self._client, self._cdn):
+            if client is not None:
+                client.close()
+        self._client = self._bucket = self._cdn = None
+
+
+class paused_where_refused:
+    """What no further try can mend pauses the stage: the other stages go on, and a resumed run tries again."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BucketRefused):
+            step = f" {error.next_step}" if error.next_step else ""
+            raise StagePaused(
+                f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
+                "`skicyclerun run --resume` carries on with it."
+            ) from error
+
+
+def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
+    """For what is no picture's own failure: an index, a removal, an invalidation."""
+    return StagePaused(
+        f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept; "
+        "`skicyclerun run --resume` carries on with it."
+    )
+
+
+def _same_headers(there: Headers, wanted: Headers) -> bool:
+    def known(headers: Headers) -> tuple[str, str, str]:
+        return headers.content_type, headers.cache_control, headers.storage_class or "STANDARD"
+
+    return known(there) == known(wanted)
+
+
+STAGE: Final = Stage(
+    name=NAME,
+    summary="uploads the finished pictures to a bucket",
+    provided=True,
+    needs_paths=("master_catalog", "state_db"),
+    makes_paths=("master_catalog", "state_db"),
+    needs_packages=("boto3",),
+    extra="s3",
+    section=NAME,
+    settings=S3DeploymentSettings,
+    recipe=S3Deployment,
+    reads="watermarking",
+    reads_folder="source_folder",
+)

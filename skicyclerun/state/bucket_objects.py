@@ -1,0 +1,142 @@
+"""Rows of what lies in a bucket, and of what a CDN is still to be told.
+
+An object's row comes before anything is sent under its key; that the service has it is committed together with the
+picture's row. So a stop anywhere leaves nothing in the bucket that no row knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from skicyclerun.bucket.known import Kind, KnownObject, ObjectStatus
+from skicyclerun.bucket.objects import Stored
+from skicyclerun.files.naming import collision_key
+from skicyclerun.state.store import Row, Store, Transaction
+
+
+async def of_place(store: Store, place: str) -> list[KnownObject]:
+    """All objects of a bucket."""
+    return [_of(row) for row in await store.all("bucket_objects", {"place": place})]
+
+
+def _of(row: Row) -> KnownObject:
+    return KnownObject(
+        key=row["key"],
+        wanted=row["wanted"],
+        kind=Kind(row["kind"]),
+        folder=row["folder"],
+        input=row["input"],
+        status=ObjectStatus(row["status"]),
+        size=row["size"],
+        sha256=row["sha256"],
+        etag=row["etag"],
+        checksum=row["checksum"],
+        moved_from=row["moved_from"],
+        left=bool(row["left_album"]),
+    )
+
+
+async def claim(transaction: Transaction, place: str, objects: Sequence[KnownObject]) -> None:
+    """Enter that something is about to be sent under these keys."""
+    await transaction.execute_many(
+        "claim_bucket_object",
+        [
+            {
+                "place": place,
+                "key": each.key,
+                "folded": collision_key(each.key),
+                "wanted": each.wanted,
+                "kind": each.kind.value,
+                "folder": each.folder,
+                "input": each.input,
+                "moved_from": each.moved_from,
+            }
+            for each in objects
+        ],
+    )
+
+
+async def confirm(transaction: Transaction, place: str, objects: Sequence[Stored]) -> None:
+    """Enter that the service has these."""
+    await transaction.execute_many(
+        "confirm_bucket_object",
+        [
+            {
+                "place": place,
+                "key": each.key,
+                "size": each.size,
+                "sha256": each.sha256,
+                "etag": each.etag,
+                "checksum": each.checksum,
+                "now": transaction.now,
+            }
+            for each in objects
+        ],
+    )
+
+
+async def mark(transaction: Transaction, query: str, place: str, keys: Sequence[str]) -> None:
+    """Run the named statement for each of these objects."""
+    await transaction.execute_many(query, [{"place": place, "key": key} for key in keys])
+
+
+async def changed_at_the_edge(transaction: Transaction, distribution: str, keys: Sequence[str]) -> None:
+    """Enter keys of which a CDN may show the old bytes. Nothing where there is no CDN."""
+    if distribution:
+        await transaction.execute_many("cdn_change", [{"distribution": distribution, "key": key} for key in keys])
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Paths that a CDN is to forget."""
+
+    id: int
+    reference: str
+    paths: tuple[str, ...]
+    remote_id: str
+    """Empty until the CDN has taken it."""
+
+
+async def open_invalidations(store: Store, distribution: str) -> list[Invalidation]:
+    """Those that are not known to be completed."""
+    rows = await store.all("open_cdn_invalidations", {"distribution": distribution})
+    return [
+        Invalidation(row["id"], row["reference"], tuple(orjson.loads(row["paths"])), row["remote_id"]) for row in rows
+    ]
+
+
+async def changes(store: Store, distribution: str) -> list[str]:
+    """The keys that changed and stand in no invalidation yet."""
+    return [row["key"] for row in await store.all("cdn_changes", {"distribution": distribution})]
+
+
+async def enter_invalidation(store: Store, distribution: str, keys: Sequence[str], paths: Sequence[str]) -> None:
+    """These changes are an invalidation from now on. `paths` empty: they concern nothing that the CDN shows."""
+    async with store.transaction() as transaction:
+        await transaction.execute_many(
+            "forget_cdn_change", [{"distribution": distribution, "key": key} for key in keys]
+        )
+        if paths:
+            text = orjson.dumps(paths).decode()
+            reference = hashlib.sha256(f"{distribution} {transaction.now} {text}".encode()).hexdigest()[:32]
+            await transaction.insert(
+                "insert_cdn_invalidation",
+                {
+                    "distribution": distribution,
+                    "reference": f"skicyclerun-{reference}",
+                    "paths": text,
+                    "at": transaction.now,
+                },
+            )
+
+
+async def step_invalidation(store: Store, invalidation: Invalidation, status: str, remote_id: str) -> None:
+    """`sent` or `completed`."""
+    async with store.transaction() as transaction:
+        await transaction.execute(
+            "step_cdn_invalidation", {"id": invalidation.id, "status": status, "remote_id": remote_id}
+        )

@@ -1,0 +1,111 @@
+"""Keys, addresses, indexes and the CDN's paths: pure."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from urllib.parse import unquote, urljoin
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skicyclerun.bucket.album_index import IndexedPicture, album_index
+from skicyclerun.bucket.cloudfront import paths_of
+from skicyclerun.bucket.keys import MAX_KEY_BYTES, MAX_PREFIX_BYTES, Claim, ClaimedKeys, KeyRule, clean_prefix, url_path
+from skicyclerun.files.naming import collision_key
+
+STRANGE = "aAäÄe\u0301é #?%&+~:/\\.\0\n\u200bİ\u0131ß\u017f🏔"
+NAMES = st.text(st.one_of(st.sampled_from(STRANGE), st.characters()), min_size=1, max_size=90)
+PREFIXES = st.sampled_from(["", "site", "a/b c/é", "x" * MAX_PREFIX_BYTES])
+
+
+@settings(max_examples=150, deadline=None)
+@given(PREFIXES, st.booleans(), st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=12, unique=True))
+def test_keys_are_safe_and_no_two_files_share_one(prefix: str, by_album: bool, files: list[tuple[str, str]]) -> None:
+    rule = KeyRule(prefix, by_album)
+    keys = ClaimedKeys(rule)
+    claims = [keys.of(*file) for file in files]
+    assert len({collision_key(claim.key) for claim in claims}) == len(files)
+    for claim in claims:
+        key = claim.key
+        assert rule.holds(key)
+        assert len(key.encode()) <= MAX_KEY_BYTES
+        assert key == unicodedata.normalize("NFC", key)
+        assert not key.startswith("/")
+        assert not {"", ".", ".."} & set(key.split("/"))
+        assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in key)
+        assert unquote(url_path(key)) == key
+        assert not set(url_path(key)) & set(' #?"<>*\\')
+    indexes = {collision_key(rule.album_index(folder)) for folder, _ in files} | {collision_key(rule.index)}
+    assert indexes.isdisjoint(collision_key(claim.key) for claim in claims)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["A", "B", "a"]), NAMES), min_size=2, max_size=10, unique=True))
+def test_a_key_that_was_given_is_kept_whatever_comes_first_the_next_time(files: list[tuple[str, str]]) -> None:
+    rule = KeyRule("p", by_album=False)
+    first = ClaimedKeys(rule)
+    given_keys = [first.of(*file) for file in files]
+    again = ClaimedKeys(rule, given_keys)
+    assert [again.of(*file) for file in reversed(files)] == given_keys[::-1]
+
+
+def test_many_of_one_name_get_numbers_in_order() -> None:
+    keys = ClaimedKeys(KeyRule("", by_album=False))
+    found = [keys.of(f"Album {number}", "IMG.jpg").key for number in range(3000)]
+    assert found[:3] == ["IMG.jpg", "IMG (2).jpg", "IMG (3).jpg"]
+    assert len(set(found)) == 3000
+    assert keys.of("Album 1", "IMG.jpg") == Claim("Album 1", "IMG.jpg", "IMG.jpg", "IMG (2).jpg")
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "../x", "a/./b", "x\0y", "a\nb", "a*b", "a\\b", "é" * 201])
+def test_a_prefix_that_would_lead_somewhere_else_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        clean_prefix(prefix)
+
+
+@pytest.mark.parametrize(("prefix", "clean"), [("/a/b/", "a/b"), ("", ""), ("/", ""), ("e\u0301", "é")])
+def test_a_prefix_is_cleaned(prefix: str, clean: str) -> None:
+    assert clean_prefix(prefix) == clean
+
+
+def test_paths_of_the_cdn_are_those_that_a_page_asks_for() -> None:
+    keys = ["site/Alps/a b#1.jpg", "site/Alps/é.jpg", "site/index.json", "other/x.jpg"]
+    assert paths_of(keys, []) == [
+        "/site/Alps/a%20b%231.jpg",
+        "/site/Alps/%C3%A9.jpg",
+        "/site/index.json",
+        "/other/x.jpg",
+    ]
+    assert paths_of(keys, ["/site/Alps/*"]) == ["/site/Alps/*", "/site/index.json", "/other/x.jpg"]
+    assert paths_of(["site/Alps/a.jpg"], ["/other/*"]) == ["/site/Alps/a.jpg"]
+    assert paths_of(keys, [], "/site") == ["/Alps/a%20b%231.jpg", "/Alps/%C3%A9.jpg", "/index.json"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(NAMES, NAMES, st.booleans())
+def test_addresses_in_an_index_lead_to_the_objects(folder: str, name: str, by_album: bool) -> None:
+    rule = KeyRule("site", by_album)
+    key, index = ClaimedKeys(rule).of(folder, name).key, rule.album_index(folder)
+    said = json.loads(album_index("x", index, [IndexedPicture(key, 1, "0" * 64, 1, 1, {})], with_positions=False))
+    address = urljoin(f"https://example.org/{url_path(index)}", said["pictures"][0]["href"])
+    assert unquote(address.removeprefix("https://example.org/")) == key
+
+
+def test_no_position_and_nothing_near_one_is_in_an_index_that_publishes_none() -> None:
+    facts = {
+        "title": "Home",
+        "gps": {"lat": 46.02, "lon": 7.75},
+        "location": {"formatted": "7 Some Street, Zermatt", "road": "Some Street", "city": "Zermatt", "country": "CH"},
+        "keywords": ["private"],
+        "persons": ["Ann"],
+    }
+    picture = IndexedPicture("p/a.jpg", 5, "0" * 64, None, None, facts)
+    shown = json.loads(album_index("x", "p/index.json", [picture], with_positions=False))["pictures"][0]
+    assert shown["place"] == {"city": "Zermatt", "country": "CH"}
+    assert "Some Street" not in json.dumps(shown)
+    assert "46.0" not in json.dumps(shown)
+    assert "Ann" not in json.dumps(shown)
+    whole = json.loads(album_index("x", "p/index.json", [picture], with_positions=True))["pictures"][0]
+    assert (whole["position"], whole["place"]["road"]) == ({"lat": 46.02, "lon": 7.75}, "Some Street")
