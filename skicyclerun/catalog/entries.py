@@ -413,7 +413,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         return None
     file_name = path.rpartition("/")[2]
     folder = path.rpartition("/")[0].rpartition("/")[2]
-    if not _can_be_stored([file_name, folder, timestamp, album_id, photo_id]):
+    if not _can_be_stored([timestamp, album_id, photo_id]):
         return None
     album_title = _text(source.get("album_title")) or _text(entry.get("album_name")) or folder
     return CatalogRecord(
@@ -506,7 +506,7 @@ def derived_from_entry(path: str, entry: object) -> DerivedRecord | None:
     file_name, folder = path.rpartition("/")[2], path.rpartition("/")[0].rpartition("/")[2]
     if source_path is None or original_path is None or not isinstance(made_at, str):
         return None
-    if not _can_be_stored([file_name, folder, made_at, made_by["stage"]]):
+    if not _can_be_stored([made_at, made_by["stage"]]):
         return None
     return DerivedRecord(
         file_path=path,
