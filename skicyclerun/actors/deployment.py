@@ -149,7 +149,7 @@ class Deployment:
         await self._mark_left(store, left)
         self._gone_through[folder] = complete
         if not complete:
-            log.info("%s, album %r: not all of it is there, so its index stays as it was", NAME, title)
+            log.info("%s, album %s: not all of it is there, so its index stays as it was", NAME, title)
             return
         pictures = [
             each
