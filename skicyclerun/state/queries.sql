@@ -794,7 +794,7 @@ SELECT * FROM bucket_objects WHERE place = :place ORDER BY id
 
 -- name: bucket_objects_of_folder
 -- Its pictures, as far as they decide whether one is up to date and what an index says.
-SELECT key, wanted, input, status, size, sha256, moved_from, left_album FROM bucket_objects
+SELECT key, wanted, input, status, size, sha256, left_album FROM bucket_objects
 WHERE place = :place AND folder = :folder AND kind = 'picture' ORDER BY id
 
 -- name: index_in_bucket
