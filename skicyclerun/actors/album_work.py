@@ -2,8 +2,8 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off
-by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. The workers share what is to come, and nothing else. A picture
+that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
 
 A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
 is called and what is in it was decided before, so the order in which pictures come changes neither.
