@@ -18,11 +18,9 @@ CREATE TABLE bucket_objects (
     moved_from  TEXT NOT NULL DEFAULT '',         -- in the run at hand: the key whose bytes it took over
     left_album  INTEGER NOT NULL DEFAULT 0,       -- 1: what it was made of is no longer there
     uploaded_at TEXT,
-    made_of     TEXT NOT NULL DEFAULT '',         -- of an album's index: digest of all rows that it and its pictures come from
     UNIQUE (place, folded),
     CHECK (status <> 'there' OR (size IS NOT NULL AND sha256 IS NOT NULL AND etag IS NOT NULL))
 );
-CREATE UNIQUE INDEX bucket_objects_by_key ON bucket_objects (place, key);
 CREATE INDEX bucket_objects_by_file ON bucket_objects (place, folder, input);
 
 -- Keys whose old bytes a CDN may still show, until they stand in an invalidation.
