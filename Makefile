@@ -68,6 +68,7 @@ test-models: $(MODELS_STAMP)
 crash: $(TEST_STAMP)
 	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) SKICYCLERUN_CUTS=$(or $(CUTS),500) SKICYCLERUN_FAILURES=$(or $(FAILURES),1000) \
 	  $(BIN)/python -m pytest -n auto --dist loadfile -m crash --timeout 3600
+	SKICYCLERUN_HOSTILE=$(or $(HOSTILE),3000) $(BIN)/python -m pytest -s tests/test_hostile_input.py
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

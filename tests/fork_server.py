@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -34,6 +36,26 @@ class ForkServer:
         below `root`; {"root", "fail", "errno", "on"} fails a call (`disk_calls.c`). Afterwards `calls` has their number
         and the one that failed.
         """
+        self.begin(*arguments, fault=fault, kill_after=kill_after, disk=disk)
+        return self.ended()
+
+    def begin(
+        self,
+        *arguments: str | Path,
+        fault: str = "",
+        kill_after: float = 0.0,
+        disk: Mapping[str, object] | None = None,
+        hold: str = "",
+    ) -> None:
+        """Start what `run` runs, and do not wait; `ended` does.
+
+        `hold` is where it waits until `let_go`: a fault point, `lock` (it has just taken the lock of its lib_root), or
+        `open` (it has opened the database to read it). `wait_until_held` says when it is there.
+        """
+        if hold:
+            for name in ("held", "go"):
+                (self._folder / name).unlink(missing_ok=True)
+                os.mkfifo(self._folder / name)
         shown = self._folder / "shown.txt"
         question = {
             "arguments": [str(argument) for argument in arguments],
@@ -42,13 +64,40 @@ class ForkServer:
             "shown": str(shown),
             "disk": dict(disk or {}),
             "calls": str(self._folder / "calls.json"),
+            "hold": hold,
+            "folder": str(self._folder),
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        code = json.loads(self._process.stdout.readline())
-        return code, shown.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until_held(self) -> None:
+        """Fails where the program ends without coming to the place where it should wait."""
+        assert self._process.stdout is not None
+        held = os.open(self._folder / "held", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            ready, _, _ = select.select([held, self._process.stdout.fileno()], [], [], 60)
+            assert ready == [held], "it came to its end, or nowhere: " + self._shown()
+        finally:
+            os.close(held)
+
+    def let_go(self) -> None:
+        """Let what is held go on; nothing happens where it has ended, or never came to that place."""
+        try:
+            go = os.open(self._folder / "go", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads there
+            return
+        os.write(go, b"go")
+        os.close(go)
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for what was begun; as `run`."""
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline()), self._shown()
+
+    def _shown(self) -> str:
+        return (self._folder / "shown.txt").read_text(encoding="utf-8", errors="replace")
 
     def calls(self) -> tuple[int, str]:
         """How many calls the last run with `disk` asked of the disk, and which one failed ("fsync /path")."""
@@ -133,6 +182,8 @@ def be_the_program(question: dict[str, Any]) -> None:
     for descriptor, where in ((0, nothing), (1, shown), (2, shown)):
         os.dup2(where, descriptor)
     fault_points._KILL = question["fault"]
+    if question["hold"]:
+        hold_at(question["hold"], Path(question["folder"]))
     code = 70
     calls = watch_the_disk(question["disk"])
     try:
@@ -143,6 +194,43 @@ def be_the_program(question: dict[str, Any]) -> None:
             Path(question["calls"]).write_text(json.dumps(calls()))
     finally:
         os._exit(code)
+
+
+def hold_at(place: str, folder: Path) -> None:
+    """Wait there, once, until somebody writes into the pipe `go`."""
+    from skicyclerun.files import fault_points
+    from skicyclerun.run.lock import RunLock
+    from skicyclerun.state.store import Store
+
+    waited: list[bool] = []
+
+    def wait() -> None:
+        if waited:
+            return
+        waited.append(True)
+        go = os.open(folder / "go", os.O_RDONLY | os.O_NONBLOCK)  # before anybody can write there
+        (folder / "held").write_bytes(b"held")
+        select.select([go], [], [])
+        os.close(go)
+
+    def acquire(lock: RunLock) -> None:
+        take_lock(lock)
+        wait()
+
+    async def open_to_read(path: Path) -> Store:
+        store = await open_as_ever(path)
+        wait()
+        return store
+
+    take_lock, open_as_ever = RunLock.acquire, Store.open_to_read
+    if place == "lock":
+        RunLock.acquire = acquire  # type: ignore[method-assign, assignment]
+    elif place == "open":
+        Store.open_to_read = staticmethod(open_to_read)  # type: ignore[method-assign]
+    else:
+        # The armed fault point waits in the place of dying.
+        fault_points._KILL = place
+        vars(fault_points)["os"] = SimpleNamespace(kill=lambda *_: wait(), getpid=os.getpid)
 
 
 def watch_the_disk(how: dict[str, Any]) -> Callable[[], tuple[int, str]] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import make_library, skicyclerun, status_of
+from tests.command_line import YES, make_library, skicyclerun, status_of
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def lib_root(tmp_path: Path) -> Path:
     root = tmp_path / "lib_root"
     assert skicyclerun("run", "--library", library, "--lib-root", root).code == 3
     assert status_of(root)["files_present"] == 1
-    assert skicyclerun("run", "--stages", "cleanup", "--force-clean", "--lib-root", root).code == 0
+    assert skicyclerun("run", "--stages", "cleanup", "--force-clean", *YES, "--lib-root", root).code == 0
     return root
 
 

@@ -191,21 +191,21 @@ def test_the_log_file_takes_no_time_stamp_that_leaves_its_folder(root: Path) -> 
 def test_other_sections_and_underscored_keys_are_carried_untouched(root: Path) -> None:
     config = {
         "_about": ["a", {"b": "{nothing}"}],
-        "lora_processing": {"source_folder": "{watermarked_final}", "bucket": "${UNSET}"},
+        "notifications": {"source_folder": "{watermarked_final}", "bucket": "${UNSET}"},
         "export": {"_note": "x", "timeouts": {"_why": {"deep": 1}, "photo": 3}},
         "paths": {"_p": 1, "model_cache": "${MODEL_CACHE_LIB}", "table": {"any": "thing"}},
     }
     settings = load(root, config)
     assert settings.carried == {
         "_about": config["_about"],
-        "lora_processing": config["lora_processing"],
+        "notifications": config["notifications"],
         "export": {"_note": "x", "timeouts": {"_why": {"deep": 1}}},
         "paths": config["paths"],
     }
     assert settings.export.timeouts.photo == 3
     assert settings.warnings == ()
     shown = settings.as_json()
-    assert shown["lora_processing"] == config["lora_processing"]
+    assert shown["notifications"] == config["notifications"]
     assert shown["export"]["timeouts"] == {
         "photo": 3.0,
         "movie": 600.0,

@@ -24,8 +24,11 @@ from skicyclerun.archive.seal import read_seal
 from skicyclerun.errors import ArchiveError
 
 _BLOCK: Final = 1 << 20
-# A manifest has some 300 bytes per member; more than this is no manifest but a bomb.
-_MANIFEST_BYTES_PER_MEMBER: Final = 70_000
+# A manifest has some 300 bytes per member besides its name, which is there as JSON and may be there in hexadecimal; and
+# the names of the folders. More than this is no manifest but a bomb.
+_MANIFEST_BYTES_PER_MEMBER: Final = 1_000
+_MANIFEST_BYTES_PER_LETTER: Final = 16
+_MANIFEST_BYTES: Final = 1 << 20
 #: What `zipfile` says of bytes that are no ZIP, or one of a kind that is not written here.
 _DAMAGE: Final = (BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError)
 
@@ -86,7 +89,7 @@ class ArchiveFile:
         Raises ArchiveError unless directory, manifest and seal name the same members, with the same sizes and modes.
         """
         infos = self._zip.infolist()
-        if not infos or infos[-1].file_size > len(infos) * _MANIFEST_BYTES_PER_MEMBER:
+        if not infos or infos[-1].file_size > _most_manifest_bytes(infos):
             raise ArchiveError("Its last member is not a manifest.")
         if any(info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for info in infos):
             raise ArchiveError("It holds a member that is compressed in a way skicyclerun does not write.")
@@ -121,6 +124,11 @@ class ArchiveFile:
         with _translated("it is damaged"), self._zip.open(info) as stream:
             while block := stream.read(_BLOCK):
                 yield block
+
+
+def _most_manifest_bytes(infos: list[ZipInfo]) -> int:
+    letters = sum(len(info.orig_filename) for info in infos)
+    return _MANIFEST_BYTES + len(infos) * _MANIFEST_BYTES_PER_MEMBER + letters * _MANIFEST_BYTES_PER_LETTER
 
 
 @contextmanager

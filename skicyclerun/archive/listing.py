@@ -50,19 +50,26 @@ def _describe(path: Path) -> ListedArchive:
     match = ARCHIVE_NAME.fullmatch(path.name)
     stamp = match[1] if match is not None else ""
     try:
-        created = datetime.strptime(stamp, "%Y%m%d_%H%M%S").isoformat()
+        created = _believable(datetime.strptime(stamp, "%Y%m%d_%H%M%S").isoformat())
     except ValueError:
         created = "1970-01-01T00:00:00Z"
     size = 0
     try:
         size = os.stat(path).st_size
         seal = seal_of(path)
-        datetime.fromisoformat(seal.created)
-        return ListedArchive(path, size, seal.created, seal.files, seal.content_bytes, seal.proved)
+        proved = None if seal.proved is None else _believable(seal.proved)
+        return ListedArchive(path, size, _believable(seal.created), seal.files, seal.content_bytes, proved)
     except (ArchiveError, ValueError) as error:
         return ListedArchive(path, size, created, problem=str(error))
     except OSError as error:
         return ListedArchive(path, size, created, problem=f"It cannot be read ({error.strerror or error}).")
+
+
+def _believable(moment: str) -> str:
+    """The moment, if any clock can show it. Raises ValueError."""
+    if not 1970 <= datetime.fromisoformat(moment).year < 9999:  # the first and last year overflow in some time zones
+        raise ValueError(f"It says that it is of {moment}, which no archive can be.")
+    return moment
 
 
 def archive_named(archive_directory: Path, name: str) -> Path:

@@ -218,6 +218,8 @@ def _check_members(manifest: Manifest) -> None:
             raise RestoreRefused(f"The archive holds a member {member.path!r} with a backslash or control characters.")
         if member.parts[0] not in manifest.folders or member.path.partition("/")[0] != member.parts[0]:
             raise RestoreRefused(f"The archive holds a member {member.path!r} that lies in none of its folders.")
+        if len(member.parts) == 1 and member.kind is not MemberKind.FOLDER:
+            raise RestoreRefused(f"The archive holds a file or link {member.path!r} where its folder should be.")
         if member.path in seen:
             raise RestoreRefused(f"The archive holds {member.path!r} twice.")
         seen.add(member.path)

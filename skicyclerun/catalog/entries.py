@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
+
 from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
 from skicyclerun.stages.registry import STAGES
 
@@ -411,6 +413,8 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         return None
     file_name = path.rpartition("/")[2]
     folder = path.rpartition("/")[0].rpartition("/")[2]
+    if not _can_be_stored([timestamp, album_id, photo_id]):
+        return None
     album_title = _text(source.get("album_title")) or _text(entry.get("album_name")) or folder
     return CatalogRecord(
         file_path=path,
@@ -437,7 +441,11 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
             persons=_texts(entry.get("persons")),
             rendering=_RENDERINGS.get(_text(entry.get("rendering")), Rendering.ORIGINAL),
             note=_text(entry.get("note")) or "",
-            extra={key: value for key, value in _dict(entry.get("facts")).items() if isinstance(value, str)},
+            extra={
+                key: value
+                for key, value in _dict(entry.get("facts")).items()
+                if isinstance(value, str) and _can_be_stored([key, value])
+            },
         ),
         component=component,
         fingerprint=_text(source.get("fingerprint")) or "",
@@ -458,7 +466,9 @@ def _stages_from(entry: dict[str, Any]) -> tuple[tuple[StageFacts, ...], dict[st
         keys = _texts(_dict(told).get("keys"))
         if stage == STAGE or not (result := _result_from(told)) or not isinstance(times.get(stage), str):
             continue
-        facts = {key: entry[key] for key in keys if key in entry and key not in _IDENTITY}
+        if not _can_be_stored([stage, times[stage]]):
+            continue
+        facts = _facts_under(keys, entry)
         spoken_of |= facts.keys()
         found.append(StageFacts(stage, times[stage], facts, *result))
     if not found:
@@ -493,13 +503,15 @@ def derived_from_entry(path: str, entry: object) -> DerivedRecord | None:
     source_path, original_path = _text(entry.get("source_path")), _text(entry.get("original_path"))
     if result is None or size is None or not (isinstance(sha256, str) and _SHA256.match(sha256)):
         return None
+    file_name, folder = path.rpartition("/")[2], path.rpartition("/")[0].rpartition("/")[2]
     if source_path is None or original_path is None or not isinstance(made_at, str):
         return None
-    ours = _texts(made_by.get("keys"))
+    if not _can_be_stored([made_at, made_by["stage"]]):
+        return None
     return DerivedRecord(
         file_path=path,
-        file_name=path.rpartition("/")[2],
-        album_name=path.rpartition("/")[0].rpartition("/")[2],
+        file_name=file_name,
+        album_name=folder,
         entry_type=_text(entry.get("type")) or "",
         stage=made_by["stage"],
         source_path=source_path,
@@ -513,8 +525,15 @@ def derived_from_entry(path: str, entry: object) -> DerivedRecord | None:
         width=_count(entry.get("width")),
         height=_count(entry.get("height")),
         note=_text(entry.get("note")) or "",
-        facts={key: entry[key] for key in ours if key in entry and key not in _IDENTITY},
+        facts=_facts_under(_texts(made_by.get("keys")), entry),
     )
+
+
+def _facts_under(keys: Iterable[str], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry says under the keys that a stage has called its own."""
+    return {
+        key: entry[key] for key in keys if key in entry and key not in _IDENTITY and _can_be_stored([key, entry[key]])
+    }
 
 
 def _merged_pipeline(existing: object, fresh: Mapping[str, Any]) -> dict[str, Any]:
@@ -573,12 +592,24 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _can_be_stored(value: object) -> bool:
+    """Whether the database can hold it: half a character, a number over 64 bits and what is nested too deep cannot be.
+
+    An entry may come from anywhere; JSON has all of these.
+    """
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value and _can_be_stored(value) else None
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    return tuple(text for text in value if isinstance(text, str) and text) if isinstance(value, list) else ()
+    return tuple(filter(None, map(_text, value))) if isinstance(value, list) else ()
 
 
 def _number(value: object) -> float | None:

@@ -32,6 +32,9 @@ IPTC: Final = b"Photoshop 3.0\x00"
 MPF: Final = b"MPF\x00"
 
 _MAX_HEADER_BYTES: Final = 64 << 20
+# The longest header of full segments has a thousand of them. Each one more costs memory, each byte of filling time.
+_MOST_SEGMENTS: Final = 20_000
+_MOST_FILLING: Final = 1 << 16
 _FIRST_READ: Final = 128 << 10
 
 _APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
@@ -116,21 +119,23 @@ def read_header(original: Original) -> JpegHeader:
         raise PhotoUnreadable("it is not a JPEG")
     segments: list[Segment] = []
     frame: Frame | None = None
-    at = 2
+    at, filling = 2, 0
     while True:
         data = _with_at_least(original, data, at + 4)
         if data[at] != 0xFF:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
-            at += 1
+            at, filling = at + 1, filling + 1
+            _check_filling(filling)
             continue
         if marker == EOI or marker == SOI:
             raise PhotoUnreadable("the JPEG holds no picture, only a header")
         if marker == SOS:
             break
         if marker in _STANDALONE:
-            at += 2
+            at, filling = at + 2, filling + 2
+            _check_filling(filling)
             continue
         if marker == 0x00:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
@@ -142,10 +147,17 @@ def read_header(original: Original) -> JpegHeader:
         if marker in _FRAMES:
             frame = _frame(segment)
         segments.append(segment)
+        if len(segments) > _MOST_SEGMENTS:
+            raise PhotoUnreadable(f"the JPEG's header has more than {_MOST_SEGMENTS:,} segments")
         at += 2 + length
     if frame is None:
         raise PhotoUnreadable("the JPEG's header does not say how large the picture is")
     return JpegHeader(tuple(segments), frame, at)
+
+
+def _check_filling(count: int) -> None:
+    if count > _MOST_FILLING:
+        raise PhotoUnreadable(f"the JPEG's header holds more than {bytes_in_words(_MOST_FILLING)} of nothing")
 
 
 def _with_at_least(original: Original, data: bytes, wanted: int) -> bytes:
@@ -302,6 +314,7 @@ def _shifted_mpf(data: bytes, *, growth: int, moved: int) -> bytes:
                     struct.pack_into(order + "I", changed, entry + 4, size + growth)
                 else:
                     struct.pack_into(order + "I", changed, entry + 8, position + moved)
+            break  # there is one list; shifting what several claim to be would shift it several times
     except (KeyError, struct.error):
         return data  # an index nobody can follow is kept as it was
     return bytes(changed)

@@ -122,7 +122,9 @@ def derived_at(
 
 
 def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    # Half a character is no name that we give, and none that the database can hold.
+    whole = not any("\ud800" <= character <= "\udfff" for character in name)
+    return whole and name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 def _album(record: CatalogRecord) -> Album:

@@ -195,6 +195,11 @@ class Planner:
             if self.request.intent is not Intent.FRESH:
                 raise
             return await self._planned_anew(None, None, stack)
+        except UnfinishedRun:
+            # It may have begun between our two looks; then it is not to be resumed but waited for.
+            if holder := current_holder(lock_file(settings)):
+                raise LockHeld(settings.lib_root, holder) from None
+            raise
         except StateDamaged:
             if not self.request.dry_run:
                 with RunLock(settings.lib_root, lock_file(settings)):

@@ -96,7 +96,7 @@ def counts_of(records: list[list[str]]) -> dict[str, int]:
     """Album id → number of items; 0 for a number that is none. Raises AnswerUnknown for a record of another shape."""
     if any(len(record) != 2 or not is_id(record[0]) for record in records):
         raise AnswerUnknown
-    return {album_id: int(count) if _COUNT.match(count) else 0 for album_id, count in records}
+    return {album_id: _count(count) or 0 for album_id, count in records}
 
 
 def items_of(records: list[list[str]]) -> list[tuple[str, str | None]]:
@@ -105,9 +105,9 @@ def items_of(records: list[list[str]]) -> list[tuple[str, str | None]]:
     A name is empty where Photos has none, and None where the names cannot be told apart: one of them then holds a
     separator, and has to be asked for by itself.
     """
-    if len(records) != 3 or len(records[0]) != 1 or not records[0][0].isdecimal():
+    count = _count(records[0][0]) if len(records) == 3 and len(records[0]) == 1 else None
+    if count is None:
         raise AnswerUnknown
-    count = int(records[0][0])
     ids = records[1] if count else []
     if len(ids) != count or not all(map(is_id, ids)):
         raise AnswerUnknown
@@ -147,6 +147,11 @@ def _location(latitude: str, longitude: str, altitude: str) -> tuple[Location | 
     if north is None or east is None or abs(north) > 90 or abs(east) > 180:
         return None, False
     return Location(north, east, _number(altitude)), True
+
+
+def _count(text: str) -> int | None:
+    """A whole number from 0; None for what is none, or what no library has (Python converts 4,300 digits at most)."""
+    return int(text) if _COUNT.match(text) else None
 
 
 def _number(text: str) -> float | None:
