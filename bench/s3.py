@@ -91,8 +91,10 @@ def theirs(aws: str, root: Path, service: Service) -> float:
 
 
 def timed(command: list[str]) -> float:
+    environment = {**os.environ, **CREDENTIALS}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs, as `aws` is here, have their bytecode
     began = time.perf_counter()
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **CREDENTIALS})
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     if ended.returncode != 0:
         raise SystemExit(f"{command[:3]}: {ended.stderr[-2000:]}")
     return time.perf_counter() - began

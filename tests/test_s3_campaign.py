@@ -149,7 +149,7 @@ def outcome(lib_root: Path, bucket: BucketThere, service: Service) -> dict[str, 
         "objects": query(
             lib_root,
             "SELECT place, key, folded, wanted, kind, folder, input, status, size, sha256, etag, checksum, moved_from,"
-            " left_album FROM bucket_objects",
+            " left_album, made_of <> '' FROM bucket_objects",
         ),
         "pictures": query(
             lib_root,

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, plan_album
+from skicyclerun.state.store import Store
 from tests.bucket_proxy import Asked, Bad
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
 from tests.command_line import Ended
@@ -125,6 +127,67 @@ def test_what_is_up_to_date_asks_no_service(sample: Staged, service: Service) ->
     assert again.code == 0
     assert "0 made, 2 up to date" in again.stderr
     assert service.proxy.asked == []
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Folders of the albums whose pictures are compared one by one from now on."""
+    found: set[str] = set()
+
+    async def noted(store: Store, run: StageRun, folder: str) -> AlbumPlan:
+        found.add(folder)
+        return await plan_album(store, run, folder)
+
+    for module in ("skicyclerun.actors.stage", "skicyclerun.run.plan"):
+        monkeypatch.setattr(f"{module}.plan_album", noted)
+    return found
+
+
+def test_an_album_of_which_nothing_changed_is_not_planned(sample: Staged, planned: set[str]) -> None:
+    upload(sample)
+    before = objects(sample)
+    planned.clear()
+    for again in (sample.run("--stages", "s3_deployment"), sample.update("s3_deployment")):
+        assert again.code == 0
+        assert "3 of 3 pictures" in again.stdout
+    assert planned == set()
+    assert objects(sample) == before
+    sample.picture("Alps/IMG_2.jpg", 77)
+    assert sample.update("s3_deployment").code == 0
+    assert planned == {"Alps"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE stage_pictures SET depends = 'other' WHERE stage = 's3_deployment' AND input = 'IMG_2.jpg'",
+        "UPDATE stage_pictures SET input_sha256 = '00' WHERE stage = 's3_deployment' AND input = 'IMG_2.jpg'",
+        "UPDATE stage_pictures SET status = 'failed' WHERE stage = 's3_deployment' AND input = 'IMG_2.jpg'",
+        "DELETE FROM stage_pictures WHERE stage = 's3_deployment' AND input = 'IMG_2.jpg'",
+        "UPDATE bucket_objects SET status = 'claimed' WHERE key = 'site/Alps/IMG_2.jpg'",
+        "UPDATE bucket_objects SET left_album = 1 WHERE key = 'site/Alps/IMG_2.jpg'",
+        "UPDATE bucket_objects SET sha256 = '00' WHERE key = 'site/Alps/IMG_2.jpg'",
+        "DELETE FROM bucket_objects WHERE key = 'site/Alps/IMG_2.jpg'",
+        "UPDATE bucket_objects SET status = 'claimed' WHERE key = 'site/Alps/index.json'",
+    ],
+)
+def test_whatever_changed_of_an_album_is_put_right_by_the_next_run(
+    sample: Staged, bucket: BucketThere, planned: set[str], change: str
+) -> None:
+    rows = (
+        "SELECT key, status, sha256, left_album FROM bucket_objects ORDER BY key",
+        "SELECT input, status, input_sha256, depends FROM stage_pictures ORDER BY folder, input",
+    )
+    upload(sample)
+    before = [sample.sql(each) for each in rows]
+    sample.sql(change)
+    planned.clear()
+    assert sample.run("--stages", "s3_deployment").code == 0
+    assert planned == {"Alps"}
+    assert [sample.sql(each) for each in rows] == before
+    planned.clear()
+    assert sample.run("--stages", "s3_deployment").code == 0
+    assert planned == set()
 
 
 def test_the_pictures_of_every_stage_that_writes_into_the_folder_are_taken(sample: Staged, bucket: BucketThere) -> None:

@@ -2,8 +2,8 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. Nothing is shared but the two streams. A picture that is cut off
-by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. The workers share what is to come, and nothing else. A picture
+that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
 
 A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
 is called and what is in it was decided before, so the order in which pictures come changes neither.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
@@ -213,13 +213,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
         coming = [(item, 1) for item in items]
         while coming and not self._stop():
             self._put_off = []
-            send_work, receive_work = anyio.create_memory_object_stream[tuple[_Item, int]](0)
-            # The workers share the stream, and it is closed here: a clone given to a task that is cancelled before its
-            # first step would never be closed.
-            async with receive_work, anyio.create_task_group() as working:
-                working.start_soon(self._feed, send_work, coming)
+            feed = iter(coming)  # the workers share it: each takes the next picture as soon as it is free
+            async with anyio.create_task_group() as working:
                 for _ in range(min(self._limits.workers, len(coming))):
-                    working.start_soon(self._work_through, receive_work, outbox)
+                    working.start_soon(self._work_through, feed, outbox)
             coming, self._first_round = self._put_off, False
         if not self._stop():
             await self._judge_refused(outbox)
@@ -231,21 +228,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
         for each in self._refused:
             await self._send(self._work.failed(each.item, each.error, str(each.error), each.attempts), outbox)
 
-    async def _feed(
-        self, outbox: MemoryObjectSendStream[tuple[_Item, int]], items: Sequence[tuple[_Item, int]]
-    ) -> None:
-        async with outbox:
-            for item in items:
-                if self._stop():
-                    return
-                await outbox.send(item)
-
-    async def _work_through(
-        self, inbox: MemoryObjectReceiveStream[tuple[_Item, int]], outbox: MemoryObjectSendStream[_Outcome]
-    ) -> None:
-        async for item, number in inbox:
+    async def _work_through(self, feed: Iterator[tuple[_Item, int]], outbox: MemoryObjectSendStream[_Outcome]) -> None:
+        for item, number in feed:
             if self._stop():
-                continue  # Handed over while the signal came; its row stays planned.
+                return
             outcome = await self._with_retries(item, number)
             if outcome is not None:
                 await self._send(outcome, outbox)

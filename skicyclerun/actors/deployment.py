@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from skicyclerun import __version__
 from skicyclerun.actors.stage_plan import StageRun, facts_of_pictures
 from skicyclerun.bucket.album_index import IndexedAlbum, IndexedPicture, album_index, albums_index
 from skicyclerun.bucket.cloudfront import MOST_PATHS, PATIENCE_SECONDS, PAUSE_SECONDS, Distribution, paths_of
@@ -52,6 +53,9 @@ class Deployment:
         self._begun = False
         self._gone_through: dict[str, bool] = {}
         """Albums of this process; whether the index in the bucket is that of their pictures."""
+        self._inputs: dict[str, str] = {}
+        """Albums of this process; the digest of their inputs before they were planned."""
+        self._unchanged: set[str] = set()
         self._would_go = [0, 0]
         """With dry_run: files, bytes."""
 
@@ -69,6 +73,30 @@ class Deployment:
             rows = await bucket_objects.of_place(store, self._place)
             self._recipe.known = KnownObjects(self._recipe.rule, rows)
             self._begun = True
+
+    async def is_unchanged(self, store: Store, folder: str, title: str) -> bool:
+        key = self._recipe.rule.album_index(folder)
+        inputs = await bucket_objects.digest_of_inputs(store, self._run.facts_from, self._run.upstreams, folder)
+        self._inputs[folder] = self._digest(title, inputs)
+        was = await bucket_objects.index_there(store, self._place, key)
+        same = was is not None and was.made_of == await self._made_of(store, folder)
+        if same:
+            self._unchanged.add(folder)
+        else:
+            self._unchanged.discard(folder)
+        return same
+
+    def _digest(self, title: str, inputs: str) -> str:
+        """Of all that decides an album's objects, besides the rows of this stage. `inputs`: of the stages before."""
+        run = self._run
+        expected = [upstream[0] in run.expected for upstream in run.upstreams] if len(run.upstreams) > 1 else []
+        section = self._recipe.section.model_dump_json(exclude={"workers", "timeouts", "retries"})
+        said = [__version__, run.stage.version, section, run.upstreams, expected, run.facts_from, title, inputs]
+        return hashlib.sha256(orjson.dumps(said)).hexdigest()
+
+    async def _made_of(self, store: Store, folder: str) -> str:
+        results = await bucket_objects.digest_of_results(store, self._run.stage.name, self._place, folder)
+        return f"{self._inputs[folder]} {results}"
 
     # ── pictures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,6 +165,10 @@ class Deployment:
     # ── albums ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def album_done(self, store: Store, folder: str, title: str, *, complete: bool) -> None:
+        if folder in self._unchanged:
+            self._gone_through[folder] = complete
+            return
+        await self.begin(store)
         if self._recipe.section.dry_run:
             return
         rows = await stage_pictures.of_folder(store, self._run.stage.name, folder)
@@ -164,7 +196,11 @@ class Deployment:
         indexed = await self._indexed(store, folder, rows, {each.input: each for each in pictures})
         with_positions = self._recipe.section.publish_location
         text = await anyio.to_thread.run_sync(partial(album_index, title, key, indexed, with_positions=with_positions))
-        await self._bring_index(store, KnownObject(key, key, Kind.ALBUM_INDEX, folder, ""), text)
+        there = {each.input: each.sha256 for each in pictures}
+        whole = all(row.status is PictureStatus.LEFT_OUT or there.get(row.input) == row.input_sha256 for row in rows)
+        # The inputs as they were before the album was planned: what came since is found the next time.
+        made_of = await self._made_of(store, folder) if whole and folder in self._inputs else ""
+        await self._bring_index(store, KnownObject(key, key, Kind.ALBUM_INDEX, folder, ""), text, made_of)
 
     async def _mark_left(self, store: Store, keys: Sequence[str]) -> None:
         if not keys:
@@ -193,11 +229,17 @@ class Deployment:
             found.append(IndexedPicture(each.key, each.size, each.sha256, width, height, known))
         return found
 
-    async def _bring_index(self, store: Store, index: KnownObject, text: bytes) -> None:
-        """Send an index unless it is in the bucket as it is, in one PUT: a page sees the old one or the new one."""
+    async def _bring_index(self, store: Store, index: KnownObject, text: bytes, made_of: str = "") -> None:
+        """Send an index unless it is in the bucket as it is, in one PUT: a page sees the old one or the new one.
+
+        `made_of`: what `is_unchanged` compares with the next time.
+        """
         was = self._known.by_key.get(index.key)
         same = was is not None and was.status is ObjectStatus.THERE and not was.left
         if was is not None and same and was.sha256 == hashlib.sha256(text).hexdigest():
+            async with store.transaction() as transaction:
+                await bucket_objects.index_is_made_of(transaction, self._place, index.key, made_of)
+            fault_point("s3.index_entered")
             return
         claimed = replace(was, status=ObjectStatus.CLAIMED, left=False) if was is not None else index
         async with store.transaction() as transaction:
@@ -216,6 +258,7 @@ class Deployment:
         fault_point("s3.index_sent")
         async with store.transaction() as transaction:
             await bucket_objects.confirm(transaction, self._place, [stored])
+            await bucket_objects.index_is_made_of(transaction, self._place, index.key, made_of)
         self._confirmed(stored)
         fault_point("s3.index_entered")
 
@@ -229,6 +272,10 @@ class Deployment:
                 f"{self._place}/{self._recipe.rule.root}; nothing was sent or removed."
             )
             return
+        if not self._begun and await self._nothing_is_left_to_do(store):
+            await self._invalidate(store, stopped)
+            return
+        await self.begin(store)
         gone = await self._albums_gone(store)
         leaving = self._leaving(gone)
         await self._bring_albums_index(store, {each.key for each in leaving})
@@ -237,6 +284,15 @@ class Deployment:
         async with store.transaction() as transaction:
             await transaction.execute("moves_are_over", {"place": self._place})
         await self._invalidate(store, stopped)
+
+    async def _nothing_is_left_to_do(self, store: Store) -> bool:
+        """Whether no object may have to go and the index of all albums is in the bucket as it is to be."""
+        gone = {row["folder"] for row in await store.all("albums_gone_from_source", {"place": self._place})}
+        if gone - self._gone_through.keys() or await bucket_objects.may_go(store, self._place):
+            return False
+        albums, key = await self._albums_there(store, set()), self._recipe.rule.index
+        was = await bucket_objects.index_there(store, self._place, key)
+        return was is not None and was.sha256 == hashlib.sha256(albums_index(key, albums)).hexdigest()
 
     async def _albums_gone(self, store: Store) -> set[str]:
         """Albums that the source no longer has; what they had in the bucket has left."""
@@ -277,24 +333,24 @@ class Deployment:
         return indexes + pictures
 
     async def _bring_albums_index(self, store: Store, leaving: set[str]) -> None:
+        albums = await self._albums_there(store, leaving)
+        key = self._recipe.rule.index
+        if albums or key in self._known.by_key:
+            text = albums_index(key, albums)
+            await self._bring_index(store, KnownObject(key, key, Kind.INDEX, "", ""), text)
+
+    async def _albums_there(self, store: Store, leaving: set[str]) -> list[IndexedAlbum]:
+        """Albums whose index is in the bucket and stays, in their order."""
+        rule = self._recipe.rule
         titles = {
             row["folder"]: row["title"] for row in await store.all("titles_of_folders", {"stage": self._run.stage.name})
         }
-        albums = []
-        for each in self._known.by_key.values():
-            if each.kind is not Kind.ALBUM_INDEX or each.key in leaving or not self._recipe.rule.holds(each.key):
-                continue
-            if each.status is ObjectStatus.THERE and each.key == self._recipe.rule.album_index(each.folder):
-                shown = [
-                    one
-                    for one in self._known.in_folder(each.folder)
-                    if one.kind is Kind.PICTURE and one.status is ObjectStatus.THERE and not one.left
-                ]
-                albums.append(IndexedAlbum(titles.get(each.folder, each.folder), each.key, len(shown)))
-        key = self._recipe.rule.index
-        if albums or key in self._known.by_key:
-            text = albums_index(key, sorted(albums, key=lambda album: (album.title, album.index_key)))
-            await self._bring_index(store, KnownObject(key, key, Kind.INDEX, "", ""), text)
+        albums = [
+            IndexedAlbum(titles.get(row["folder"], row["folder"]), row["key"], row["pictures"])
+            for row in await store.all("albums_in_bucket", {"place": self._place})
+            if row["key"] not in leaving and rule.holds(row["key"]) and row["key"] == rule.album_index(row["folder"])
+        ]
+        return sorted(albums, key=lambda album: (album.title, album.index_key))
 
     async def _remove(self, store: Store, leaving: Sequence[KnownObject]) -> None:
         async with store.transaction() as transaction:

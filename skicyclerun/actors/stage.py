@@ -182,7 +182,6 @@ class _StageWorking:
             self._left = self._left or publication is not None
             return
         try:
-            await publication.begin(self._parts.store)
             complete = row.status is AlbumStatus.DONE
             await publication.album_done(self._parts.store, row.folder, row.title, complete=complete)
         except StagePaused as paused:
@@ -194,7 +193,6 @@ class _StageWorking:
         if publication is None or self._stop() or self._left:
             return
         try:
-            await publication.begin(self._parts.store)
             await publication.finish(self._parts.store, self._stop)
         except StagePaused as paused:
             self._pause(paused)
@@ -204,6 +202,9 @@ class _StageWorking:
 
         That is so when the stage before was paused, or its failures were retried, while this one went on without.
         """
+        publication = self._stage.publication
+        if publication is not None and await publication.is_unchanged(self._parts.store, row.folder, row.title):
+            return False
         try:
             plan = await plan_album(self._parts.store, self._stage, row.folder)
         except (PhotoError, OutsideFolder, OSError):
@@ -215,18 +216,24 @@ class _StageWorking:
 
     async def _album(self, key: StageAlbumKey, of: int) -> None:
         store, began = self._parts.store, anyio.current_time()
+        publication = self._stage.publication
         problem, plan = "", AlbumPlan((), {}, (), 0)
+        unchanged = publication is not None and await publication.is_unchanged(store, key.folder, key.title)
         try:
-            plan = await plan_album(store, self._stage, key.folder)
+            if not unchanged:
+                plan = await plan_album(store, self._stage, key.folder)
         except (PhotoError, OutsideFolder) as error:
             problem = str(error)
         except OSError as error:
             problem = f"{error.filename or key.folder} cannot be read: {error.strerror or error}"
         if plan.to_do:
             await self._open()
-        if self._stage.publication is not None:
-            await self._stage.publication.claim(store, key.folder, plan.plans)
-        row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
+        if publication is not None:
+            await publication.claim(store, key.folder, plan.plans)
+        if unchanged:
+            row = await stage_albums.keep(store, key)
+        else:
+            row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
         made_before = row.made
         if row.status is AlbumStatus.EXPORTING:
             row = await self._worked_through(row, plan, of, began)

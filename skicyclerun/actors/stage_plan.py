@@ -46,6 +46,10 @@ class Publication(Protocol):
         """Before anything is planned; reads only, and only the first time."""
         ...
 
+    async def is_unchanged(self, store: Store, folder: str, title: str) -> bool:
+        """Whether an album is as it was when all of it was there, so that nothing has to be planned. Reads only."""
+        ...
+
     async def claim(self, store: Store, folder: str, plans: Sequence[PicturePlan]) -> None:
         """After an album was planned, before anything of it is done."""
         ...

@@ -110,7 +110,18 @@ class Service:
                 s3={"addressing_style": "path"} if self.endpoint_url else {},
             )
             endpoint = self.endpoint_url if name == "s3" else ""
-            return session.client(name, endpoint_url=endpoint or None, config=config)
+            client = session.client(name, endpoint_url=endpoint or None, config=config)
+            # `Expect: 100-continue` costs a round trip for each object, to spare the bytes of one that is refused.
+            # Hardly any is: that the bucket takes them was asked before.
+            for operation in ("PutObject", "UploadPart"):
+                client.meta.events.register(f"before-sign.s3.{operation}", _without_waiting)
+            return client
+
+
+def _without_waiting(request: Any, **_: object) -> None:
+    """Before a request is signed: its body follows at once."""
+    if "Expect" in request.headers:
+        del request.headers["Expect"]
 
 
 @contextmanager

@@ -376,6 +376,9 @@ class Planner:
             sizes: list[int] = []
             for row in rows:
                 assert store is not None
+                assert each.run.publication is not None
+                if await each.run.publication.is_unchanged(store, row.folder, row.album.path):
+                    continue
                 sizes += [one.input.size for one in (await plan_album(store, each.run, row.folder)).to_do]
             if not sizes and not more:
                 continue

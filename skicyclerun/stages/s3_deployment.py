@@ -49,6 +49,7 @@ _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _LONGEST_READ: Final = 60.0
 #: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
 #: them, and then the header is read.
+_TAGS_OF_A_JPEG: Final = 2 << 16  # of 64 kB at most each
 _SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
 
 
@@ -343,7 +344,9 @@ class S3Deployment(Recipe):
         """Say once that files hold positions although they are not to be published."""
         if self._position_told:
             return
-        data = path.read_bytes()  # WebP has its tags behind the pixels.
+        with path.open("rb") as stream:
+            # EXIF comes first in a JPEG, and XMP next; WebP has its tags behind the pixels.
+            data = stream.read(_TAGS_OF_A_JPEG if path.suffix.lower() in (".jpg", ".jpeg") else -1)
         if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
             return
         from skicyclerun.images.picture_facts import read_picture_facts

@@ -40,6 +40,69 @@ def _of(row: Row) -> KnownObject:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class IndexThere:
+    """An index that the service has confirmed."""
+
+    sha256: str
+    made_of: str
+    """Of an album's: digest of the rows that it and its pictures come from, as they were when all was there."""
+
+
+async def index_there(store: Store, place: str, key: str) -> IndexThere | None:
+    """The index under this key, if it is in the bucket."""
+    row = await store.one("index_in_bucket", {"place": place, "key": key})
+    return IndexThere(row["sha256"], row["made_of"]) if row is not None else None
+
+
+async def index_is_made_of(transaction: Transaction, place: str, key: str, made_of: str) -> None:
+    """Enter that all of this album is there, as these rows say."""
+    await transaction.execute("index_is_made_of", {"place": place, "key": key, "made_of": made_of})
+
+
+async def may_go(store: Store, place: str) -> bool:
+    """Whether any object has left its album, moved, or is being removed."""
+    row = await store.one("bucket_objects_that_may_go", {"place": place})
+    return row is not None and bool(row["some"])
+
+
+async def digest_of_inputs(
+    store: Store, facts_from: Sequence[str], upstreams: Sequence[Sequence[str]], folder: str
+) -> str:
+    """SHA-256 of all rows of stages before, and of the export, that decide what becomes of an album.
+
+    `facts_from`: the stages whose facts are seen. What is new in every run is left out.
+    """
+    exported = await store.all("exported_inputs", {"folder": folder})
+    found: list[object] = [[tuple(row)[:-1] for row in exported]]  # the last is the run
+    found.append([tuple(row) for row in await store.all("export_owes", {"folder": folder})])
+    for upstream in upstreams:
+        if tuple(upstream) == ("export",):
+            continue
+        where = {"stage": upstream[0], "folder": folder}
+        found.append([tuple(row) for row in await store.all("stage_inputs", where)])
+        found.append([tuple(row) for row in await store.all("stage_owes", where)])
+        stages = {"stages": orjson.dumps(upstream).decode(), "folder": folder}
+        found.append([tuple(row) for row in await store.all("photos_left_out_by_stages", stages)])
+    makers = orjson.dumps([upstream[0] for upstream in upstreams]).decode()
+    found.append([tuple(row) for row in await store.all("sizes_of_inputs", {"folder": folder, "stages": makers})])
+    if facts_from:
+        facts = {"folder": folder, "stages": orjson.dumps(facts_from).decode()}
+        found.append([tuple(row) for row in await store.all("stage_facts", facts)])
+    return _digest(found)
+
+
+async def digest_of_results(store: Store, stage: str, place: str, folder: str) -> str:
+    """SHA-256 of the stage's rows of an album, and of its pictures in the bucket."""
+    made = await store.all("stage_results_of_folder", {"stage": stage, "folder": folder})
+    objects = await store.all("bucket_objects_of_folder", {"place": place, "folder": folder})
+    return _digest([[tuple(row) for row in made], [tuple(row) for row in objects]])
+
+
+def _digest(found: object) -> str:
+    return hashlib.sha256(orjson.dumps(found)).hexdigest()
+
+
 async def claim(transaction: Transaction, place: str, objects: Sequence[KnownObject]) -> None:
     """Enter that something is about to be sent under these keys."""
     await transaction.execute_many(

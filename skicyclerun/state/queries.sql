@@ -691,6 +691,14 @@ WHERE id = :id
 -- name: keep_stage_pictures
 UPDATE stage_pictures SET album = :album WHERE id IN (SELECT value FROM json_each(:ids))
 
+-- name: keep_stage_pictures_of_folder
+UPDATE stage_pictures SET album = :album WHERE stage = :stage AND folder = :folder AND departed = 0
+
+-- name: stage_results_of_folder
+-- What decides whether they are up to date.
+SELECT position, photo, input, variant, input_sha256, depends, status, reason, present FROM stage_pictures
+WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant
+
 -- name: place_stage_picture
 UPDATE stage_pictures SET position = :position WHERE id = :id
 
@@ -784,11 +792,34 @@ ORDER BY albums.run_id, albums.position
 -- name: bucket_objects
 SELECT * FROM bucket_objects WHERE place = :place ORDER BY id
 
+-- name: bucket_objects_of_folder
+-- Its pictures, as far as they decide whether one is up to date and what an index says.
+SELECT key, wanted, input, status, size, sha256, left_album FROM bucket_objects
+WHERE place = :place AND folder = :folder AND kind = 'picture' ORDER BY id
+
+-- name: index_in_bucket
+SELECT sha256, made_of FROM bucket_objects WHERE place = :place AND key = :key AND status = 'there' AND left_album = 0
+
+-- name: index_is_made_of
+UPDATE bucket_objects SET made_of = :made_of WHERE place = :place AND key = :key AND status = 'there'
+  AND made_of <> :made_of
+
+-- name: albums_in_bucket
+-- Albums whose index is there, and how many pictures it names.
+SELECT folder, key, (SELECT COUNT(*) FROM bucket_objects AS picture
+                     WHERE picture.place = album.place AND picture.folder = album.folder AND picture.kind = 'picture'
+                       AND picture.status = 'there' AND picture.left_album = 0) AS pictures
+FROM bucket_objects AS album WHERE place = :place AND kind = 'album index' AND status = 'there'
+
+-- name: bucket_objects_that_may_go
+SELECT EXISTS (SELECT 1 FROM bucket_objects
+               WHERE place = :place AND (status = 'leaving' OR left_album = 1 OR moved_from <> '')) AS some
+
 -- name: claim_bucket_object
 -- The bytes that it is known to have stay known until others are confirmed.
 INSERT INTO bucket_objects (place, key, folded, wanted, kind, folder, input, status, moved_from)
 VALUES (:place, :key, :folded, :wanted, :kind, :folder, :input, 'claimed', :moved_from)
-ON CONFLICT (place, folded) DO UPDATE SET status = 'claimed', left_album = 0, wanted = excluded.wanted,
+ON CONFLICT (place, folded) DO UPDATE SET status = 'claimed', left_album = 0, made_of = '', wanted = excluded.wanted,
     folder = excluded.folder, input = excluded.input,
     moved_from = CASE WHEN excluded.moved_from <> '' THEN excluded.moved_from ELSE moved_from END
 
@@ -815,9 +846,8 @@ UPDATE bucket_objects SET moved_from = '' WHERE place = :place AND moved_from <>
 -- name: albums_gone_from_source
 -- Of these folders, those that hold no photo any more and that the newest export of all albums did not have. An export
 -- of chosen albums says nothing about the others.
-SELECT DISTINCT folder FROM bucket_objects AS object
-WHERE place = :place AND folder <> ''
-  AND NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
+SELECT folder FROM (SELECT DISTINCT folder FROM bucket_objects WHERE place = :place AND folder <> '') AS object
+WHERE NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
                   WHERE albums.folder = object.folder AND photos.present = 1)
   AND (SELECT COALESCE(MAX(run_id), 0) FROM albums WHERE albums.folder = object.folder)
     < (SELECT COALESCE(MAX(id), 0) FROM runs

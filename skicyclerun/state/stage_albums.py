@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from skicyclerun.errors import IllegalTransition
@@ -141,6 +141,34 @@ async def start(
     `departed`: rows whose input has left. Where nothing is to be done the album also comes to its end in the same
     transaction: an album that is up to date costs one.
     """
+
+    async def enter(transaction: Transaction, album: StageAlbumRow) -> int:
+        await enter_plans(transaction, album.id, album.stage, album.folder, plans, departed)
+        return len(plans)
+
+    return await _started(store, key, enter, waiting, problem, to_do=any(plan.to_do for plan in plans))
+
+
+async def keep(store: Store, key: StageAlbumKey) -> StageAlbumRow:
+    """`start` for an album of which nothing changed: all its rows are up to date, and stay as they are."""
+
+    async def enter(transaction: Transaction, album: StageAlbumRow) -> int:
+        where = {"album": album.id, "stage": album.stage, "folder": album.folder}
+        return await transaction.execute("keep_stage_pictures_of_folder", where)
+
+    return await _started(store, key, enter, 0, "", to_do=False)
+
+
+async def _started(
+    store: Store,
+    key: StageAlbumKey,
+    enter: Callable[[Transaction, StageAlbumRow], Awaitable[int]],
+    waiting: int,
+    problem: str,
+    *,
+    to_do: bool,
+) -> StageAlbumRow:
+    """`enter` enters the pictures and says how many they are."""
     where = {"run_id": key.run_id, "stage": key.stage, "folder": key.folder}
     async with store.transaction() as transaction:
         await transaction.execute("enter_stage_album", {**where, "position": key.position, "title": key.title})
@@ -148,17 +176,17 @@ async def start(
         if album.status is AlbumStatus.EXPORTING:  # a crash
             await _end(transaction, album, AlbumTrigger.INTERRUPT, await _counted(transaction, album), "", 0.0)
             album = await _current(transaction, where)
-        await enter_plans(transaction, album.id, album.stage, album.folder, plans, departed)
+        expected = waiting + await enter(transaction, album)
         await _step(
             transaction,
             "start_stage_album",
             album,
             AlbumTrigger.START,
             now=transaction.now,
-            expected=len(plans) + waiting,
+            expected=expected,
             waiting=waiting,
         )
-        if not any(plan.to_do for plan in plans):
+        if not to_do:
             await _finish(transaction, await _current(transaction, where), problem, 0.0)
     fault_point("stage.album_started")
     found = await find(store, key)
