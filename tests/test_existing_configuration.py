@@ -347,6 +347,8 @@ def test_a_stage_whose_extra_is_missing_is_left_out_with_what_takes_its_files_an
     assert said.startswith("preprocessing, for it needs the package no_such_package_here, which is not installed.")
     assert "watermarking takes what is made there, of which there is nothing, and is left out too." in said
     assert '`pip install "skicyclerun[scaling]"`, then `skicyclerun run --stages preprocessing,watermarking`.' in said
+    # "Left out" has said what to type; a command that would be refused is not proposed as the next one.
+    assert "goes on with the stages that are left" not in ended.stderr
 
 
 def test_what_takes_files_that_were_made_earlier_goes_on_without_the_stage_that_made_them(

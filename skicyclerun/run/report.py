@@ -17,7 +17,7 @@ from skicyclerun.run.stage_report import (
     stages_as_json,
     summed,
 )
-from skicyclerun.settings.later_stages import later_stages, section_of
+from skicyclerun.settings.later_stages import cannot_run, later_stages, section_of
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import albums, archive_copies, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow, Changes
@@ -168,7 +168,8 @@ async def build_report(
 
 def stages_left(report: RunReport, settings: Settings, pipeline: Sequence[str]) -> tuple[str, ...]:
     """The stages after the export that come next: those of `pipeline` (`pipeline.stages` of the configuration) that the
-    run did not have; where it names none, those that usually follow. Nothing while the run is unfinished.
+    run did not have and that can be run here; where it names none, those that usually follow. Nothing while the run is
+    unfinished.
 
     After a run without an export, not those before its last stage that have run earlier.
     """
@@ -177,11 +178,19 @@ def stages_left(report: RunReport, settings: Settings, pipeline: Sequence[str]) 
     last = max((order.index(name) for name in run.stages if name in order), default=-1)
     configured = [name for name in order if name in pipeline]
     before = {stage.name for stage in report.stages if not stage.in_run}
+
+    def can_run(name: str) -> bool:
+        """Whether this installation can, and there is, or could be, something for it to take."""
+        stage = known_stages[name]
+        has_input = stage.reads not in known_stages or stage.reads in {*before, *run.stages} or can_run(stage.reads)
+        return cannot_run(stage) is None and has_input
+
     left = [
         name
         for name in configured or [each for each in _USUAL_STAGES if order.index(each) > last]
         if name not in run.stages
         and section_of(settings, known_stages[name]).enabled
+        and can_run(name)
         and ("export" in run.stages or order.index(name) > last or name not in before)
     ]
     return () if run.unfinished else tuple(left)
