@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 import time
 from contextlib import closing
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import pytest
 
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew
@@ -236,3 +242,32 @@ def test_what_large_albums_have_given_up_is_found_without_comparing_each_with_ea
     began = time.monotonic()
     assert len(sample.sql(QUERIES["stage_files_gone"])) == 20_000
     assert time.monotonic() - began < 10
+
+
+async def test_a_store_whose_opening_is_cancelled_leaves_no_connection_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: set[int] = set()
+    closed: set[int] = set()
+    scope = anyio.CancelScope()
+    token = anyio.lowlevel.current_token()
+
+    class Watched(sqlite3.Connection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            opened.add(id(self))
+            kept.append(self)
+            if threading.current_thread().name.startswith("Thread-"):  # aiosqlite's, not a worker of anyio
+                anyio.from_thread.run_sync(scope.cancel, token=token)
+
+        def close(self) -> None:
+            closed.add(id(self))
+            super().close()
+
+    kept: list[Watched] = []
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    with scope:
+        await Store.open(tmp_path / "s.sqlite3")
+    assert scope.cancelled_caught
+    assert len(opened) > 1
+    assert opened == closed

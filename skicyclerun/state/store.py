@@ -250,8 +250,8 @@ class Store:
         """Go on with a migrated copy, which is gone when the store is closed."""
         self._copy = await anyio.to_thread.run_sync(partial(_copied, self.path, flags))
         fresh = await _connect(f"file:{_quoted(self._file)}")
-        await self._connection.close()
-        self._connection = fresh
+        former, self._connection = self._connection, fresh
+        await former.close()
         await fresh.execute_fetchall("PRAGMA synchronous = OFF")
         await self._migrate(await self._check_version())
         await fresh.execute_fetchall("PRAGMA query_only = ON")
@@ -289,8 +289,8 @@ class Store:
 
     async def _reopen(self) -> None:
         fresh = await _connect(f"file:{_quoted(self.path)}?{_READ_ONLY}")
-        await self._connection.close()
-        self._connection, self._unwritten = fresh, None
+        former, self._connection, self._unwritten = self._connection, fresh, None
+        await former.close()
 
     async def close(self) -> None:
         await self._connection.close()
@@ -386,7 +386,9 @@ async def _connect(database: str) -> aiosqlite.Connection:
     # aiosqlite does not wait for its thread when a connection cannot be opened, and the thread then reports to an event
     # loop that may be closed (0.22.1); so the opening is tried without it first.
     await anyio.to_thread.run_sync(_probe, database)
-    connection = await aiosqlite.connect(database, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
+    # Shielded: cancelled in the middle, aiosqlite lets go of a connection that its thread has opened, unclosed.
+    with anyio.CancelScope(shield=True):
+        connection = await aiosqlite.connect(database, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         connection.row_factory = sqlite3.Row
         await connection.execute_fetchall("PRAGMA foreign_keys = ON")
