@@ -12,14 +12,11 @@ from typing import Any, Final
 from skicyclerun.images.metadata import (
     GPS_POINTER,
     PhotoTags,
-    erase_where,
+    description_of,
     exif_date_of,
-    facts_of,
-    iptc_list,
     lang_alt_of,
     list_of,
     location_of,
-    text_of,
 )
 from skicyclerun.images.tag_dates import SAME_MOMENT, exif_date, exif_offset, in_whole_minutes, iso_date
 from skicyclerun.images.tag_positions import (
@@ -52,7 +49,7 @@ _MOST_IPTC_CAPTION: Final = 2_000
 _RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
 
 # Kept when a position changes: when the satellites were heard has nothing to do with where.
-_GPS_TIMES: Final = ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID")
+_GPS_TIMES: Final = tuple(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
 
 
 def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) -> None:
@@ -117,13 +114,13 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
             _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
     # Copies of the date that other programs wrote must not contradict it.
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
-        if key in tags.xmp and not text_of(tags.xmp, key).startswith(iso_date(date)[:19]):
+        if key in tags.xmp and not tags.xmp.text(key).startswith(iso_date(date)[:19]):
             tags.put(key, iso_date(date))
     if "Iptc.Application2.DateCreated" in tags.iptc:
         day = date.date().isoformat()
-        if text_of(tags.iptc, "Iptc.Application2.DateCreated") != day:
+        if tags.iptc.text("Iptc.Application2.DateCreated") != day:
             tags.put("Iptc.Application2.DateCreated", exiv2.DateValue(date.year, date.month, date.day))
-            erase_where(tags.iptc, lambda tag: tag.key() == "Iptc.Application2.TimeCreated")
+            tags.iptc.remove("Iptc.Application2.TimeCreated")
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:
@@ -138,9 +135,7 @@ def _same_wall_time(one: datetime, other: datetime) -> bool:
 def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> None:
     """Set, or with None remove. A file without an Exif version gets the one that has these tags."""
     if text is None:
-        if key in tags.exif:
-            del tags.exif[key]
-            tags.exif_changed = True
+        tags.exif.remove(key)
         return
     tags.put(key, exiv2.AsciiValue(text))
     if "Exif.Photo.ExifVersion" not in tags.exif:
@@ -154,7 +149,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     there = location_of(tags.exif)
     if there is None or not same_place(there, location):
         # What belonged to the other place (altitude, direction, precision, destination) goes with it.
-        erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" and tag.tagName() not in _GPS_TIMES)
+        tags.exif.erase_where(_belongs_to_a_place)
         _remove_xmp_position(tags)
         _put_position(exiv2, tags, "Latitude", location.latitude, "N", "S")
         _put_position(exiv2, tags, "Longitude", location.longitude, "E", "W")
@@ -174,6 +169,10 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         tags.put("Exif.GPSInfo.GPSImgDirection", exiv2.URationalValue([to_fraction(heading % 360, 1000)]))
 
 
+def _belongs_to_a_place(key: str) -> bool:
+    return key.startswith("Exif.GPSInfo.") and key not in _GPS_TIMES
+
+
 def _near(one: float | None, other: float, tolerance: float) -> bool:
     return one is not None and abs(one - other) <= tolerance
 
@@ -186,15 +185,13 @@ def _put_position(exiv2: Any, tags: PhotoTags, axis: str, degrees: float, positi
 
 
 def _remove_location(tags: PhotoTags) -> None:
-    if erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" or tag.key() == GPS_POINTER):
-        tags.exif_changed = True
+    tags.exif.erase_where(lambda key: key.startswith("Exif.GPSInfo.") or key == GPS_POINTER)
     _remove_xmp_position(tags)
 
 
 def _remove_xmp_position(tags: PhotoTags) -> None:
     """`exif:GPS…` at the top and inside structures such as `Iptc4xmpExt:LocationCreated`."""
-    if erase_where(tags.xmp, lambda tag: "exif.GPS" in tag.key() or "exif:GPS" in tag.key()):
-        tags.xmp_changed = True
+    tags.xmp.erase_where(lambda key: "exif.GPS" in key or "exif:GPS" in key)
 
 
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,11 +204,11 @@ def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
 
 
 def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
-    before = facts_of(tags).description or ""
+    before = description_of(tags)
     _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
-    if text_of(tags.exif, "Exif.Image.ImageDescription") != short:
+    if tags.exif.text("Exif.Image.ImageDescription") != short:
         tags.put("Exif.Image.ImageDescription", exiv2.AsciiValue(short))
     write_windows_description(exiv2, tags, description, before)
 
@@ -234,13 +231,12 @@ def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
 
 
 def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
-    if iptc_list(tags.iptc, key) == texts:
+    if tags.iptc.texts(key) == texts:
         return
     _make_iptc_utf8(exiv2, tags)
-    erase_where(tags.iptc, lambda tag: tag.key() == key)
+    tags.iptc.remove(key)
     for text in texts:
-        tags.iptc.add(exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
-    tags.iptc_changed = True
+        tags.iptc.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
 
 
 _UTF8_DECLARED: Final = "\x1b%G"
@@ -248,14 +244,15 @@ _UTF8_DECLARED: Final = "\x1b%G"
 
 def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
     """Declare UTF-8, and bring the texts that are there to it: a declaration holds for all of them."""
-    if (
-        "Iptc.Envelope.CharacterSet" in tags.iptc
-        and tags.iptc["Iptc.Envelope.CharacterSet"].toString() == _UTF8_DECLARED
-    ):
+    declared = tags.iptc.tag("Iptc.Envelope.CharacterSet")
+    if declared is not None and declared.toString() == _UTF8_DECLARED:
         return
-    for tag in tags.iptc:
+
+    def rewrite(tag: Any) -> None:
         if tag.typeId() == exiv2.TypeId.string and not (text := tag.toString()).isascii():
             tag.setValue(exiv2.StringValue(from_tag(text)))
+
+    tags.iptc.rewrite_all(rewrite)
     tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(_UTF8_DECLARED))
 
 
@@ -263,14 +260,14 @@ def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
 
 
 def _write_rating(exiv2: Any, tags: PhotoTags, rating: int) -> None:
-    in_xmp, in_exif = text_of(tags.xmp, "Xmp.xmp.Rating"), text_of(tags.exif, "Exif.Image.Rating")
+    in_xmp, in_exif = tags.xmp.text("Xmp.xmp.Rating"), tags.exif.text("Exif.Image.Rating")
     if rating == 0 and not in_xmp and not in_exif:
         return  # not rated, here as there
     if in_xmp != str(rating):
         tags.put("Xmp.xmp.Rating", str(rating))
     if in_exif != str(rating):
         tags.put("Exif.Image.Rating", exiv2.UShortValue(rating))
-    if "Exif.Image.RatingPercent" in tags.exif and text_of(tags.exif, "Exif.Image.RatingPercent") != str(
+    if "Exif.Image.RatingPercent" in tags.exif and tags.exif.text("Exif.Image.RatingPercent") != str(
         _RATING_PERCENT[rating]
     ):
         tags.put("Exif.Image.RatingPercent", exiv2.UShortValue(_RATING_PERCENT[rating]))
