@@ -137,7 +137,7 @@ def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> N
     if text is None:
         tags.exif.remove(key)
         return
-    tags.put(key, exiv2.AsciiValue(text))
+    tags.exif.put_text(key, exiv2.AsciiValue(text), text)
     if "Exif.Photo.ExifVersion" not in tags.exif:
         tags.put("Exif.Photo.ExifVersion", "48 50 51 50")  # "0232"
 
@@ -157,7 +157,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     altitude = location.altitude
     if altitude is not None and math.isfinite(altitude) and not _near(there.altitude, altitude, SAME_METRES):
         tags.put("Exif.GPSInfo.GPSAltitudeRef", "1" if altitude < 0 else "0")
-        tags.put("Exif.GPSInfo.GPSAltitude", exiv2.URationalValue([to_fraction(altitude, 1000)]))
+        _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSAltitude", [to_fraction(altitude, 1000)])
     heading = location.heading
     if (
         heading is not None
@@ -166,7 +166,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         and not _near(there.heading, heading, SAME_HEADING)
     ):
         tags.put("Exif.GPSInfo.GPSImgDirectionRef", exiv2.AsciiValue("T"))
-        tags.put("Exif.GPSInfo.GPSImgDirection", exiv2.URationalValue([to_fraction(heading % 360, 1000)]))
+        _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSImgDirection", [to_fraction(heading % 360, 1000)])
 
 
 def _belongs_to_a_place(key: str) -> bool:
@@ -180,8 +180,13 @@ def _near(one: float | None, other: float, tolerance: float) -> bool:
 def _put_position(exiv2: Any, tags: PhotoTags, axis: str, degrees: float, positive: str, negative: str) -> None:
     if "Exif.GPSInfo.GPSVersionID" not in tags.exif:
         tags.put("Exif.GPSInfo.GPSVersionID", "2 3 0 0")
-    tags.put(f"Exif.GPSInfo.GPS{axis}Ref", exiv2.AsciiValue(negative if degrees < 0 else positive))
-    tags.put(f"Exif.GPSInfo.GPS{axis}", exiv2.URationalValue(to_sexagesimal(degrees)))
+    side = negative if degrees < 0 else positive
+    tags.exif.put_text(f"Exif.GPSInfo.GPS{axis}Ref", exiv2.AsciiValue(side), side)
+    _put_rationals(exiv2, tags, f"Exif.GPSInfo.GPS{axis}", to_sexagesimal(degrees))
+
+
+def _put_rationals(exiv2: Any, tags: PhotoTags, key: str, fractions: list[tuple[int, int]]) -> None:
+    tags.exif.put_rationals(key, exiv2.URationalValue(fractions), fractions)
 
 
 def _remove_location(tags: PhotoTags) -> None:

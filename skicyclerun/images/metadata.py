@@ -37,9 +37,6 @@ _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail
 # exiv2's TypeIds xmpAlt, xmpBag and xmpSeq; langAlt.
 _ARRAYS: Final = (0x10006, 0x10007, 0x10008)
 _LANG_ALT: Final = 0x10009
-# unsignedRational, signedRational
-_RATIONAL: Final = 5
-_SIGNED_RATIONAL: Final = 10
 
 GPS_POINTER: Final = "Exif.Image.GPSTag"
 
@@ -276,10 +273,8 @@ def location_of(exif: TagIndex) -> Location | None:
     """The position EXIF gives; None if there is none or it is not on this planet."""
     if "Exif.GPSInfo.GPSLatitude" not in exif or "Exif.GPSInfo.GPSLongitude" not in exif:
         return None
-    latitude = from_sexagesimal(rationals(exif, "Exif.GPSInfo.GPSLatitude"), exif.text("Exif.GPSInfo.GPSLatitudeRef"))
-    longitude = from_sexagesimal(
-        rationals(exif, "Exif.GPSInfo.GPSLongitude"), exif.text("Exif.GPSInfo.GPSLongitudeRef")
-    )
+    latitude = from_sexagesimal(exif.rationals("Exif.GPSInfo.GPSLatitude"), exif.text("Exif.GPSInfo.GPSLatitudeRef"))
+    longitude = from_sexagesimal(exif.rationals("Exif.GPSInfo.GPSLongitude"), exif.text("Exif.GPSInfo.GPSLongitudeRef"))
     if latitude is None or longitude is None:
         return None
     altitude = _ratio(exif, "Exif.GPSInfo.GPSAltitude")
@@ -289,20 +284,8 @@ def location_of(exif: TagIndex) -> Location | None:
     return location if valid(location) else None
 
 
-def rationals(exif: TagIndex, key: str) -> list[tuple[int, int]]:
-    """The fractions of a tag; empty if there is none, or it holds something else."""
-    tag = exif.tag(key)
-    kind = None if tag is None else tag.typeId()
-    if kind != _RATIONAL and kind != _SIGNED_RATIONAL:
-        return []
-    fractions = [tag.toRational(number) for number in range(tag.count())]
-    if kind == _RATIONAL:  # which exiv2 hands over as signed ones
-        return [(numerator & 0xFFFFFFFF, denominator & 0xFFFFFFFF) for numerator, denominator in fractions]
-    return fractions
-
-
 def _ratio(exif: TagIndex, key: str) -> float | None:
-    fractions = rationals(exif, key)
+    fractions = exif.rationals(key)
     return fractions[0][0] / fractions[0][1] if fractions and fractions[0][1] else None
 
 

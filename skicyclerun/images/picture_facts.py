@@ -22,7 +22,6 @@ from skicyclerun.images.metadata import (
     date_of,
     location_of,
     orientation_of,
-    rationals,
     tags_of_file,
     tags_of_segments,
 )
@@ -138,7 +137,7 @@ def gps_of(exif: TagIndex) -> dict[str, Any]:
 def _has_fix(exif: TagIndex) -> bool:
     """Cameras that had no position write degrees of 0/0, which is not the equator."""
     for key in ("Exif.GPSInfo.GPSLatitude", "Exif.GPSInfo.GPSLongitude"):
-        degrees = rationals(exif, key)[:1]
+        degrees = exif.rationals(key)[:1]
         if not degrees or degrees[0][1] == 0:
             return False
     return True
@@ -192,7 +191,7 @@ def _number(exif: TagIndex, key: str, least: float, most: float) -> float | None
     """The first number of a tag, if it lies between these."""
     if key not in exif:
         return None
-    fractions = rationals(exif, key)
+    fractions = exif.rationals(key)
     if fractions:
         numerator, denominator = fractions[0]
         value = numerator / denominator if denominator else math.nan

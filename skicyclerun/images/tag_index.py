@@ -13,9 +13,13 @@ one is added. None outlives such a change here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from skicyclerun.images.texts import from_tag
+
+# exiv2's TypeIds unsignedRational and signedRational.
+_RATIONAL: Final = 5
+_SIGNED_RATIONAL: Final = 10
 
 
 class TagIndex:
@@ -24,7 +28,7 @@ class TagIndex:
     Where a key is repeated its first tag counts, as with exiv2.
     """
 
-    __slots__ = ("_data", "_found", "_stays", "_texts", "changed")
+    __slots__ = ("_data", "_found", "_fractions", "_stays", "_texts", "changed")
 
     def __init__(self, data: Any, *, stays: bool = False) -> None:
         """`stays`: elements do not move when another is added (EXIF)."""
@@ -33,6 +37,7 @@ class TagIndex:
         self._found: dict[str, Any] | None = None
         """Key → tag; None for a tag that was written here, or may have moved, since the pass."""
         self._texts: dict[str, str] = {}
+        self._fractions: dict[str, list[tuple[int, int]]] = {}
         self.changed = False
         """Whether it differs from what was read."""
 
@@ -44,11 +49,11 @@ class TagIndex:
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def __contains__(self, key: str) -> bool:
-        return key in (self._found if self._found is not None else self._read())
+        return key in self._known()
 
     def keys(self) -> Iterable[str]:
         """Each once, in the order of the tags."""
-        return self._found if self._found is not None else self._read()
+        return self._known()
 
     @property
     def empty(self) -> bool:
@@ -56,7 +61,7 @@ class TagIndex:
 
     def tag(self, key: str) -> Any:
         """exiv2's tag, None if there is none. Good until the next change."""
-        found = self._found if self._found is not None else self._read()
+        found = self._known()
         if key not in found:
             return None
         tag = found[key]
@@ -78,6 +83,17 @@ class TagIndex:
             dict.fromkeys(text for tag in self._data if tag.key() == key and (text := from_tag(tag.toString())))
         )
 
+    def rationals(self, key: str) -> list[tuple[int, int]]:
+        """The fractions of a tag; empty if there is none, or it holds something else."""
+        fractions = self._fractions.get(key)
+        if fractions is None:
+            tag = self.tag(key)
+            fractions = self._fractions[key] = [] if tag is None else _rationals_of(tag)
+        return fractions
+
+    def _known(self) -> dict[str, Any]:
+        return self._found if self._found is not None else self._read()
+
     def _read(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for tag in self._data:
@@ -92,6 +108,16 @@ class TagIndex:
         self._data[key] = value
         self._written(key)
 
+    def put_text(self, key: str, value: Any, text: str) -> None:
+        """Set a tag to a value that will read as `text`, which is clean."""
+        self.put(key, value)
+        self._texts[key] = text
+
+    def put_rationals(self, key: str, value: Any, fractions: list[tuple[int, int]]) -> None:
+        """Set a tag to a value that holds these fractions."""
+        self.put(key, value)
+        self._fractions[key] = fractions
+
     def add(self, key: str, tag: Any) -> None:
         """Add one more tag of this key."""
         self._data.add(tag)
@@ -105,17 +131,24 @@ class TagIndex:
 
     def remove(self, key: str) -> bool:
         """Every tag of this key; whether there was any."""
-        return key in self and self.erase_where(lambda found: found == key)
+        return key in self and self._erase_keys({key})
 
     def erase_where(self, unwanted: Callable[[str], bool]) -> bool:
         """Remove every tag whose key `unwanted` says so of; whether there was any."""
-        if not any(map(unwanted, self.keys())):
-            return False
-        return self._erase([unwanted(tag.key()) for tag in self._data])
+        gone = set(filter(unwanted, self.keys()))
+        return bool(gone) and self._erase_keys(gone)
 
     def erase_larger_than(self, size: int) -> bool:
         """Remove every tag of more bytes; whether there was any."""
-        return self._erase([tag.size() > size for tag in self._data])
+        erased = self._erase([tag.size() > size for tag in self._data])
+        self._found = None
+        return erased
+
+    def _erase_keys(self, gone: set[str]) -> bool:
+        kept = {key: tag if self._stays else None for key, tag in self._known().items() if key not in gone}
+        self._erase([tag.key() in gone for tag in self._data])
+        self._found = kept
+        return True
 
     def _erase(self, unwanted: list[bool]) -> bool:
         if True not in unwanted:
@@ -126,8 +159,8 @@ class TagIndex:
                 at = self._data.erase(at)
             else:
                 next(at)
-        self._found = None
         self._texts.clear()
+        self._fractions.clear()
         self.changed = True
         return True
 
@@ -137,4 +170,15 @@ class TagIndex:
                 self._found = dict.fromkeys(self._found)
             self._found[key] = None
         self._texts.pop(key, None)
+        self._fractions.pop(key, None)
         self.changed = True
+
+
+def _rationals_of(tag: Any) -> list[tuple[int, int]]:
+    kind = tag.typeId()
+    if kind != _RATIONAL and kind != _SIGNED_RATIONAL:
+        return []
+    fractions = [tag.toRational(number) for number in range(tag.count())]
+    if kind == _RATIONAL:  # which exiv2 hands over as signed ones
+        return [(numerator & 0xFFFFFFFF, denominator & 0xFFFFFFFF) for numerator, denominator in fractions]
+    return fractions
