@@ -9,16 +9,26 @@ import math
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from skicyclerun.images.face_regions import write_face_regions
 from skicyclerun.images.metadata import (
     GPS_POINTER,
     PhotoTags,
     description_of,
     exif_date_of,
+    keywords_of,
     lang_alt_of,
     list_of,
     location_of,
 )
-from skicyclerun.images.tag_dates import SAME_MOMENT, exif_date, exif_offset, in_whole_minutes, iso_date
+from skicyclerun.images.tag_dates import (
+    SAME_MOMENT,
+    exif_date,
+    exif_offset,
+    in_whole_minutes,
+    iso_date,
+    parse_date,
+    parse_iso_date,
+)
 from skicyclerun.images.tag_positions import (
     SAME_HEADING,
     SAME_METRES,
@@ -46,14 +56,30 @@ _MOST_IPTC_TITLE: Final = 64
 _MOST_IPTC_KEYWORD: Final = 64
 _MOST_IPTC_CAPTION: Final = 2_000
 
+_IPTC_DATE: Final = "Iptc.Application2.DateCreated"
+_IPTC_TIME: Final = "Iptc.Application2.TimeCreated"
+_IPTC_DIGITIZED: Final = ("Iptc.Application2.DigitizationDate", "Iptc.Application2.DigitizationTime")
+
 _RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
 
 # Kept when a position changes: when the satellites were heard has nothing to do with where.
 _GPS_TIMES: Final = tuple(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
 
 
-def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) -> None:
-    """Bring the tags to what the library says, by the rules of LibraryMetadata. Within an `exiv2_session`."""
+def write_library_metadata(
+    exiv2: Any,
+    tags: PhotoTags,
+    known: LibraryMetadata,
+    stored: tuple[int, int] | None = None,
+    *,
+    person_keywords: bool = False,
+) -> None:
+    """Bring the tags to what the library says, by the rules of LibraryMetadata. Within an `exiv2_session`.
+
+    `stored` is the size of the picture they go into, pixels before its orientation is applied; without it no face
+    regions are written. With `person_keywords`
+    the names of persons are keywords too, behind those of the library or else of the file.
+    """
     if known.date is not None:
         _write_date(exiv2, tags, known.date)
     if known.location is not None and valid(known.location):
@@ -66,11 +92,16 @@ def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) 
     if known.description is not None and (description := clean(known.description)):
         _note_if_cut(tags, "description", description, cut(description, _MOST_XMP_DESCRIPTION))
         _write_description(exiv2, tags, description)
-    if known.keywords and (keywords := _within_limits(tags, "keywords", clean_list(known.keywords))):
+    wanted = known.keywords
+    if person_keywords and known.persons:
+        wanted = (*(wanted or keywords_of(tags)), *known.persons)
+    if wanted and (keywords := _within_limits(tags, "keywords", clean_list(wanted))):
         _write_keywords(exiv2, tags, keywords)
     if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
         if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
             tags.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag))
+    if stored is not None:
+        write_face_regions(exiv2, tags, known.faces, stored)
     if known.rating is not None:
         _write_rating(exiv2, tags, max(0, min(known.rating, 5)))
 
@@ -112,15 +143,58 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
             _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeDigitized", exif_date(date))
             _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeDigitized", offset)
             _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
+    if offset is not None and "Exif.Image.DateTime" in tags.exif:
+        _write_offset_of_change(exiv2, tags, date, offset)
     # Copies of the date that other programs wrote must not contradict it.
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
-        if key in tags.xmp and not tags.xmp.text(key).startswith(iso_date(date)[:19]):
+        if key in tags.xmp and not _says(tags.xmp.text(key), date):
             tags.put(key, iso_date(date))
-    if "Iptc.Application2.DateCreated" in tags.iptc:
-        day = date.date().isoformat()
-        if tags.iptc.text("Iptc.Application2.DateCreated") != day:
-            tags.put("Iptc.Application2.DateCreated", exiv2.DateValue(date.year, date.month, date.day))
-            tags.iptc.remove("Iptc.Application2.TimeCreated")
+    _write_iptc_date(exiv2, tags, date)
+
+
+def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset: str) -> None:
+    """OffsetTime, which belongs to ModifyDate: the photo's own where there is none, or a wrong one."""
+    there = tags.exif.text("Exif.Photo.OffsetTime")
+    changed = parse_date(tags.exif.text("Exif.Image.DateTime"), there)
+    if changed is None:
+        return
+    at_once = _same_wall_time(changed, date)
+    if changed.tzinfo is None or (at_once and exif_offset(changed) != offset):
+        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTime", offset)
+
+
+def _says(text: str, date: datetime) -> bool:
+    """Whether an XMP date is this one as far as it goes: the same wall clock, and no other offset."""
+    there = parse_iso_date(text)
+    if there is None or not text.startswith(iso_date(date)[:19]):
+        return False
+    return there.tzinfo is None or date.tzinfo is None or there.utcoffset() == date.utcoffset()
+
+
+def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
+    """DateCreated and TimeCreated, whose time has an offset (IPTC-IIM 4.2, 2:55 and 2:60).
+
+    A date without an offset is not entered where the file has none, and takes away a time that is another.
+    """
+    zone = date.utcoffset()
+    if zone is None and _IPTC_DATE not in tags.iptc:
+        return
+    if tags.iptc.text(_IPTC_DATE) != date.date().isoformat():
+        tags.put(_IPTC_DATE, exiv2.DateValue(date.year, date.month, date.day))
+        if zone is None:
+            tags.iptc.remove(_IPTC_TIME)
+    offset = exif_offset(date)
+    if zone is None or offset is None:
+        return
+    minutes = round(zone / timedelta(minutes=1))
+    hours, minutes = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
+    time = exiv2.TimeValue(date.hour, date.minute, date.second, hours, minutes)
+    if tags.iptc.text(_IPTC_TIME) != f"{date:%H:%M:%S}{offset}":
+        tags.put(_IPTC_TIME, time)
+    # A time without an offset gets one of zero from exiv2 when the block is written.
+    same_day = tags.iptc.text(_IPTC_DIGITIZED[0]) == date.date().isoformat()
+    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{date:%H:%M:%S}+00:00" and offset != "+00:00":
+        tags.put(_IPTC_DIGITIZED[1], time)
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:

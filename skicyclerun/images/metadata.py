@@ -318,6 +318,14 @@ def description_of(tags: PhotoTags) -> str:
     )
 
 
+def keywords_of(tags: PhotoTags) -> tuple[str, ...]:
+    return (
+        list_of(tags.xmp, "Xmp.dc.subject")
+        or tags.iptc.texts("Iptc.Application2.Keywords")
+        or windows_keywords_of(tags.exif)
+    )
+
+
 def facts_of(tags: PhotoTags) -> TagFacts:
     """What the tags say now. XMP goes before IPTC, IPTC before EXIF, Microsoft's tags last."""
     return TagFacts(
@@ -328,9 +336,7 @@ def facts_of(tags: PhotoTags) -> TagFacts:
         or windows_title_of(tags.exif)
         or None,
         description=description_of(tags) or None,
-        keywords=list_of(tags.xmp, "Xmp.dc.subject")
-        or tags.iptc.texts("Iptc.Application2.Keywords")
-        or windows_keywords_of(tags.exif),
+        keywords=keywords_of(tags),
         persons=list_of(tags.xmp, "Xmp.iptcExt.PersonInImage"),
         orientation=orientation_of(tags.exif),
         rating=rating_of(tags),

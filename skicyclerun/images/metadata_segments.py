@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from skicyclerun.images import jpeg_segments
+from skicyclerun.images.face_regions import WITH_REGIONS
 from skicyclerun.images.metadata import PhotoTags, group_of, lang_alt_of, minimal_jpeg
 from skicyclerun.images.texts import cut
 
@@ -123,6 +124,7 @@ def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
     steps: list[Callable[[], object]] = [
         shorten_description,
         lambda: xmp.erase_where(lambda key: key.startswith("Xmp.xmp.Thumbnails")),
+        lambda: xmp.erase_where(lambda key: key.startswith(WITH_REGIONS)),
         lambda: xmp.erase_larger_than(16_000),
         lambda: xmp.erase_larger_than(1_000),
     ]

@@ -161,6 +161,7 @@ def metadata_of(item: Item) -> LibraryMetadata:
         keywords=tuple(dict.fromkeys(asset.keywords)),
         persons=persons_of(asset),
         rating=5 if asset.favorite else None,
+        favorite=bool(asset.favorite),
     )
 
 
