@@ -81,6 +81,7 @@ print(json.dumps({photo.uuid: {
     "day": photo.date.strftime("%Y:%m:%d"), "time": photo.date.strftime("%H:%M:%S"),
     "offset": photo.date.strftime("%z"),
     "favorite": photo.favorite, "country": (photo.place.names.country or [None])[0] if photo.place else None,
+    "labels": photo.labels,
     "faces": {face.name: face.mwg_rs_area for face in photo.face_info if face.name in photo.persons}
 } for photo in osxphotos.PhotosDB(dbfile=sys.argv[1]).photos()}))
 """
@@ -91,7 +92,9 @@ def test_faces_dates_and_offsets_are_those_that_osxphotos_writes(tmp_path: Path)
     """osxphotos is the oracle: it says of each face what its own export with exiftool writes."""
     assert export(tmp_path, {"person_keywords": True}) == 3
     # In a process of its own: it leaves a temporary folder to the garbage collector.
-    answer = subprocess.run([sys.executable, "-c", _ASK_OSXPHOTOS, TEST_LIBRARY], capture_output=True, check=True)
+    copy = tmp_path / TEST_LIBRARY.name  # and it opens the search index where it lies
+    shutil.copytree(TEST_LIBRARY / "database", copy / "database")
+    answer = subprocess.run([sys.executable, "-c", _ASK_OSXPHOTOS, copy], capture_output=True, check=True)
     library = json.loads(answer.stdout)
     catalog = json.loads((tmp_path / "metadata" / "master.json").read_text())
     with_faces = 0
@@ -104,6 +107,7 @@ def test_faces_dates_and_offsets_are_those_that_osxphotos_writes(tmp_path: Path)
         assert tags.get("ExifIFD:OffsetTime") == (offset if "IFD0:ModifyDate" in tags else None)
         assert said.get("favorite", False) == photo["favorite"]
         assert said.get("place", {}).get("country") == photo["country"]
+        assert said.get("labels", []) == sorted(photo["labels"])
         names = photo["faces"].keys() - {"_UNKNOWN_"}
         assert {face["name"] for face in said.get("faces", ())} == names
         if not names:
