@@ -136,9 +136,8 @@ def _said(item: Item) -> dict[str, object]:
             value = type(error)
         said[name] = value.timestamp() if name in _MOMENTS and isinstance(value, datetime) else value
     try:
-        metadata = metadata_of(item)
-        said["metadata"] = metadata
-        said["fingerprint of all"] = fingerprint_of(item.asset, metadata)
+        said["metadata"] = metadata_of(item)
+        said["fingerprint of all"] = fingerprint_of(item)
     except Exception as error:
         said["metadata"] = type(error)
     return said
@@ -459,9 +458,9 @@ async def test_rows_read_before_a_change_was_seen_are_not_believed(
 ) -> None:
     read, seen = photos_records.read_records, 0
 
-    def change_meanwhile(connection: Any, schema: Any, uuids: Any) -> Any:
+    def change_meanwhile(connection: Any, schema: Any, names: Any, uuids: Any) -> Any:
         nonlocal seen
-        records = read(connection, schema, uuids)
+        records = read(connection, schema, names, uuids)
         if PUMPKINS1 in records:
             seen += 1
         if seen == 1 and PUMPKINS1 in records:

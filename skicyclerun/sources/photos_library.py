@@ -143,7 +143,7 @@ class PhotosLibrary:
             asset = item.asset
             uuid = asset.uuid
             try:
-                fingerprint = fingerprint_of(asset, metadata_of(item))
+                fingerprint = fingerprint_of(item)
             except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
                 log.debug("%s: no fingerprint: %s: %s", uuid, type(error).__name__, error)
                 fingerprint = ""
