@@ -79,8 +79,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def library(pristine: Path, tmp_path: Path) -> Path:
-    """A copy whose database is its own and whose pictures are links to one set."""
-    return _copy(pristine, tmp_path)
+    """A copy whose database is its own and whose pictures are links to one set; nothing was written to it lately."""
+    copied = _copy(pristine, tmp_path)
+    os.utime(copied / "database" / "Photos.sqlite", (1_700_000_000, 1_700_000_000))
+    return copied
 
 
 def _copy(pristine: Path, to: Path) -> Path:
@@ -508,6 +510,16 @@ async def test_a_library_that_is_changed_while_it_is_opened_is_opened_as_it_is_t
     source = PhotosLibrary(library)
     await source.open()
     assert "Meanwhile" in [album.title for album in await source.albums()]
+    await source.close()
+
+
+@pytest.mark.usefixtures("no_clones")
+async def test_a_database_that_was_written_just_now_is_copied(library: Path, temporary: Path) -> None:
+    """On a file system whose times have steps of seconds a further change would not show."""
+    os.utime(library / "database" / "Photos.sqlite")
+    source = PhotosLibrary(library)
+    await source.open()
+    assert _copies(temporary)
     await source.close()
 
 

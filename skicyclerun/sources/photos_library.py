@@ -1,8 +1,8 @@
-"""A `.photoslibrary` bundle as a source, through osxphotos, without Photos.app and on any system.
+"""A `.photoslibrary` bundle as a source, without Photos.app and on any system.
 
 What an album holds is what Photos shows in it: photos in the trash and hidden ones are not there, and of a burst the
-key photo and those the person picked. Shared, smart and project albums are not offered, as `apple_photos` does not
-offer them either. docs/sources.md has the whole of it.
+key photo and those the person picked. Smart albums are not offered, as `apple_photos` does not offer them either.
+docs/sources.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class PhotosLibrary:
         return str(self._path)
 
     async def open(self) -> None:
-        """Copy the library's database and read it, in a worker thread. Raises LibraryError."""
+        """Look at the library's database, in a worker thread. Raises LibraryError."""
         if self._opened is not None:
             return
         loader = LibraryLoader(self._path, partial(_look, self._path))
@@ -98,7 +98,7 @@ class PhotosLibrary:
             raise
 
     async def albums(self) -> list[Album]:
-        """The user's albums in the order of Photos' sidebar, folders and albums together, empty ones included."""
+        """The person's own in the order of Photos' sidebar, folders and albums together, then shared ones, projects."""
         return list(self._open().albums)
 
     async def photos(self, album_id: str) -> list[Photo]:
