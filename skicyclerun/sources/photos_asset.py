@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final, Protocol
 
 from skicyclerun.models import AlbumKind, Face, LibraryMetadata, Location, PhotoFacts, Place
@@ -155,17 +156,26 @@ def altitude_and_heading(
 def metadata_of(item: Item) -> LibraryMetadata:
     """What Photos knows about a photo; its word is final on where it was taken, also that it is not known."""
     asset = item.asset
+    position = _position(item)
     return LibraryMetadata(
         date=_date(item),
-        location=_location(item),
+        location=None if position is None else Location(*position),
         location_known=True,
         title=asset.title or None,
         description=asset.description or None,
-        keywords=tuple(dict.fromkeys(asset.keywords)),
+        keywords=_keywords(asset),
         persons=persons_of(asset),
-        rating=5 if asset.favorite else None,
+        rating=_rating(asset),
         favorite=bool(asset.favorite),
     )
+
+
+def _rating(asset: Asset) -> int | None:
+    return 5 if asset.favorite else None
+
+
+def _keywords(asset: Asset) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(asset.keywords))
 
 
 def persons_of(asset: Asset) -> tuple[str, ...]:
@@ -184,24 +194,31 @@ def _date(item: Item) -> datetime | None:
     if offset is None or abs(offset) >= 86_400:
         return None
     try:
-        return date.astimezone(timezone(timedelta(seconds=offset)))
+        return date.astimezone(_zone(offset))
     except (OverflowError, ValueError):
         return None
 
 
-def _location(item: Item) -> Location | None:
+@lru_cache(maxsize=256)
+def _zone(offset: int) -> timezone:
+    return timezone(timedelta(seconds=offset))
+
+
+def _position(item: Item) -> tuple[float, float, float | None, float | None] | None:
+    """Latitude, longitude, altitude, heading; None for what is no place on earth."""
     latitude, longitude = item.asset.location
     if latitude is None or longitude is None or not (math.isfinite(latitude) and math.isfinite(longitude)):
         return None
     if abs(latitude) > 90 or abs(longitude) > 180:
         return None
-    return Location(latitude, longitude, item.altitude, item.heading)
+    return latitude, longitude, item.altitude, item.heading
 
 
-def fingerprint_of(asset: Asset, metadata: LibraryMetadata) -> str:
-    """A hash over everything that changes what `fetch` gives; the same in every process."""
+def fingerprint_of(item: Item) -> str:
+    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this."""
+    asset = item.asset
     modified = asset.date_modified
-    location = metadata.location
+    date = _date(item)
     facts: Sequence[object] = (
         asset.original_filename,
         asset.original_filesize,
@@ -209,13 +226,13 @@ def fingerprint_of(asset: Asset, metadata: LibraryMetadata) -> str:
         asset.ismissing,
         asset.adjustment_type,
         modified.timestamp() if modified else None,
-        metadata.date.isoformat() if metadata.date else None,
-        (location.latitude, location.longitude, location.altitude, location.heading) if location else None,
-        metadata.title,
-        metadata.description,
-        metadata.keywords,
-        metadata.persons,
-        metadata.rating,
+        date.isoformat() if date else None,
+        _position(item),
+        asset.title or None,
+        asset.description or None,
+        _keywords(asset),
+        persons_of(asset),
+        _rating(asset),
     )
     text = _AS_TEXT.encode(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
