@@ -391,6 +391,30 @@ def test_shared_albums_come_after_ones_own_and_projects_last(library: Path) -> N
     assert albums[-1].folders == ()
 
 
+def test_shared_albums_that_are_shares_are_read_as_osxphotos_reads_them(library: Path) -> None:
+    """As of Photos 11 (macOS 26). No such library is at hand: this one gets the tables that osxphotos looks for."""
+    share = "Z_PK, Z_ENT, ZUUID, ZTITLE, ZTRASHEDSTATE, ZCUSTOMSORTKEY, ZCUSTOMSORTASCENDING"
+    edit_database(
+        library,
+        "ALTER TABLE ZASSET ADD COLUMN ZCOLLECTIONSHARE INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTKEY INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTASCENDING INTEGER",
+        "ALTER TABLE ZSHAREPARTICIPANT ADD COLUMN ZHASHEDPERSONID VARCHAR",
+        "INSERT INTO Z_PRIMARYKEY (Z_ENT, Z_NAME, Z_SUPER, Z_MAX) VALUES (99, 'CollectionShare', 61, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (901, 99, 'SHARE-1', 'Summer', 0, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (902, 99, 'SHARE-2', 'By title', NULL, 5, 1)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (903, 99, 'SHARE-3', 'Thrown away', 1, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (904, 63, 'SHARE-4', 'Of another kind', 0, 0, 0)",
+        "UPDATE ZASSET SET ZCOLLECTIONSHARE = 901 + Z_PK % 4, ZCLOUDBATCHPUBLISHDATE = 100 - Z_PK WHERE ZHIDDEN = 0",
+        "UPDATE ZASSET SET ZKIND = 1 WHERE ZCOLLECTIONSHARE = 901",
+        "UPDATE ZINTERNALRESOURCE SET ZDATASTORESUBTYPE = 8, ZLOCALAVAILABILITY = -1 WHERE Z_PK % 3 = 0",
+    )
+    assert_same(library)
+    with opened(from_tables(library)) as database:
+        shared = [album for album in database.albums() if album.kind is AlbumKind.SHARED]
+    assert [(album.title, bool(album.uuids)) for album in shared] == [("By title", True), ("Summer", True)]
+
+
 # ── the moment of which a library is read ─────────────────────────────────────────────────────────────────────────
 
 

@@ -156,26 +156,17 @@ def altitude_and_heading(
 def metadata_of(item: Item) -> LibraryMetadata:
     """What Photos knows about a photo; its word is final on where it was taken, also that it is not known."""
     asset = item.asset
-    position = _position(item)
     return LibraryMetadata(
         date=_date(item),
-        location=None if position is None else Location(*position),
+        location=_location(item),
         location_known=True,
         title=asset.title or None,
         description=asset.description or None,
-        keywords=_keywords(asset),
+        keywords=tuple(dict.fromkeys(asset.keywords)),
         persons=persons_of(asset),
-        rating=_rating(asset),
+        rating=5 if asset.favorite else None,
         favorite=bool(asset.favorite),
     )
-
-
-def _rating(asset: Asset) -> int | None:
-    return 5 if asset.favorite else None
-
-
-def _keywords(asset: Asset) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(asset.keywords))
 
 
 def persons_of(asset: Asset) -> tuple[str, ...]:
@@ -204,6 +195,11 @@ def _zone(offset: int) -> timezone:
     return timezone(timedelta(seconds=offset))
 
 
+def _location(item: Item) -> Location | None:
+    position = _position(item)
+    return None if position is None else Location(*position)
+
+
 def _position(item: Item) -> tuple[float, float, float | None, float | None] | None:
     """Latitude, longitude, altitude, heading; None for what is no place on earth."""
     latitude, longitude = item.asset.location
@@ -215,7 +211,10 @@ def _position(item: Item) -> tuple[float, float, float | None, float | None] | N
 
 
 def fingerprint_of(item: Item) -> str:
-    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this."""
+    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this.
+
+    What it is made of are the facts of `metadata_of`, without the objects, since it is asked of every photo listed.
+    """
     asset = item.asset
     modified = asset.date_modified
     date = _date(item)
@@ -230,9 +229,9 @@ def fingerprint_of(item: Item) -> str:
         _position(item),
         asset.title or None,
         asset.description or None,
-        _keywords(asset),
+        tuple(dict.fromkeys(asset.keywords)),
         persons_of(asset),
-        _rating(asset),
+        5 if asset.favorite else None,
     )
     text = _AS_TEXT.encode(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
