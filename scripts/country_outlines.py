@@ -4,7 +4,8 @@
 
 The data is Natural Earth's, 1:110m, in the public domain (naturalearthdata.com/about/terms-of-use). What comes out: a
 list of rings, each a flat list of longitude and latitude in tenths of a degree, the first absolute, the others as
-steps from the one before. TopoJSON's format: github.com/topojson/topojson-specification.
+steps from the one before. A ring that crosses the 180th meridian goes on beyond it, and is there a second time on the
+other side. TopoJSON's format: github.com/topojson/topojson-specification.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ def main() -> None:
     """Read the named TopoJSON, write our file."""
     world = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     arcs = [_degrees(arc, world["transform"]) for arc in world["arcs"]]
-    rings = [ring for country in world["objects"]["countries"]["geometries"] for ring in _rings(country, arcs)]
+    rings = [
+        flat
+        for country in world["objects"]["countries"]["geometries"]
+        for ring in _rings(country, arcs)
+        for flat in _flat(ring)
+    ]
     steps = [_as_steps(ring) for ring in rings if len(set(ring)) > 3]
     target = Path(__file__).parents[1] / "skicyclerun" / "report" / "country_outlines.json"
     target.write_text(json.dumps(steps, separators=(",", ":")) + "\n", encoding="ascii")
@@ -44,6 +50,20 @@ def _joined(ring: list[int], arcs: list[list[Point]]) -> list[Point]:
     """A negative number means an arc backwards (~number)."""
     points = [point for index in ring for point in (arcs[index] if index >= 0 else arcs[~index][::-1])]
     return [points[0], *(after for before, after in pairwise(points) if before != after)]
+
+
+def _flat(ring: list[Point]) -> list[list[Point]]:
+    """A ring on the globe as rings of a flat map."""
+    turned = 0
+    points = [ring[0]]
+    for before, after in pairwise(ring):
+        turned += 3600 * ((after[0] - before[0] < -1800) - (after[0] - before[0] > 1800))
+        points.append((after[0] + turned, after[1]))
+    if turned:  # around a pole, which on a flat map is the lower edge: Antarctica
+        points += [(points[-1][0], -900), (points[0][0], -900)]
+    west, east = min(x for x, _ in points), max(x for x, _ in points)
+    copies = [shift for shift in (-3600, 0, 3600) if west + shift < 1800 and east + shift > -1800]
+    return [[(x + shift, y) for x, y in points] for shift in copies]
 
 
 def _as_steps(ring: list[Point]) -> list[int]:

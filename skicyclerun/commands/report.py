@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -12,10 +12,12 @@ import click
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import place_options, settings_of
-from skicyclerun.errors import StorageError, UsageError
+from skicyclerun.errors import StateError, StorageError, UsageError
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
-from skicyclerun.wording import counted
+
+if TYPE_CHECKING:
+    from skicyclerun.report.make import PageMade
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -54,7 +56,7 @@ def report(
     return exit_codes.OK
 
 
-def make_with_line(settings: Settings, **wanted: Any) -> Any:
+def make_with_line(settings: Settings, **wanted: Any) -> PageMade:
     """Make the page, with a line on stderr that says how far it is. `wanted` as for `make_page`."""
     from skicyclerun.report.make import make_page
 
@@ -65,19 +67,18 @@ def make_with_line(settings: Settings, **wanted: Any) -> Any:
         return anyio.run(lambda: make_page(settings, options=places_as_typed(), advance=advance, **wanted))
 
 
-def make_after_run(settings: Settings) -> str:
-    """The page at the end of a run, where `report.html` asks for it: what to say about it, empty where it does not.
+def make_after_run(settings: Settings) -> tuple[Path | None, str]:
+    """The page at the end of a run: where it is, or a sentence that says why it is not there.
 
-    A page that cannot be made is said so and changes nothing about the run.
+    Whatever becomes of it changes nothing about the run.
     """
-    if not settings.report.html:
-        return ""
     try:
-        page = make_with_line(settings)
-    except (StorageError, UsageError) as error:
-        return f"The page could not be made: {error}"
-    made = f", {counted(page.thumbnails, 'thumbnail')} made" if page.thumbnails else ""
-    return f"Page: {page.file}{made}"
+        return make_with_line(settings).file, ""
+    except (StorageError, StateError, UsageError) as error:
+        step = f" {error.next_step}" if error.next_step else ""
+        return None, f"The page could not be made: {error}{step}"
+    except KeyboardInterrupt:
+        return None, "The page was not made: stopped. `skicyclerun report` makes it."
 
 
 def places_as_typed() -> str:

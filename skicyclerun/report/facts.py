@@ -37,6 +37,8 @@ from skicyclerun.state.store import Row, Store
 _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif"})
 _MOVIES: Final = frozenset({".mov", ".mp4", ".m4v", ".webm"})
 _MOST_FACTS: Final = 8
+#: Facts of stages that say where a photo was taken, or may.
+_WHEREABOUTS: Final = frozenset({"gps", "location", "landmarks", "watermark"})
 
 
 class OnDisk(StrEnum):
@@ -63,6 +65,8 @@ class PageFile:
     name: str
     key: str
     """SHA-256 of its content, or of what tells a changed file from all others: names its thumbnail."""
+    size: int
+    """Bytes."""
 
     @property
     def path(self) -> Path:
@@ -171,7 +175,9 @@ async def gather(store: Store, settings: Settings, run: RunRow, *, running: str,
     with_facts = [name for name, stage in later_stages(settings).items() if not stage.output]
     pages = []
     for number, row in enumerate(rows, start=1):
-        query, where = ("photos_of_album", {"album": row.id}) if of_run else ("present_photos_in", {"folder": row.folder})
+        query, where = (
+            ("photos_of_album", {"album": row.id}) if of_run else ("present_photos_in", {"folder": row.folder})
+        )
         photos = await store.all(query, where)
         names = await _place_names(store, row.folder, with_facts) if with_places else {}
         found = await anyio.to_thread.run_sync(_photos, places.export_folder, row.folder, photos, names, with_places)
@@ -222,23 +228,21 @@ def _photos(
         return tuple([_photo(None, folder, row, names, with_places) for row in rows])
 
 
-def _photo(
-    beneath: Beneath | None, folder: str, row: Row, names: Mapping[str, str], with_places: bool
-) -> PagePhoto:
+def _photo(beneath: Beneath | None, folder: str, row: Row, names: Mapping[str, str], with_places: bool) -> PagePhoto:
     status, name = PhotoStatus(row["status"]), row["file_name"]
     facts, disk, file = None, OnDisk.NEVER, None
     if status is PhotoStatus.EXPORTED:
         facts = facts_from_row(row)
-        disk, key = _found(beneath, folder, row)
+        disk, key, size = _found(beneath, folder, row)
         if disk in (OnDisk.THERE, OnDisk.CHANGED) and beneath is not None:
-            file = PageFile(beneath.path, folder, name, key)
+            file = PageFile(beneath.path, folder, name, key, size)
     where = facts.location if with_places and facts is not None else None
     place = names.get(name, "")
     return PagePhoto(name, row["original_filename"], status, row["reason"], disk, file, facts, place, where)
 
 
-def _found(beneath: Beneath | None, folder: str, row: Row) -> tuple[OnDisk, str]:
-    """How the file is found, and the key of its thumbnail."""
+def _found(beneath: Beneath | None, folder: str, row: Row) -> tuple[OnDisk, str, int]:
+    """How the file is found, the key of its thumbnail, and its size."""
     try:
         if beneath is None:
             raise FileNotFoundError
@@ -246,14 +250,14 @@ def _found(beneath: Beneath | None, folder: str, row: Row) -> tuple[OnDisk, str]
     except OSError:
         found = None
     if found is None or not stat.S_ISREG(found.st_mode):
-        return (OnDisk.GONE if row["present"] else OnDisk.PUT_AWAY), ""
+        return (OnDisk.GONE if row["present"] else OnDisk.PUT_AWAY), "", 0
     same = found.st_size == row["size"] and abs(found.st_mtime_ns - row["mtime_ns"]) <= MTIME_TOLERANCE_NS
     if same:
-        return OnDisk.THERE, row["sha256"]
+        return OnDisk.THERE, row["sha256"], found.st_size
     if not row["present"]:
-        return OnDisk.PUT_AWAY, ""
+        return OnDisk.PUT_AWAY, "", 0
     other = f"{folder}\0{row['file_name']}\0{found.st_size}\0{found.st_mtime_ns}"
-    return OnDisk.CHANGED, sha256(other.encode(errors="surrogateescape")).hexdigest()
+    return OnDisk.CHANGED, sha256(other.encode(errors="surrogateescape")).hexdigest(), found.st_size
 
 
 def degrees_in_words(latitude: float, longitude: float) -> str:
@@ -275,17 +279,17 @@ def _positions(pages: Iterable[PageAlbum]) -> Iterator[Position]:
 async def _examples(
     store: Store, report: RunReport, places: CatalogPlaces, with_places: bool
 ) -> AsyncIterator[Example]:
-    """Of each stage that the run had one picture, of the same photo where that can be."""
-    wanted: str | None = None
+    """Of each stage that the run had one picture, of the same photo where that can be: one of which much is known."""
+    wanted: tuple[str, str] | None = None
     for stage in report.stages:
         if not stage.in_run:
             continue
         rows = await store.all("stage_examples", {"stage": stage.name})
-        rows.sort(key=lambda row: f"{row['folder']}/{row['photo']}" != wanted)
-        for row in islice(rows, 60):
+        rows.sort(key=lambda row: ((row["folder"], row["photo"]) != wanted, -len(row["facts"] or "")))
+        for row in rows:
             example = await anyio.to_thread.run_sync(_example, stage.name, row, places, with_places)
             if example is not None:
-                wanted = f"{row['folder']}/{row['photo']}"
+                wanted = (row["folder"], row["photo"])
                 yield example
                 break
 
@@ -293,7 +297,7 @@ async def _examples(
 def _example(stage: str, row: Row, places: CatalogPlaces, with_places: bool) -> Example | None:
     """None where a file of it is not there."""
     facts = orjson.loads(row["facts"]) if row["facts"] else {}
-    found = tuple(islice(_leaves(facts, with_places), _MOST_FACTS))
+    found = tuple(islice(sorted(_leaves(facts, with_places)), _MOST_FACTS))
     place = places.stages.get(stage)
     if not row["file_name"]:
         before = _file(places.export_folder, row["folder"], row["photo"], "")
@@ -312,21 +316,24 @@ def _file(folder: Path, album: str, name: str, content: str) -> PageFile | None:
         found = beneath.stat((album, name))
         if stat.S_ISREG(found.st_mode):
             other = f"{folder}\0{album}\0{name}\0{found.st_size}\0{found.st_mtime_ns}"
-            return PageFile(folder, album, name, content or sha256(os.fsencode(other)).hexdigest())
+            return PageFile(folder, album, name, content or sha256(os.fsencode(other)).hexdigest(), found.st_size)
     return None
 
 
-def _leaves(facts: Mapping[str, Any], with_places: bool, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(facts: Mapping[str, Any], with_places: bool) -> Iterator[tuple[str, str]]:
     """Names and values as a person reads them; nothing of the whereabouts where they are not wanted."""
     for name, value in facts.items():
-        if not with_places and name in ("gps", "location", "landmarks", "watermark"):
+        if (not with_places and name in _WHEREABOUTS) or name in ("width", "height"):
             continue
-        words = f"{prefix} {name}".strip().replace("_", " ")
+        words = name.replace("_", " ")
         if isinstance(value, dict):
+            latitude, longitude = value.get("lat"), value.get("lon")
             if isinstance(value.get("formatted"), str):
                 yield words, value["formatted"]
+            elif isinstance(latitude, float) and isinstance(longitude, float):
+                yield "position", degrees_in_words(latitude, longitude)
             else:
-                yield from _leaves(value, with_places, words)
+                yield from _leaves(value, with_places)
         elif isinstance(value, list):
             texts = [str(each) for each in value if isinstance(each, str | int | float)]
             if texts:

@@ -19,7 +19,7 @@ from typing import Final
 WIDTH: Final = 1000
 HEIGHT: Final = 460
 #: Degrees of longitude that are shown at least: of less land the outlines say nothing.
-_LEAST_WIDE: Final = 26.0
+_LEAST_WIDE: Final = 64.0
 _MOST_NORTH: Final = 83.0
 #: Points nearer to each other than this become one cluster.
 _APART: Final = 36

@@ -32,7 +32,7 @@ class PageFiles:
 
     def check(self) -> None:
         """Raises UsageError where something stands in the way that is not ours, OutsideFolder where a link does."""
-        if not self.file.suffix.lower() in (".html", ".htm"):
+        if self.file.suffix.lower() not in (".html", ".htm"):
             raise UsageError(
                 f"{self.file} is no name for a page.", next_step="Name a FILE that ends in .html, in `--html FILE`."
             )
@@ -59,6 +59,7 @@ class PageFiles:
         if not self.folder.is_dir():
             make_directories(self.folder)
         self._write(self.folder / name, text)
+        fault_point("report.album_written")
 
     def write(self, text: str) -> None:
         """The page that is opened, after all others."""

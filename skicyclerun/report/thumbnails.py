@@ -21,6 +21,7 @@ import anyio.to_thread
 
 from skicyclerun.errors import OutsideFolder, PhotoError
 from skicyclerun.files.beneath import NOT_A_FOLDER, Beneath
+from skicyclerun.files.fault_points import fault_point
 from skicyclerun.report.facts import PageFile
 
 #: Pixels of the longest side: of a thumbnail, and of the larger one that shows what a stage did.
@@ -154,6 +155,7 @@ class Thumbnails:
         try:
             with open(temporary, "xb") as stream:
                 stream.write(data)
+            fault_point("report.thumbnail_made")
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)

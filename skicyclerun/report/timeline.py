@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from skicyclerun.state.runs import RunRow
@@ -151,7 +152,7 @@ def laid_out(work: Sequence[Work], order: Sequence[str], titles: Mapping[str, st
         total = sum((end - begin).total_seconds() for begin, end in _merged((one.begun, one.ended) for one in mine))
         lanes.append(Lane(name, tuple(bars), total))
     cuts, x = [], 0.0
-    for (begin, end), (after, _) in zip(spans, spans[1:], strict=False):
+    for (begin, end), (after, _) in pairwise(spans):
         x += (end - begin).total_seconds() * scale
         cuts.append((x + _CUT_WIDTH / 2, (after - end).total_seconds()))
         x += _CUT_WIDTH

@@ -1,7 +1,7 @@
 """One reading of a configuration, step by step: every problem is gathered before any is raised.
 
-The sections `pipeline`, `paths`, `export`, `cleanup`, `logging`, `report` and `stages` are ours and strictly checked, those of
-stages are shared with other programs (`read_stages.py`), and the rest is carried along (`carried.py`).
+The sections `pipeline`, `paths`, `export`, `cleanup`, `logging`, `report` and `stages` are ours and strictly checked,
+those of stages are shared with other programs (`read_stages.py`), and the rest is carried along (`carried.py`).
 """
 
 from __future__ import annotations

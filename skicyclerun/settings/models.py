@@ -211,7 +211,7 @@ class Settings:
     export: ExportSettings
     cleanup: CleanupSettings
     logging: LoggingSettings
-    report: ReportSettings = ReportSettings()
+    report: ReportSettings = field(default_factory=ReportSettings)
     stages: Mapping[str, StageSection] = field(default_factory=dict)
     """The sections of the provided stages, by the section's name."""
     command_stages: Mapping[str, CommandStageSettings] = field(default_factory=dict)
