@@ -300,7 +300,9 @@ def _example(stage: str, row: Row, places: CatalogPlaces, with_places: bool) -> 
     found = tuple(islice(sorted(_leaves(facts, with_places)), _MOST_FACTS))
     place = places.stages.get(stage)
     if not row["file_name"]:
-        before = _file(places.export_folder, row["folder"], row["photo"], "")
+        before = _file(
+            places.speak_of.get(stage, places.export_folder), row["folder"], row["input"], row["input_sha256"]
+        )
         return Example(stage, before, None, found) if before is not None else None
     source = places.folder_of(place.reads) if place is not None else None
     if place is None or source is None:
@@ -311,12 +313,11 @@ def _example(stage: str, row: Row, places: CatalogPlaces, with_places: bool) -> 
 
 
 def _file(folder: Path, album: str, name: str, content: str) -> PageFile | None:
-    """A file that is there. Its key is the content it should have; without one, what tells it from others."""
+    """A file that is there, None where it is not."""
     with suppress(OSError), Beneath(folder) as beneath:
         found = beneath.stat((album, name))
         if stat.S_ISREG(found.st_mode):
-            other = f"{folder}\0{album}\0{name}\0{found.st_size}\0{found.st_mtime_ns}"
-            return PageFile(folder, album, name, content or sha256(os.fsencode(other)).hexdigest(), found.st_size)
+            return PageFile(folder, album, name, content, found.st_size)
     return None
 
 

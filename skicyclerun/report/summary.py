@@ -78,7 +78,9 @@ class Summary:
             return f"All is done: {counted_with_commas(made, 'picture')} made." if made else "All is up to date."
         if totals.left_out:
             return f"{counted_with_commas(totals.exported, 'photo')} exported, {totals.left_out:,} left out."
-        return f"All {counted_with_commas(totals.exported, 'photo')} are here."
+        if totals.exported == 1:
+            return "The one photo is here."
+        return f"All {counted_with_commas(totals.exported, 'photo')} are here." if totals.exported else "No photos."
 
     @cached_property
     def lede(self) -> str:
@@ -179,12 +181,14 @@ class Summary:
             yield f"What was here before is in the archive {archive.file} ({size}, {proved})."
         away = sum(photo.disk is OnDisk.PUT_AWAY for album in self._facts.albums for photo in album.photos)
         if away:
-            yield (
-                f"{counted_with_commas(away, 'file')} of this run were archived or replaced since, and cannot be shown."
-            )
+            were = "was" if away == 1 else "were"
+            files = counted_with_commas(away, "file")
+            yield f"{files} of this run {were} archived or replaced since, and cannot be shown."
         changed = sum(photo.disk is OnDisk.CHANGED for album in self._facts.albums for photo in album.photos)
         if changed:
-            yield f"{counted_with_commas(changed, 'file')} were changed since the export; they are shown as they are."
+            were, they = ("was", "it is") if changed == 1 else ("were", "they are")
+            files = counted_with_commas(changed, "file")
+            yield f"{files} {were} changed since the export; shown as {they}."
         for earlier in report.earlier_failures:
             left = counted(earlier.albums, "album")
             yield f"Run {earlier.run_id} left {left} with photos that were not exported since."
