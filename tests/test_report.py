@@ -33,6 +33,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lib_root of a run of two albums, without any page; nobody changes it."""
+    folder = tmp_path_factory.mktemp("small")
+    library = make_library(folder / "library", {"Alps": ["IMG_1.jpg", "IMG_2.jpg"], "Coast": ["IMG_3.jpg"]})
+    assert skicyclerun("run", "--library", library, "--lib-root", folder / "root").code == 0
+    return folder / "root"
+
+
 @pytest.fixture
 def root(demo: Path, tmp_path: Path) -> Path:
     """A copy of it."""
@@ -370,10 +379,10 @@ def test_an_album_folder_that_became_a_link_is_not_looked_into(root: Path, tmp_p
     "point", ["report.thumbnail_made:3", "report.album_written:2", "report.albums_written", "report.written"]
 )
 def test_a_report_that_was_killed_leaves_whole_pages_and_the_next_ends_like_one_never_killed(
-    root: Path, tmp_path: Path, point: str
+    small: Path, tmp_path: Path, point: str
 ) -> None:
-    other = Path(shutil.copytree(root, tmp_path / "other" / "root"))
-    shutil.rmtree(root / "state" / "thumbnails")
+    root = Path(shutil.copytree(small, tmp_path / "root"))
+    other = Path(shutil.copytree(small, tmp_path / "other" / "root"))
     killed = skicyclerun_process("report", "--lib-root", root, extra={"SKICYCLERUN_FAULT": point})
     assert killed.code == -signal.SIGKILL
     for path in [*root.glob("report.html"), *root.glob("report_files/album-*.html")]:
@@ -391,7 +400,8 @@ def files_of(root: Path) -> dict[str, bytes]:
     return files | {"report.html": re.sub(r"Made .*? by", "", page).replace(str(root), "").encode()}
 
 
-def test_a_full_disk_is_a_sentence_and_the_page_before_stays(root: Path) -> None:
+def test_a_full_disk_is_a_sentence_and_the_page_before_stays(small: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(small, tmp_path / "root"))
     before = report(root).source
     shutil.rmtree(root / "report_files")
     full = skicyclerun_process(

@@ -136,7 +136,7 @@ def laid_out(work: Sequence[Work], order: Sequence[str], titles: Mapping[str, st
         x = 0.0
         for begin, end in spans:
             if moment <= end:
-                return x + max((moment - begin).total_seconds(), 0.0) * scale
+                return min(x + max((moment - begin).total_seconds(), 0.0) * scale, float(WIDTH))
             x += (end - begin).total_seconds() * scale + _CUT_WIDTH
         return float(WIDTH)
 
