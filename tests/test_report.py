@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from skicyclerun.wording import printable
-from tests.command_line import YES, make_library, picture, skicyclerun, skicyclerun_process
+from tests.command_line import (
+    YES,
+    ended,
+    make_library,
+    make_slow_library,
+    picture,
+    skicyclerun,
+    skicyclerun_process,
+    start,
+    wait_for,
+)
 from tests.exported_sample import SAMPLE_FILES
 from tests.report_page import Page, pages_of
 from tests.staged_sample import Staged
@@ -49,9 +59,9 @@ def root(demo: Path, tmp_path: Path) -> Path:
 
 
 def report(root: Path, *options: str | Path) -> Page:
-    ended = skicyclerun("report", "--lib-root", root, *options)
-    assert (ended.code, ended.stderr) == (0, "")
-    return Page(Path(ended.stdout.partition(": ")[2].strip()))
+    told = skicyclerun("report", "--lib-root", root, *options)
+    assert (told.code, told.stderr) == (0, "")
+    return Page(Path(told.stdout.partition(": ")[2].strip()))
 
 
 def thumbnails(root: Path) -> dict[str, int]:
@@ -136,8 +146,8 @@ def test_a_stage_that_failed_is_told_with_its_reason(tmp_path: Path) -> None:
     sample.picture("Alps/IMG_1.jpg", 10)
     sample.picture("Alps/IMG_2.jpg", 20)
     sample.command("print", 'case "$1" in *IMG_2*) echo no such ink >&2; exit 1;; *) cp "$1" "$2";; esac')
-    ended = sample.export("print")
-    assert ended.code == 3, ended.stderr
+    told = sample.export("print")
+    assert told.code == 3, told.stderr
     page = report(sample.lib_root)
     attention = page.one("section", id="attention").text
     assert "Print: IMG_2.jpg" in attention
@@ -171,6 +181,21 @@ def test_a_run_that_was_killed_and_one_at_work_are_told_as_such(tmp_path: Path) 
     assert report(root).one("h1").text == "All 3 photos are here."
 
 
+def test_a_run_at_work_is_shown_as_it_stands(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    library = make_slow_library(tmp_path / "library", albums=1, photos=60)
+    process = start("run", "--library", library, "--lib-root", root)
+    try:
+        read = wait_for(process, "PROGRESS: album_1")
+        page = report(root)
+        assert re.fullmatch(r"At work: \d+ of 60 photos so far\.", page.one("h1").text)
+        assert "In progress: " in page.text
+        assert page.all("section", id="attention") == []
+    finally:
+        process.send_signal(signal.SIGINT)
+        ended(process, read)
+
+
 def test_an_earlier_run_can_be_shown_and_what_was_archived_since_is_said(tmp_path: Path) -> None:
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg", "IMG_2.jpg"]})
     root = tmp_path / "root"
@@ -187,9 +212,9 @@ def test_an_earlier_run_can_be_shown_and_what_was_archived_since_is_said(tmp_pat
 
 
 def test_before_anything_was_exported_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
-    ended = skicyclerun("report", "--lib-root", tmp_path / "root")
-    assert ended.code == 10
-    assert "Nothing has been exported yet" in ended.stderr
+    told = skicyclerun("report", "--lib-root", tmp_path / "root")
+    assert told.code == 10
+    assert "Nothing has been exported yet" in told.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -418,15 +443,15 @@ def test_a_full_disk_is_a_sentence_and_the_page_before_stays(small: Path, tmp_pa
 def test_a_run_makes_the_page_at_its_end_where_the_configuration_says_so(tmp_path: Path) -> None:
     sample = Staged(tmp_path)
     sample.picture("Alps/IMG_1.jpg")
-    ended = sample.export()
-    assert ended.code == 0
+    told = sample.export()
+    assert told.code == 0
     assert not (sample.lib_root / "report.html").exists()
     sample.configure(report={"html": True})
-    ended = sample.update()
-    assert f"Page: {sample.lib_root / 'report.html'}" in ended.stderr
+    told = sample.update()
+    assert f"Page: {sample.lib_root / 'report.html'}" in told.stderr
     assert "Run 2" in Page(sample.lib_root / "report.html").text.replace("Update", "Run")
-    ended = sample.run("--update", "--json")
-    assert ended.lines[-1]["page"] == str(sample.lib_root / "report.html")
+    told = sample.run("--update", "--json")
+    assert told.lines[-1]["page"] == str(sample.lib_root / "report.html")
     sample.run("--update", "--dry-run")
     assert "Update 3" in Page(sample.lib_root / "report.html").text
 
@@ -436,10 +461,10 @@ def test_a_page_that_cannot_be_made_changes_nothing_about_the_run(tmp_path: Path
     sample.picture("Alps/IMG_1.jpg")
     sample.configure(report={"html": True})
     (sample.lib_root / "report.html").write_text("my own")
-    ended = sample.export()
-    assert ended.code == 0
-    assert "The page could not be made: " in ended.stderr
-    assert "Name another FILE" in ended.stderr
+    told = sample.export()
+    assert told.code == 0
+    assert "The page could not be made: " in told.stderr
+    assert "Name another FILE" in told.stderr
     assert (sample.lib_root / "report.html").read_text() == "my own"
 
 
@@ -447,13 +472,18 @@ def test_open_hands_the_page_to_the_browser_and_says_so_where_there_is_none(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("click.launch", lambda url: opened.append(url) or 0)
+
+    def launch(url: str) -> int:
+        opened.append(url)
+        return 0
+
+    monkeypatch.setattr("click.launch", launch)
     assert skicyclerun("report", "--lib-root", root, "--html", "--open").code == 0
     assert opened == [(root / "report.html").as_uri()]
     monkeypatch.setattr("click.launch", lambda url: 1)
-    ended = skicyclerun("report", "--lib-root", root, "--open")
-    assert ended.code == 0
-    assert opened[0] in ended.stderr
+    told = skicyclerun("report", "--lib-root", root, "--open")
+    assert told.code == 0
+    assert opened[0] in told.stderr
 
 
 # ── what strangers may have written ───────────────────────────────────────────────────────────────────────────────

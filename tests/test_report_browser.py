@@ -70,7 +70,7 @@ def opened(
     complaints: list[str] = []
     tab.on("console", lambda message: complaints.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    tab.on("request", lambda request: request.url.startswith("file:") or complaints.append(f"asked: {request.url}"))
+    tab.on("request", lambda request: complaints.extend([request.url] if not request.url.startswith("file:") else []))
     tab.on("requestfailed", lambda request: complaints.append(f"not there: {request.url}"))
     tab.goto(file.as_uri())
     try:

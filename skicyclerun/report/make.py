@@ -62,8 +62,9 @@ async def make_page(
     try:
         made = await thumbnails.make(wanted, advance)
         await anyio.to_thread.run_sync(_write, facts, pages, files)
-        contents = {*known, *(each.file.key for each in wanted)}
-        await anyio.to_thread.run_sync(thumbnails.prune, contents)
+        if latest is None or not latest.unfinished:  # what a run is about to export again would lose its own
+            contents = {*known, *(each.file.key for each in wanted)}
+            await anyio.to_thread.run_sync(thumbnails.prune, contents)
     except OSError as error:
         raise _storage_error(error, files.file) from error
     return PageMade(files.file, run.id, made)
