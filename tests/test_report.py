@@ -526,3 +526,20 @@ def test_hostile_titles_and_names_are_text(tmp_path: Path) -> None:
         assert all(file.exists() for file in each.files)
     for text in HOSTILE:
         assert " ".join(printable(text).split()) in page.text
+
+
+def test_a_large_album_has_several_pages_that_lead_to_each_other(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(small, tmp_path / "root"))
+    report(root)
+    assert len(pages_of(root / "report.html")) == 2
+    monkeypatch.setattr("skicyclerun.report.pages.PHOTOS_PER_PAGE", 1)
+    report(root)
+    pages = pages_of(root / "report.html")
+    assert list(pages) == ["album-0001-2.html", "album-0001.html", "album-0002.html"]
+    first, second = pages["album-0001.html"], pages["album-0001-2.html"]
+    assert [each.attributes["id"] for each in first.all("li", class_="tile r13")] == ["photo-1"]
+    assert [each.attributes["id"] for each in second.all("li", class_="tile r13")] == ["photo-2"]
+    assert root / "report_files" / "album-0001-2.html" in first.files
+    assert root / "report_files" / "album-0001.html" in second.files

@@ -25,6 +25,8 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 #: Of axe's four grades those that keep somebody out.
 SERIOUS = ("serious", "critical")
 HOSTILE = 'Z<script>document.title="owned"<\N{FRACTION SLASH}script>"onload=x \u202egpj'
+#: ISO/IEC 14496-12: a file of the kind, with nothing in it.
+MOVIE = bytes.fromhex("00000018667479706973616d000002006973616d69736f32") + bytes.fromhex("000000086d6f6f76")
 
 
 def chromium() -> str | None:
@@ -53,6 +55,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sample.picture(f"Alps/IMG_{number}.jpg", number * 60, position=True, size=(480, 320))
     sample.picture("Alps/upright.jpg", 200, size=(320, 480))
     sample.picture(f"{HOSTILE}/IMG_1.jpg", 90, date="2024:02:11 07:52:10")
+    (sample.library / "Beach").mkdir()
+    (sample.library / "Beach" / "waves.mp4").write_bytes(MOVIE)
     (sample.library / "Alps" / "z_broken.jpg").write_bytes(b"no picture")
     ended = sample.export("preprocessing")
     assert ended.code == 3, ended.stderr
@@ -187,6 +191,15 @@ def test_everything_can_be_reached_with_the_tab_key_and_its_focus_is_seen(browse
         assert len(reached) >= links.count() * 0.9
 
 
+def test_a_film_plays_in_the_large_view(browser: Any, page_file: Path) -> None:
+    with opened(browser, albums(page_file)[1], may_complain=True) as tab:  # of a film that has no frames
+        assert tab.locator(".tile a").text_content().strip() == "Play waves.mp4"
+        tab.click(".tile a")
+        film = tab.locator("#viewer video")
+        assert film.is_visible()
+        assert film.get_attribute("src").endswith("/Beach/waves.mp4")
+
+
 def test_it_works_without_its_script(browser: Any, page_file: Path) -> None:
     with opened(browser, albums(page_file)[0], java_script_enabled=False) as tab:
         assert not tab.locator("#viewer").is_visible()
@@ -196,7 +209,7 @@ def test_it_works_without_its_script(browser: Any, page_file: Path) -> None:
 
 
 def test_hostile_names_are_text_and_no_script_of_theirs_runs(browser: Any, page_file: Path) -> None:
-    for file in (page_file, albums(page_file)[1]):
+    for file in (page_file, albums(page_file)[-1]):
         with opened(browser, file) as tab:
             assert tab.title() != "owned"
             shown = tab.locator("main").inner_text()

@@ -70,8 +70,8 @@
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
-      button.textContent = "Copied";
+      const copied = navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+      button.textContent = await copied.then(() => "Copied", () => "Could not");
     });
   }
 
