@@ -206,6 +206,7 @@ def test_an_earlier_run_can_be_shown_and_what_was_archived_since_is_said(tmp_pat
     page = report(root, "--run", "1")
     assert "Run 1" in page.text
     assert "1 file of this run was archived or replaced since" in page.text
+    assert page.one("h1").text == "2 photos exported."
     unknown = skicyclerun("report", "--lib-root", root, "--run", "7")
     assert unknown.code == 2
     assert "There is no run 7. The last ones are: 1, 2." in unknown.stderr

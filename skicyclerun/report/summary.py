@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Final
 
 from skicyclerun.report.facts import OnDisk, PageAlbum, PageFacts, PagePhoto, moment
-from skicyclerun.run.report import AlbumReport, next_step
+from skicyclerun.run.report import AlbumReport, copies_in_words, next_step
 from skicyclerun.run.stage_report import StageReport
-from skicyclerun.state.machine import AlbumStatus, RunStatus
+from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.photos import PhotoStatus
 from skicyclerun.wording import bytes_in_words, counted, seconds_in_words
 
@@ -78,6 +78,8 @@ class Summary:
             return f"All is done: {counted_with_commas(made, 'picture')} made." if made else "All is up to date."
         if totals.left_out:
             return f"{counted_with_commas(totals.exported, 'photo')} exported, {totals.left_out:,} left out."
+        if self._put_away:
+            return f"{counted_with_commas(totals.exported, 'photo')} exported."
         if totals.exported == 1:
             return "The one photo is here."
         return f"All {counted_with_commas(totals.exported, 'photo')} are here." if totals.exported else "No photos."
@@ -167,6 +169,11 @@ class Summary:
             for picture in each.pictures:
                 yield Trouble(f"{stage_in_words(stage.name)}: {picture.photo}", picture.reason)
 
+    @cached_property
+    def _put_away(self) -> int:
+        """Files of the run that were archived or replaced since."""
+        return sum(photo.disk is OnDisk.PUT_AWAY for album in self._facts.albums for photo in album.photos)
+
     def notes(self) -> Iterator[str]:
         """What else a person should know, in sentences."""
         report = self._facts.report
@@ -179,8 +186,10 @@ class Summary:
             proved = "proved" if archive.proved_at else "not proved yet"
             size = bytes_in_words(archive.size or 0)
             yield f"What was here before is in the archive {archive.file} ({size}, {proved})."
-        away = sum(photo.disk is OnDisk.PUT_AWAY for album in self._facts.albums for photo in album.photos)
-        if away:
+        elif archive is not None and archive.status is ArchiveStatus.FAILED:
+            yield f"The archive of what was here before could not be made: {archive.reason}"
+        yield from (line.strip() for line in copies_in_words(report.copies))
+        if away := self._put_away:
             were = "was" if away == 1 else "were"
             files = counted_with_commas(away, "file")
             yield f"{files} of this run {were} archived or replaced since, and cannot be shown."

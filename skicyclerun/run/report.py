@@ -422,7 +422,7 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
-    yield from _copies_in_words(report.copies)
+    yield from copies_in_words(report.copies)
     if totals.exported and not report.files_present:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
@@ -468,7 +468,7 @@ def next_step(report: RunReport) -> NextStep | None:
     return NextStep("retry-failed", "asks again for what failed, and for nothing else.")
 
 
-def _copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
+def copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
     """Where the run's archive lies besides, and which archives are still to be copied."""
     pending = [copy for copy in copies if copy.status is CopyStatus.PENDING]
     for copy in copies:
