@@ -32,7 +32,7 @@ from skicyclerun.sources.photos_records import (
     read_records,
 )
 from skicyclerun.sources.photos_schema import Schema, read_schema
-from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot
+from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot, decoded, is_no_text
 from skicyclerun.sources.photosdb import quiet_osxphotos
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class LibraryTables:
         self._photosdb: Any = _photosdb(self, snapshot.library)
         self._connection = snapshot.connect()
         try:
-            self._schema = self._ask(self._begin)
-            self._albums = self._ask(lambda: read_albums(self._connection, self._schema))
+            self._schema = self._begin()
+            self._albums = read_albums(self._connection, self._schema)
         except BaseException:
             self._connection.close()
             raise
@@ -150,9 +150,9 @@ class LibraryTables:
         try:
             return ask()
         except sqlite3.OperationalError as error:
-            if "decode" not in str(error) or self._connection.text_factory is not str:
+            if not is_no_text(error) or self._connection.text_factory is not str:
                 raise
-            self._connection.text_factory = _decoded
+            self._connection.text_factory = decoded
             return ask()
 
     def _read(self, ask: Callable[[sqlite3.Connection, Schema], T]) -> T:
@@ -185,10 +185,6 @@ class LibraryTables:
             raise LibraryError(
                 self._snapshot.library, f"it was changed by another program and cannot be read any more ({error})"
             ) from error
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode(errors="replace")
 
 
 class _Rows:
