@@ -479,6 +479,24 @@ async def test_a_database_that_is_written_while_it_is_read_is_copied_and_asked_a
 
 
 @pytest.mark.usefixtures("no_clones")
+async def test_what_is_in_the_log_by_then_is_copied_too(library: Path) -> None:
+    source = PhotosLibrary(library)
+    await source.open()
+    edit_database(library)
+    os.utime(library / "database" / "Photos.sqlite")
+    with photos_at_work(library) as photos_app:
+        photos_app.execute(f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTITLE = 'Only logged' WHERE {_EXTRA}")
+        photos_app.commit()
+        before = tree_state(library)
+        [photo] = [photo for photo in await source.photos(PUMPKIN_FARM) if photo.id == PUMPKINS1]
+        metadata = (await source.fetch(photo, NOWHERE)).metadata
+        assert tree_state(library) == before
+    assert metadata is not None
+    assert metadata.title == "Only logged"
+    await source.close()
+
+
+@pytest.mark.usefixtures("no_clones")
 async def test_rows_read_before_a_change_was_seen_are_not_believed(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
