@@ -198,7 +198,7 @@ def run(name: str, command: list[str], photos: int) -> Measured:
 
 
 def watch_memory(pid: int, ended: threading.Event, peaks: list[int]) -> None:
-    """Append the memory of a process and all that come from it, KiB, twice a second; nothing where there is no /proc."""
+    """Append the memory of a process and all that come from it, KiB, twice a second; nothing without /proc."""
     if not Path("/proc/self/smaps_rollup").exists():
         return
     while not ended.wait(0.5):
@@ -223,9 +223,8 @@ def proportional_kib(pid: int) -> int:
 
 def table(rows: list[Measured], ours: Measured) -> None:
     width = max(len(row.name) for row in rows)
-    say(
-        f"{'':{width}}  {'photos':>7} {'wall':>8} {'photos/s':>9} {'ours / it':>10} {'CPU':>9} {'a photo':>9} {'peak':>9}"
-    )
+    heading = f"{'photos':>7} {'wall':>8} {'photos/s':>9} {'ours / it':>10} {'CPU':>9} {'a photo':>9} {'peak':>9}"
+    say(f"{'':{width}}  {heading}")
     for row in rows:
         ratio = f"{ours.rate / row.rate:.2f}"
         cpu = f"{row.cpu:>7.1f} s {row.cpu / row.photos * 1000:>6.2f} ms"
