@@ -90,7 +90,10 @@ class AlbumExport:
     def failed(self, item: PhotoToDo, error: Exception, reason: str, attempts: int) -> StagedOrNot:
         status = PhotoStatus.FAILED
         if isinstance(error, OriginalMissing):
-            status = PhotoStatus.LEFT_OUT if self.options.missing == "skip" else PhotoStatus.MISSING
+            # Who takes a preview has no original to keep.
+            skips = self.options.missing == "skip"
+            skips |= self.options.missing == "preview" and item.photo.component is Component.ORIGINAL
+            status = PhotoStatus.LEFT_OUT if skips else PhotoStatus.MISSING
         return NotExported(item.row_id, status, reason, attempts)
 
     def raise_if_ours(self, error: OSError) -> None:

@@ -391,6 +391,19 @@ def is_ours(entry: object) -> bool:
     )
 
 
+def split_path(path: str, *, original: bool = False) -> tuple[str, str, str]:
+    """(folder of the album folders, album folder, name below it) of an exported file; empty where it has none.
+
+    The name of an `original` has the folder that originals lie in before it.
+    """
+    above, _, file_name = path.rpartition("/")
+    if original:
+        above, _, inner = above.rpartition("/")
+        file_name = f"{inner}/{file_name}"
+    outputs, _, folder = above.rpartition("/")
+    return outputs, folder, file_name
+
+
 def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     """The record an entry was made from, None for an entry that is not ours or does not say enough to trust it.
 
@@ -411,8 +424,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         component = Component(source.get("component", Component.STILL))
     except ValueError:
         return None
-    file_name = path.rpartition("/")[2]
-    folder = path.rpartition("/")[0].rpartition("/")[2]
+    _, folder, file_name = split_path(path, original=component is Component.ORIGINAL)
     if not _can_be_stored([timestamp, album_id, photo_id]):
         return None
     album_title = _text(source.get("album_title")) or _text(entry.get("album_name")) or folder

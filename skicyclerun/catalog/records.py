@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts
+from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts, split_path
 from skicyclerun.errors import EnvironmentUnset
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 from skicyclerun.models import Album, Component, SourceKind
 from skicyclerun.settings.later_stages import later_stages, output_folders, read_folder
 from skicyclerun.settings.models import Settings
@@ -208,8 +209,9 @@ def place_of(places: CatalogPlaces, path: str, stage: str = "") -> FilePlace | N
 
     `stage`: which of several that write into one folder.
     """
-    above, _, file_name = path.rpartition("/")
-    outputs, _, folder = above.rpartition("/")
+    outputs, folder, file_name = split_path(path)
+    if folder == ORIGINALS_FOLDER and outputs != str(places.export_folder):
+        outputs, folder, file_name = split_path(path, original=True)
     if not outputs or not folder or not file_name:
         return None
     if outputs == str(places.export_folder):

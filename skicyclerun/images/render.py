@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images import raw
+from skicyclerun.images.companions import copy_original, write_sidecar
 from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
@@ -34,7 +36,11 @@ from skicyclerun.images.metadata import (
 )
 from skicyclerun.images.metadata_segments import NewSegments, encode
 from skicyclerun.images.movies import check_movie
-from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
+from skicyclerun.images.picture_alone import write_picture_alone
+from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
+from skicyclerun.images.scale import no_larger, smaller_jpeg
+from skicyclerun.images.sidecar import SidecarFormat
+from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
@@ -54,6 +60,12 @@ class RenderOptions:
     """Of JPEGs that are encoded here, 1 to 100; a JPEG original is never encoded again."""
     max_pixels: int = DEFAULT_MAX_PIXELS
     """A picture with more is not decoded."""
+    sidecar: SidecarFormat = "xmp"
+    """Of what is rendered as a sidecar."""
+    strip_location: bool = False
+    """Without positions, the fields for names of places, and all that may hold one unseen."""
+    max_size: int = 0
+    """Pixels of the longer side, at most; 0: as large as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,10 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
     is gone, PhotoTransient if it changes while it is read; OSError (a full disk) passes through. After an error there
     is no `destination`.
     """
+    if component is Component.SIDECAR:
+        return write_sidecar(fetched, destination, options.sidecar, located=not options.strip_location)
+    if component is Component.ORIGINAL:
+        return copy_original(fetched, destination)
     with open_original(fetched.path) as original, StagedFile(destination) as staged:
         content = sniff(original.stream)
         if content is None:
@@ -86,13 +102,13 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif options.format == "original":
             written = _copy_original(original, content, staged)
         elif content is Content.JPEG:
-            written = _pass_jpeg_through(original, fetched.metadata, staged)
+            written = _render_jpeg(original, fetched.metadata, staged, options)
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
             picture = decode(original, content, options.max_pixels)
             jpeg = _encoded(picture, options)
-            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content)
+            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content, options=options)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
             facts = _with_library(facts, fetched.metadata)
@@ -149,11 +165,28 @@ def _exported_facts(facts: TagFacts, **of_the_file: Any) -> ExportedFacts:
 # ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged: StagedFile) -> _Written:
+def _render_jpeg(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+) -> _Written:
+    header = read_header(original)
+    if options.max_size and max(header.frame.width, header.frame.height) > options.max_size:
+        check_first_rows(original, header)
+        picture = smaller_jpeg(original, options.max_pixels, options.max_size)
+        jpeg = Original.of_bytes(encode_jpeg(picture, options.quality))
+        return _write_with_tags(original, jpeg, picture, known, staged, Content.JPEG, options=options)
+    return _pass_jpeg_through(original, known, staged, located=not options.strip_location)
+
+
+def _pass_jpeg_through(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, *, located: bool = True
+) -> _Written:
     """A new header before the untouched scans, in one pass over the file."""
     header = read_header(original)
     check_first_rows(original, header)
-    segments, facts, notes = _tagged(header, known)
+    segments, facts, notes = _tagged(header, known, located)
+    if not located:
+        write_picture_alone(original, header, segments or NewSegments(), staged)
+        return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
     if segments is None:
         staged.write(original.read(0, header.size))
     else:
@@ -166,23 +199,28 @@ def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 
 
-def _tagged(header: JpegHeader, known: LibraryMetadata | None) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
+def _tagged(
+    header: JpegHeader, known: LibraryMetadata | None, located: bool = True
+) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
     with exiv2_session() as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
-            return _apply_and_encode(exiv2, tags, known)
+            return _apply_and_encode(exiv2, tags, known, located)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be changed and was replaced"]
-            return _apply_and_encode(exiv2, fresh, known)
+            return _apply_and_encode(exiv2, fresh, known, located)
 
 
 def _apply_and_encode(
-    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None
+    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None, located: bool = True
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     if known is not None:
         write_library_metadata(exiv2, tags, known)
+    if not located:
+        remove_whereabouts(tags)
+        tags.count_all_as_changed()  # everything is written anew, and what is not written is not there
     segments = encode(exiv2, tags) if tags.changed else None
     return segments, facts_of(tags), tuple(tags.notes)
 
@@ -195,6 +233,8 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 def _encoded(picture: Picture, options: RenderOptions) -> Original:
+    if options.max_size:
+        picture = no_larger(picture, options.max_size)
     return Original.of_bytes(encode_jpeg(picture, options.quality))
 
 
@@ -206,24 +246,38 @@ def _write_with_tags(
     staged: StagedFile,
     content: Content,
     notes: tuple[str, ...] = (),
+    *,
+    options: RenderOptions,
 ) -> _Written:
     """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
     header = read_header(jpeg)
     frame = header.frame
+    located = not options.strip_location
     with exiv2_session() as exiv2:
-        if picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
+        if content is Content.JPEG:
+            tags = tags_of_segments(exiv2, read_header(original).segments)
+            tags.count_all_as_changed()
+        elif picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
             tags = tags_of_blobs(exiv2, picture.exif, picture.xmp)
         else:
             tags = tags_of_file(exiv2, original.path)
         try:
             orientation = orientation_of(tags.exif) if picture is None else 1
-            fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
-            segments, facts, said = _apply_and_encode(exiv2, tags, known)
+            if content is Content.JPEG:
+                fit_to_new_pixels(exiv2, tags, frame.width, frame.height, now_srgb=False, with_orientation=True)
+            else:
+                fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
+            segments, facts, said = _apply_and_encode(exiv2, tags, known, located)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be carried over"]
-            segments, facts, said = _apply_and_encode(exiv2, fresh, known)
+            segments, facts, said = _apply_and_encode(exiv2, fresh, known, located)
     segments = segments or NewSegments()
+    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
+    written = _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    if not located:
+        write_picture_alone(jpeg, header, segments, staged)
+        return written
     staged.write(
         replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
         if segments != NewSegments()
@@ -231,8 +285,7 @@ def _write_with_tags(
     )
     for block in jpeg.blocks(header.size):
         staged.write(block)
-    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
-    return _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    return written
 
 
 def _render_raw(
@@ -245,13 +298,19 @@ def _render_raw(
     preview = raw.full_size_jpeg(original)
     if preview is not None:
         jpeg = Original.of_bytes(preview.data)
-        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
+        note = ("the RAW file's own JPEG",)
+        if options.max_size and max(preview.width, preview.height) > options.max_size:
+            # Not turned: the RAW file says how the camera was held, and the tag goes along.
+            smaller = smaller_jpeg(jpeg, options.max_pixels, options.max_size, turned=False)
+            jpeg = Original.of_bytes(encode_jpeg(smaller, options.quality))
+        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, note, options=options)
     notes: tuple[str, ...] = ()
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
     else:
         picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
-    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, notes)
+    jpeg = _encoded(picture, options)
+    return _write_with_tags(original, jpeg, picture, known, staged, content, notes, options=options)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────
