@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.album_work import not_writable, raise_for_disk, raise_if_written
+from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.errors import OriginalMissing, PhotoSlow
 from skicyclerun.files.album_folder import AlbumFolder, StagedFile
 from skicyclerun.files.fault_points import fault_point
@@ -50,6 +51,7 @@ class AlbumExport:
     folder: AlbumFolder
     staging: Path
     options: ExportOptions
+    duplicates: Duplicates
     time_limits: TimeLimits
     expect: Callable[[float], None]
     """Told how long an attempt is given, for the album's own time."""
@@ -63,6 +65,9 @@ class AlbumExport:
     async def attempt(self, item: PhotoToDo, number: int) -> StagedOrNot:
         staged = self.staging / f"{item.row_id}-{number}.part"
         directory = staged.with_suffix(".fetch")
+        if (shared := await self.duplicates.shared(item, self.folder.path.name, staged)) is not None:
+            fault_point("photo.staged")
+            return _Rendered(item, staged, shared, number)
         component, size = item.photo.component, 0
         limit = self.time_limits.seconds(component)
         fetched: Fetched | None = None

@@ -196,6 +196,15 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1 AND albums.source_id = :album_id
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
 
+-- name: same_photo_elsewhere
+-- Files of the same photo, in the same state, in the folders of other albums.
+SELECT albums.folder, photos.file_name, photos.size, photos.sha256, photos.mtime_ns, photos.facts, runs.options
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND photos.source_id = :photo_id AND photos.component = :component
+  AND photos.fingerprint = :fingerprint AND albums.folder <> :folder
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+ORDER BY photos.id DESC LIMIT 4
+
 -- name: removed_of_album
 -- Left out because their files were removed by hand, by the newest row of each.
 SELECT mine.source_id, mine.component
