@@ -97,6 +97,10 @@ class FolderTree:
         """The photo's own path; nothing is copied, `attempt_directory` is not made."""
         return await anyio.to_thread.run_sync(self._fetch, photo)
 
+    def locate(self, photo: Photo) -> Fetched:
+        """`fetch`, for a caller that is in a thread already."""
+        return self._fetch(photo)
+
     async def close(self) -> None:
         """Nothing is held open."""
 
