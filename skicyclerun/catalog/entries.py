@@ -57,6 +57,7 @@ _IDENTITY: Final = frozenset(
         "size",
         "pipeline",
         "derivatives",
+        "files_beside",
         "stage_results",
     }
 )
@@ -106,6 +107,8 @@ class CatalogRecord:
     """Stage → the files it made of this one."""
     our_stages: frozenset[str] = MADE_BY_US
     """Stages that have ever made something here: under any other name `derivatives` is another program's."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """`sidecar`, `original` → the file of this photo that lies beside its own."""
 
     @property
     def optional_keys(self) -> frozenset[str]:
@@ -216,7 +219,8 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
     if record.fingerprint:
         source["fingerprint"] = record.fingerprint
     entry: dict[str, Any] = {
-        "type": ENTRY_TYPE,
+        # A sidecar or an original is no picture of the album, which is what programs look for under the usual type.
+        "type": record.component.value if record.component.is_companion else ENTRY_TYPE,
         "file_name": record.file_name,
         "file_path": record.file_path,
         "album_name": record.album_name,
@@ -238,6 +242,7 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "rendering": facts.rendering.value if facts.rendering is not Rendering.ORIGINAL else None,
         "note": facts.note,
         "facts": dict(facts.extra),
+        "files_beside": dict(record.beside),
     }
     entry.update({key: value for key, value in optional.items() if value not in (None, "", [], {})})
     by_export = entry
@@ -284,7 +289,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     made_anew = _is_made_anew(existing, fresh)
     stages_anew = made_anew or _stages_anew(existing, fresh)
     told_by_stages = "stage_results" in existing or "made_by" in existing
-    ours = _spoken_of(existing)
+    # What lies beside a photo may change while it stays as it is.
+    ours = _spoken_of(existing) | {"files_beside"}
     if made_anew or (stages_anew and not told_by_stages):
         ours |= record.optional_keys
     merged = _without(existing, ours - fresh.keys())
