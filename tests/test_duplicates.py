@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from skicyclerun.actors.messages import Intent
@@ -14,9 +16,11 @@ from skicyclerun.errors import PhotoTransient
 from skicyclerun.files.shared_bytes import CannotShare, share_bytes
 from skicyclerun.models import Album, Photo
 from skicyclerun.progress.events import Notice
+from skicyclerun.run.plan import RunRequest
+from skicyclerun.run.session import RunSession
 from skicyclerun.verification.report import Depth
 from skicyclerun.verification.session import verify_and_repair, verify_only
-from tests.command_line import ToldSource, Watching, exported, inodes, run_with, settings_for, skicyclerun
+from tests.command_line import ToldSource, Watching, exported, inodes, settings_for, skicyclerun
 from tests.test_outputs import picture
 
 
@@ -53,15 +57,26 @@ def lib_root(tmp_path: Path) -> Path:
 
 
 def export(
-    lib_root: Path, library: Path, intent: Intent = Intent.FRESH, **settings: Any
+    lib_root: Path,
+    library: Path,
+    *,
+    mode: str = "fresh",
+    only: tuple[str, ...] = (),
+    source: ToldSource | None = None,
+    **settings: Any,
 ) -> tuple[list[str], list[str]]:
     """(notices, what was fetched from the source)."""
-    given = {"duplicates": "hardlink"} | settings
-    source, watching = InTwoAlbums(library), Watching()
-    mode = {"export.mode": "update"} if intent is Intent.FRESH and "mode" in settings else {}
-    overrides = {f"export.{key}": value for key, value in given.items()} | mode
-    outcome = run_with(source, lib_root, intent, overrides=overrides, renderer=watching)
-    assert outcome.exit_code == 0, outcome
+    source, watching = source or InTwoAlbums(library), Watching()
+    given = {"duplicates": "hardlink", "mode": mode} | settings
+    request = RunRequest(
+        Intent.FRESH,
+        settings_for(lib_root, library, {f"export.{key}": value for key, value in given.items()}),
+        ("export",) if mode == "update" else ("cleanup", "export"),
+        only,
+        may_empty=True,
+    )
+    outcome = anyio.run(RunSession(request, renderer=watching, make=lambda *_: source).carry_out)
+    assert outcome.ended_well, outcome
     return [event.text for event in watching.events if isinstance(event, Notice)], source.fetched
 
 
@@ -100,8 +115,7 @@ def test_an_update_of_one_album_leaves_the_bytes_of_the_other(lib_root: Path, li
     export(lib_root, library)
     before, was = exported(lib_root), inodes(lib_root)
     picture(library / "Alps" / "IMG_1.jpg", (60, 44), 250)
-    settings = {"export.duplicates": "hardlink", "export.mode": "update", "export.albums": ["Alps"]}
-    assert run_with(InTwoAlbums(library), lib_root, overrides=settings).exit_code == 0
+    update(lib_root, library, only=("Alps",))
     now = exported(lib_root)
     assert now["Alps/IMG_1.jpg"] != before["Alps/IMG_1.jpg"]
     assert now["Lake/IMG_1.jpg"] == before["Lake/IMG_1.jpg"]
@@ -123,19 +137,16 @@ def test_an_update_with_nothing_changed_writes_nothing(lib_root: Path, library: 
 
 def test_another_setting_is_another_picture_and_is_not_shared(lib_root: Path, library: Path) -> None:
     export(lib_root, library)
-    settings = {"export.duplicates": "hardlink", "export.mode": "update", "export.max_size": 50}
-    alone = settings | {"export.albums": ["Lake"]}
-    assert run_with(InTwoAlbums(library), lib_root, overrides=alone).exit_code == 0
+    update(lib_root, library, only=("Lake",), max_size=50)
     assert not linked(lib_root, "IMG_1.jpg")
     assert len(exported(lib_root)["Lake/IMG_1.jpg"]) < len(exported(lib_root)["Alps/IMG_1.jpg"])
-    assert run_with(InTwoAlbums(library), lib_root, overrides=settings).exit_code == 0
+    update(lib_root, library, max_size=50)
     assert linked(lib_root, "IMG_1.jpg")
     assert sound(lib_root)
 
 
 def test_a_file_that_somebody_changed_is_not_handed_on(lib_root: Path, library: Path) -> None:
-    settings = {"export.duplicates": "hardlink", "export.albums": ["Alps"]}
-    assert run_with(InTwoAlbums(library), lib_root, overrides=settings).exit_code == 0
+    export(lib_root, library, only=("Alps",))
     good = exported(lib_root)["Alps/IMG_1.jpg"]
     path = lib_root / "pipeline" / "albums" / "Alps" / "IMG_1.jpg"
     path.write_bytes(good[:-3] + b"bad")
@@ -144,21 +155,19 @@ def test_a_file_that_somebody_changed_is_not_handed_on(lib_root: Path, library: 
     assert not linked(lib_root, "IMG_1.jpg")
 
 
-async def test_damage_in_place_shows_under_both_names_and_both_are_repaired(lib_root: Path, library: Path) -> None:
-    import anyio.to_thread
-
-    await anyio.to_thread.run_sync(export, lib_root, library)
+def test_damage_in_place_shows_under_both_names_and_both_are_repaired(lib_root: Path, library: Path) -> None:
+    export(lib_root, library)
     before = exported(lib_root)
     path = lib_root / "pipeline" / "albums" / "Alps" / "IMG_1.jpg"
     with path.open("r+b") as stream:
         stream.write(b"damaged")
     settings = settings_for(lib_root, library, {"export.duplicates": "hardlink"})
-    report = await verify_only(settings, Depth("full"))
-    damaged = [f"{problem.folder}/{problem.file_name}" for problem in report.problems]
+    report = anyio.run(verify_only, settings, Depth("full")).report
+    damaged = [f"{problem.folder}/{problem.name}" for problem in report.problems]
     assert sorted(damaged) == ["Alps/IMG_1.jpg", "Lake/IMG_1.jpg"]
     source = InTwoAlbums(library)
-    report = await verify_and_repair(settings, Depth("full"), Watching(), make=lambda *_: source)
-    assert report.sound
+    repair = partial(verify_and_repair, settings, Depth("full"), Watching(), make=lambda *_: source)
+    assert anyio.run(repair).report.sound
     assert exported(lib_root) == before
     assert linked(lib_root, "IMG_1.jpg")
 
@@ -184,8 +193,7 @@ def test_one_name_leaves_its_album_and_the_other_stays(lib_root: Path, library: 
     export(lib_root, library)
     kept = exported(lib_root)["Alps/IMG_1.jpg"]
     source = ToldSource(library, lambda photo: _at_once())
-    settings = {"export.duplicates": "hardlink", "export.mode": "update"}
-    assert run_with(source, lib_root, overrides=settings).exit_code == 0
+    update(lib_root, library, source=source)
     assert sorted(exported(lib_root)) == ["Alps/IMG_1.jpg", "Alps/IMG_2.jpg", "Lake/IMG_3.jpg"]
     assert exported(lib_root)["Alps/IMG_1.jpg"] == kept
     assert sound(lib_root)
