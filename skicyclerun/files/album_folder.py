@@ -148,6 +148,7 @@ class AlbumFolder:
         fault_point("group.renamed")
         if with_originals:
             sync_directory(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.synced")
         sync_directory(self.path)
         fault_point("group.directory_synced")
         return refused
@@ -178,6 +179,7 @@ class AlbumFolder:
         """Make that folder, durably; False where something else stands in its place."""
         if not os.path.lexists(self.path / ORIGINALS_FOLDER):
             make_directories(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.made")
         return self._has_originals()
 
     def _refuse_link(self) -> None:
