@@ -325,7 +325,7 @@ def test_a_scaled_jpeg_is_upright_and_its_tags_are_true_of_it(tmp_path: Path, or
 
 
 def colour_difference(one: Any, other: Any) -> int:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+    return int(max(abs(a - b) for a, b in zip(one, other, strict=True)))
 
 
 def test_a_scaled_picture_may_also_be_without_its_position(tmp_path: Path) -> None:

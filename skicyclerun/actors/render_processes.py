@@ -50,6 +50,7 @@ def render(fetched: Fetched, component: Component, staged: Path, options: Export
         sidecar="json" if options.sidecar == "json" else "xmp",
         strip_location=options.strip_location,
         max_size=options.max_size,
+        person_keywords=options.person_keywords,
     )
     return render_photo(fetched, component, staged, wanted)
 

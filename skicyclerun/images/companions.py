@@ -12,7 +12,9 @@ from skicyclerun.images.tag_dates import since_epoch_ns
 from skicyclerun.models import ExportedFacts, Fetched
 
 
-def write_sidecar(fetched: Fetched, destination: Path, format: SidecarFormat, *, located: bool) -> ExportedFacts:
+def write_sidecar(
+    fetched: Fetched, destination: Path, format: SidecarFormat, *, located: bool, person_keywords: bool
+) -> ExportedFacts:
     """Write the sidecar of a fetched photo or movie to `destination`, a staging file whose folder exists.
 
     Not `located`: without positions. The same input gives the same bytes; the file's time is the photo's date, else
@@ -23,7 +25,10 @@ def write_sidecar(fetched: Fetched, destination: Path, format: SidecarFormat, *,
         content = sniff(original.stream)
         if content is None:
             raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), fetched.path.name))
-        data, facts = sidecar_of(original, content, fetched.metadata, format, located=located)
+        known_here = fetched.metadata
+        data, facts = sidecar_of(
+            original, content, known_here, format, located=located, person_keywords=person_keywords
+        )
         staged.write(data)
         known = fetched.metadata.date if fetched.metadata is not None else None
         date = known or facts.date

@@ -20,7 +20,6 @@ from skicyclerun.images.library_tags import write_library_metadata
 from skicyclerun.images.metadata import (
     PhotoTags,
     TagFacts,
-    erase_where,
     facts_of,
     no_tags,
     tags_of_file,
@@ -31,6 +30,7 @@ from skicyclerun.images.published_tags import remove_whereabouts
 from skicyclerun.images.sniff import Content
 from skicyclerun.images.staging import Original
 from skicyclerun.images.tag_dates import exif_date, exif_offset, in_whole_minutes, iso_date
+from skicyclerun.images.tag_index import TagIndex
 from skicyclerun.images.tag_positions import to_fraction
 from skicyclerun.models import LibraryMetadata, Location
 
@@ -50,7 +50,13 @@ _OF_ONE_FILE: Final = (
 
 
 def sidecar_of(
-    original: Original, content: Content, known: LibraryMetadata | None, format: SidecarFormat, *, located: bool = True
+    original: Original,
+    content: Content,
+    known: LibraryMetadata | None,
+    format: SidecarFormat,
+    *,
+    located: bool = True,
+    person_keywords: bool = False,
 ) -> tuple[bytes, TagFacts]:
     """The sidecar of an original, with the library's words over its own, and what it says.
 
@@ -67,28 +73,29 @@ def sidecar_of(
         else:
             tags = tags_of_file(exiv2, original.path)
         try:
-            return _written(exiv2, tags, known, taken, format, located)
+            facts = _facts(exiv2, tags, known, taken, located, person_keywords)
+            return (_json(facts) if format == "json" else _xmp(exiv2, tags, facts)), facts
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
-            return _written(exiv2, no_tags(exiv2), known, taken, format, located)
+            tags = no_tags(exiv2)
+            facts = _facts(exiv2, tags, known, taken, located, person_keywords)
+            return (_json(facts) if format == "json" else _xmp(exiv2, tags, facts)), facts
 
 
-def _written(
+def _facts(
     exiv2: Any,
     tags: PhotoTags,
     known: LibraryMetadata | None,
     taken: datetime | None,
-    format: SidecarFormat,
     located: bool,
-) -> tuple[bytes, TagFacts]:
+    person_keywords: bool,
+) -> TagFacts:
+    """What is known, the library's words written into the tags."""
     if known is not None:
-        write_library_metadata(exiv2, tags, known)
+        write_library_metadata(exiv2, tags, known, person_keywords=person_keywords)
     if not located:
         remove_whereabouts(tags)
     facts = facts_of(tags)
-    if facts.date is None and taken is not None:
-        facts = replace(facts, date=taken)
-    data = _json(facts) if format == "json" else _xmp(exiv2, tags, facts)
-    return data, facts
+    return replace(facts, date=taken) if facts.date is None and taken is not None else facts
 
 
 # ── XMP ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,27 +104,27 @@ def _written(
 def _xmp(exiv2: Any, tags: PhotoTags, facts: TagFacts) -> bytes:
     """All of the file's XMP, with what EXIF and IPTC say besides."""
     xmp = tags.xmp
-    erase_where(xmp, lambda tag: tag.key().startswith(_OF_ONE_FILE))
+    xmp.erase_where(lambda key: key.startswith(_OF_ONE_FILE))
     if facts.date is not None:
         date = iso_date(in_whole_minutes(facts.date))
         for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated", "Xmp.xmp.CreateDate"):
-            xmp[key] = date
+            xmp.put(key, date)
     if facts.location is not None:
         _put_position(xmp, facts.location)
     if facts.title:
-        xmp["Xmp.dc.title"] = exiv2.LangAltValue({"x-default": facts.title})
+        xmp.put("Xmp.dc.title", exiv2.LangAltValue({"x-default": facts.title}))
     if facts.description:
-        xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": facts.description})
+        xmp.put("Xmp.dc.description", exiv2.LangAltValue({"x-default": facts.description}))
     if facts.keywords:
-        xmp["Xmp.dc.subject"] = exiv2.XmpArrayValue(list(facts.keywords), exiv2.TypeId.xmpBag)
+        xmp.put("Xmp.dc.subject", exiv2.XmpArrayValue(list(facts.keywords), exiv2.TypeId.xmpBag))
         # The only list of keywords that some programs read from a sidecar (Immich).
-        xmp["Xmp.digiKam.TagsList"] = exiv2.XmpArrayValue(list(facts.keywords), exiv2.TypeId.xmpSeq)
+        xmp.put("Xmp.digiKam.TagsList", exiv2.XmpArrayValue(list(facts.keywords), exiv2.TypeId.xmpSeq))
     if facts.persons:
-        xmp["Xmp.iptcExt.PersonInImage"] = exiv2.XmpArrayValue(list(facts.persons), exiv2.TypeId.xmpBag)
+        xmp.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(facts.persons), exiv2.TypeId.xmpBag))
     if facts.rating is not None:
-        xmp["Xmp.xmp.Rating"] = str(facts.rating)
+        xmp.put("Xmp.xmp.Rating", str(facts.rating))
     flags = exiv2.XmpParser.XmpFormatFlags
-    failed, text = exiv2.XmpParser.encode(xmp, flags.omitPacketWrapper | flags.useCompactFormat)
+    failed, text = exiv2.XmpParser.encode(xmp.data, flags.omitPacketWrapper | flags.useCompactFormat)
     if failed:
         raise ValueError("this XMP cannot be written")
     return _PACKET.format(text or _EMPTY).encode("utf-8", "replace")
@@ -129,16 +136,16 @@ _EMPTY: Final = (
 )
 
 
-def _put_position(xmp: Any, place: Location) -> None:
-    xmp["Xmp.exif.GPSVersionID"] = "2.3.0.0"
-    xmp["Xmp.exif.GPSLatitude"] = _coordinate(place.latitude, "N", "S")
-    xmp["Xmp.exif.GPSLongitude"] = _coordinate(place.longitude, "E", "W")
+def _put_position(xmp: TagIndex, place: Location) -> None:
+    xmp.put("Xmp.exif.GPSVersionID", "2.3.0.0")
+    xmp.put("Xmp.exif.GPSLatitude", _coordinate(place.latitude, "N", "S"))
+    xmp.put("Xmp.exif.GPSLongitude", _coordinate(place.longitude, "E", "W"))
     if place.altitude is not None and math.isfinite(place.altitude):
-        xmp["Xmp.exif.GPSAltitudeRef"] = "1" if place.altitude < 0 else "0"
-        xmp["Xmp.exif.GPSAltitude"] = _fraction(place.altitude)
+        xmp.put("Xmp.exif.GPSAltitudeRef", "1" if place.altitude < 0 else "0")
+        xmp.put("Xmp.exif.GPSAltitude", _fraction(place.altitude))
     if place.heading is not None and math.isfinite(place.heading):
-        xmp["Xmp.exif.GPSImgDirectionRef"] = "T"
-        xmp["Xmp.exif.GPSImgDirection"] = _fraction(place.heading % 360)
+        xmp.put("Xmp.exif.GPSImgDirectionRef", "T")
+        xmp.put("Xmp.exif.GPSImgDirection", _fraction(place.heading % 360))
 
 
 def _coordinate(degrees: float, positive: str, negative: str) -> str:

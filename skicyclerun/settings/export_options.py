@@ -24,6 +24,7 @@ class ExportOptions:
     jpeg_quality: int = 95
     missing: Literal["fail", "skip", "preview"] = "fail"
     live_photos: bool = False
+    person_keywords: bool = False
     videos: bool = True
     max_pixels: int = 300_000_000
     removed_files: Literal["export_again", "leave_out"] = "export_again"
@@ -64,8 +65,8 @@ class ExportOptions:
         if component is Component.ORIGINAL:
             return ()
         if component is Component.SIDECAR:
-            return (self.sidecar, self.missing, self.strip_location)
-        decides: tuple[object, ...] = (self.format, self.jpeg_quality, self.missing)
+            return (self.sidecar, self.missing, self.strip_location, self.person_keywords)
+        decides: tuple[object, ...] = (self.format, self.jpeg_quality, self.missing, self.person_keywords)
         if component is Component.STILL:
             decides += (self.strip_location, self.max_size)
         return decides
