@@ -22,7 +22,7 @@ from PIL import Image
 from skicyclerun.errors import OriginalMissing, PhotoUnreadable
 from skicyclerun.images.decode_check import decode_fully
 from skicyclerun.images.render import RenderOptions, read_facts
-from skicyclerun.models import Component, LibraryMetadata, Location
+from skicyclerun.models import Component, LibraryMetadata, Location, Place
 from tests.images_samples import (
     KNOWN,
     encoded,
@@ -40,8 +40,8 @@ from tests.test_images_originals import movie
 XMP: Final = RenderOptions(sidecar="xmp")
 JSON: Final = RenderOptions(sidecar="json")
 WITHOUT: Final = RenderOptions(strip_location=True)
-#: Latitude and longitude of `located`, as EXIF's fractions hold them: no file that tells nothing has these bytes.
-_DEGREES: Final = struct.pack("<6I", 52, 1, 31, 1, 1234567, 100_000)
+#: The latitude of `located` as EXIF's fractions hold it, in either byte order: no file that tells nothing has these.
+DEGREES: Final = tuple(struct.pack(order + "6I", 52, 1, 31, 1, 1234567, 100_000) for order in "<>")
 
 
 def located(orientation: int = 1) -> Image.Exif:
@@ -215,12 +215,12 @@ def test_a_jpeg_passed_through_without_its_position_keeps_its_picture_and_tells_
 ) -> None:
     plain = encoded(photo_like(), "JPEG", exif=located(6), icc_profile=srgb_profile(), quality=90)
     (tmp_path / "in.jpg").write_bytes(with_hiding_places(plain))
-    assert (tmp_path / "in.jpg").read_bytes().count(_DEGREES) == 2
+    assert sum(map((tmp_path / "in.jpg").read_bytes().count, DEGREES)) == 2
     facts = render(tmp_path / "in.jpg", tmp_path / "out.jpg", KNOWN, options=WITHOUT)
     out = (tmp_path / "out.jpg").read_bytes()
     assert facts.location is None
     assert scans_of(out) == scans_of(plain), "the picture is not touched, and nothing hangs behind it"
-    for told in (b"GPS", b"52.31", b"52,31", b"Teltow", b"ftyp", b"MPF", b"c2pa", b"xmp/extension", _DEGREES):
+    for told in (b"GPS", b"52.31", b"52,31", b"Teltow", b"ftyp", b"MPF", b"c2pa", b"xmp/extension", *DEGREES):
         assert told not in out, told
     said = exiftool(tmp_path / "out.jpg")
     assert not [key for key in said if "GPS" in key]
@@ -242,7 +242,7 @@ def test_a_converted_picture_without_its_position_tells_nothing(
     assert facts.location is None
     assert facts.date_taken is not None
     out = (tmp_path / "out.jpg").read_bytes()
-    assert _DEGREES not in out
+    assert not any(degrees in out for degrees in DEGREES)
     assert b"Teltow" not in out
     assert not [key for key in exiftool(tmp_path / "out.jpg") if "GPS" in key]
 
@@ -255,6 +255,22 @@ def test_fields_for_names_of_places_go_and_words_in_texts_stay(tmp_path: Path) -
     facts = render(source, tmp_path / "out.jpg", options=WITHOUT)
     assert facts.title == "In Potsdam"
     assert b"Teltow" not in (tmp_path / "out.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_the_place_as_the_library_names_it_is_not_told_either(tmp_path: Path, kind: str) -> None:
+    known = replace(KNOWN, place=Place(country="Germany", city="Teltow"), favorite=True, labels=("Tree",))
+    source = sample(tmp_path, kind)
+    assert render(source, tmp_path / "out.jpg", known).place == known.place
+    facts = render(source, tmp_path / "out.jpg", known, options=WITHOUT)
+    assert (facts.place, facts.favorite, facts.labels) == (None, True, ("Tree",))
+    assert b"Teltow" not in (tmp_path / "out.jpg").read_bytes()
+
+
+def test_names_of_persons_are_keywords_of_a_sidecar_where_they_are_of_the_picture(tmp_path: Path) -> None:
+    options = replace(JSON, person_keywords=True)
+    (told,) = json.loads(sidecar(tmp_path, sample(tmp_path, "jpg"), KNOWN, options).read_bytes())
+    assert told["XMP:Subject"] == [*KNOWN.keywords, *KNOWN.persons]
 
 
 def test_a_torn_jpeg_fails_without_its_position_too(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 from skicyclerun.models import Component, ExportedFacts, Face, Location, Place, Rendering, SourceKind
 from skicyclerun.stages.registry import STAGES
 
@@ -413,9 +414,8 @@ def split_path(path: str, *, original: bool = False) -> tuple[str, str, str]:
     The name of an `original` has the folder that originals lie in before it.
     """
     above, _, file_name = path.rpartition("/")
-    if original:
-        above, _, inner = above.rpartition("/")
-        file_name = f"{inner}/{file_name}"
+    if original and above.endswith(f"/{ORIGINALS_FOLDER}"):
+        above, file_name = above.removesuffix(f"/{ORIGINALS_FOLDER}"), f"{ORIGINALS_FOLDER}/{file_name}"
     outputs, _, folder = above.rpartition("/")
     return outputs, folder, file_name
 
