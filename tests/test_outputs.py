@@ -9,12 +9,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pillow_heif
 import pytest
 from PIL import Image
 
+from skicyclerun.errors import OriginalMissing
 from skicyclerun.images.render import read_facts
-from skicyclerun.models import SourceKind
+from skicyclerun.models import Photo, SourceKind
+from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.sources.photos_library import PhotosLibrary
 from tests.command_line import album_of, exported, inodes, skicyclerun, status_of
 from tests.images_samples import exiftool, needs_exiftool
 from tests.shared_libraries import TEST_LIBRARY, copy_library
@@ -440,3 +444,32 @@ def test_photos_app_has_no_originals_to_keep_and_says_what_to_do(lib_root: Path)
     assert ended.code == 2
     assert "export.keep_original" in ended.stderr
     assert "--source photos_library" in ended.stderr
+
+
+def test_a_picture_and_what_lies_beside_it_are_found_at_the_same_time(tmp_path: Path) -> None:
+    """osxphotos says for a moment that there is none: the photo would count as missing."""
+    library = copy_library(TEST_LIBRARY, tmp_path)
+    options = ExportOptions(sidecar="xmp", keep_original=True)
+
+    async def absent() -> set[str]:
+        source = PhotosLibrary(library)
+        await source.open()
+        listed = [photo for album in await source.albums() for photo in await source.photos(album.id)]
+        wanted = [each for photo in listed for each in (photo, *options.companions_of(photo))]
+        found: set[str] = set()
+
+        async def fetch(photo: Photo) -> None:
+            try:
+                await source.fetch(photo, tmp_path / "not made")
+            except OriginalMissing:
+                found.add(photo.id)
+
+        async with anyio.create_task_group() as fetching:
+            for photo in wanted:
+                fetching.start_soon(fetch, photo)
+        await source.close()
+        return found
+
+    first = anyio.run(absent)
+    assert len(first) == 2, "the library lacks two originals"
+    assert all(anyio.run(absent) == first for _ in range(8))

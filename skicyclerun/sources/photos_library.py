@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,6 +83,7 @@ class PhotosLibrary:
         self._path = Path(os.path.abspath(path))
         self._missing = missing
         self._opened: _Opened | None = None
+        self._finding = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -197,6 +199,12 @@ class PhotosLibrary:
 
     def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
+        # osxphotos works a path out when it is first asked for, and says None to whoever asks meanwhile: a picture and
+        # its sidecar, which come at the same time.
+        with self._finding:
+            return self._found(opened, photo, asset)
+
+    def _found(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         if photo.component is Component.LIVE_MOVIE:
             path, rendering, absent = _live_movie(asset)
         elif photo.component is Component.ORIGINAL:
