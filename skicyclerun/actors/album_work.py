@@ -2,8 +2,9 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. The workers share what is to come, and nothing else. A picture
-that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. The workers share what is to come, and nothing else. Where several
+first attempts can be made at a time (`InBatches`), a worker takes several; each comes out as if it had come alone. A
+picture that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
 
 A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
 is called and what is in it was decided before, so the order in which pictures come changes neither.
@@ -17,7 +18,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -264,7 +265,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
         """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""
         most = self._work.batch_photos if isinstance(self._work, InBatches) else 1
         most = min(most, len(feed) // (2 * self._limits.workers))
-        return [item for item, number in islice(feed, most) if number == 1]
+        return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
 
     async def _several(
         self,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
@@ -68,6 +67,8 @@ class RenderProcess:
 
     def __init__(self) -> None:
         """Start it, and wait until it can work. Raises NoProcess."""
+        if getattr(sys, "frozen", False) or not sys.executable:
+            raise NoProcess("there is no Python to start")  # a program that was packed into one file starts itself
         # What this program imports from, and nothing else: -P keeps the working directory out.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         command = [sys.executable, "-P", "-m", "skicyclerun.actors.render_worker"]
@@ -82,18 +83,20 @@ class RenderProcess:
                 process_group=0,
             )
         except (OSError, ValueError, TypeError) as error:
-            raise NoProcess(f"no process can be started: {error}") from error
+            raise NoProcess(f"none can be started: {error}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout
         self._answering = False
-        ready, _, _ = select.select([self._answers], [], [], _START_SECONDS)
+        patience = threading.Timer(_START_SECONDS, self._process.kill)
+        patience.start()
         try:
-            if not ready or self._next() != "ready":
-                raise NoProcess("a process was started and does not answer")
-        except (_Died, NoProcess) as error:
+            self._next()  # that it is ready
+        except _Died as error:
             self.end()
-            raise NoProcess(f"a process was started and ended ({error or 'no word'})") from error
+            raise NoProcess(f"one was started and could not work ({self._ending()})") from error
+        finally:
+            patience.cancel()
 
     @property
     def pid(self) -> int:
