@@ -28,14 +28,16 @@ class TagIndex:
     Where a key is repeated its first tag counts, as with exiv2.
     """
 
-    __slots__ = ("_data", "_found", "_fractions", "_stays", "_texts", "changed")
+    __slots__ = ("_data", "_found", "_fractions", "_moved", "_stays", "_texts", "changed")
 
     def __init__(self, data: Any, *, stays: bool = False) -> None:
         """`stays`: elements do not move when another is added (EXIF)."""
         self._data = data
         self._stays = stays
         self._found: dict[str, Any] | None = None
-        """Key → tag; None for a tag that was written here, or may have moved, since the pass."""
+        """Key → tag; None for a tag that was written here since the pass."""
+        self._moved = False
+        """Whether the tags may be elsewhere since the pass."""
         self._texts: dict[str, str] = {}
         self._fractions: dict[str, list[tuple[int, int]]] = {}
         self.changed = False
@@ -64,7 +66,7 @@ class TagIndex:
         found = self._known()
         if key not in found:
             return None
-        tag = found[key]
+        tag = None if self._moved else found[key]
         return tag if tag is not None else self._read()[key]
 
     def text(self, key: str) -> str:
@@ -99,6 +101,7 @@ class TagIndex:
         for tag in self._data:
             found.setdefault(tag.key(), tag)
         self._found = found
+        self._moved = False
         return found
 
     # ── changes ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,9 +148,10 @@ class TagIndex:
         return erased
 
     def _erase_keys(self, gone: set[str]) -> bool:
-        kept = {key: tag if self._stays else None for key, tag in self._known().items() if key not in gone}
+        kept = {key: tag for key, tag in self._known().items() if key not in gone}
         self._erase([tag.key() in gone for tag in self._data])
         self._found = kept
+        self._moved = not self._stays
         return True
 
     def _erase(self, unwanted: list[bool]) -> bool:
@@ -166,9 +170,8 @@ class TagIndex:
 
     def _written(self, key: str) -> None:
         if self._found is not None:
-            if not self._stays:
-                self._found = dict.fromkeys(self._found)
             self._found[key] = None
+            self._moved = not self._stays
         self._texts.pop(key, None)
         self._fractions.pop(key, None)
         self.changed = True

@@ -258,12 +258,13 @@ def _in_detail(database: PhotosDatabase, uuid: str, metadata: LibraryMetadata, *
     try:
         faces = database.faces(uuid) if still and metadata.persons else ()
         place = database.places((uuid,)).get(uuid) if metadata.location else None
+        labels = database.labels(uuid)
     except SkicyclerunError:
         raise
     except Exception as error:  # the photo itself is none the worse
-        log.debug("%s: neither faces nor place: %s: %s", uuid, type(error).__name__, error)
+        log.debug("%s: neither faces, place nor labels: %s: %s", uuid, type(error).__name__, error)
         return metadata
-    return replace(metadata, faces=faces, place=place)
+    return replace(metadata, faces=faces, place=place, labels=labels)
 
 
 def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
