@@ -35,7 +35,7 @@ from tests.images_samples import (
     scans_of,
     srgb_profile,
 )
-from tests.test_images_originals import movie
+from tests.test_images_originals import dng, movie
 
 XMP: Final = RenderOptions(sidecar="xmp")
 JSON: Final = RenderOptions(sidecar="json")
@@ -338,6 +338,18 @@ def test_a_scaled_jpeg_is_upright_and_its_tags_are_true_of_it(tmp_path: Path, or
                 seen = small.convert("RGB").getpixel((int(across * size[0]), int(down * size[1])))
                 meant = upright.getpixel((int(across * upright.width), int(down * upright.height)))
                 assert colour_difference(seen, meant) < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_raw_files_own_jpeg_is_scaled_and_lies_as_the_raw_file_says(tmp_path: Path, orientation: int) -> None:
+    (tmp_path / "in.DNG").write_bytes(dng(photo_like((320, 240)), orientation=orientation))
+    facts = render(tmp_path / "in.DNG", tmp_path / "out.jpg", KNOWN, options=RenderOptions(max_size=160))
+    assert (facts.width, facts.height) == ((160, 120) if orientation == 1 else (120, 160))
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.size == (160, 120)
+        assert image.getexif().get(0x0112, 1) == orientation
+    smaller = RenderOptions(max_size=160, strip_location=True)
+    assert render(tmp_path / "in.DNG", tmp_path / "out.jpg", KNOWN, options=smaller).location is None
 
 
 def colour_difference(one: Any, other: Any) -> int:
