@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,17 @@ def test_an_update_keeps_every_name_that_still_fits_and_takes_none_that_is_there
         if before == now:
             assert plan.file_name == mine
             assert plan.carried is not None
+
+
+@pytest.mark.parametrize("name", ["2. ", "v1.5", "IMG.J P", "a."])
+@pytest.mark.parametrize("format", ["jpeg", "original"])
+def test_a_name_whose_end_is_hardly_an_extension_stays(name: str, format: Literal["jpeg", "original"]) -> None:
+    options = ExportOptions(keep_original=True, sidecar="xmp", format=format)
+    first = plan_update(album(name, options=options), {}, options, (), ())
+    there = {plan.file_name for plan in first}
+    second = plan_update(album(name, options=options), earlier(first, options), options, there, ())
+    assert [plan.file_name for plan in second] == [plan.file_name for plan in first]
+    assert all(plan.carried is not None for plan in second)
 
 
 def test_a_sidecar_is_made_again_where_what_decides_it_has_changed_and_the_photo_stays() -> None:

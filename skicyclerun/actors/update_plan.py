@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 
-from skicyclerun.files.naming import collision_key, plan_companion_names, plan_file_names
+from skicyclerun.files.naming import collision_key, plan_companion_names, plan_file_names, safe_extension
 from skicyclerun.models import Component, Photo
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.state.photos import PhotoPlan, PresentPhoto
@@ -85,4 +85,5 @@ def _main_of(photo: Photo, among: Collection[tuple[str, str]]) -> tuple[str, str
 
 
 def _same_kind(file_name: str, extension: str) -> bool:
-    return PurePath(file_name).suffix.lower() == extension.lower()
+    given = safe_extension(extension)
+    return not given or PurePath(file_name).suffix.lower() == given

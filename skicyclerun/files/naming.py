@@ -128,7 +128,7 @@ def plan_file_names(
         elif partner is not None:
             together.append(partner)
             stem = _stem(stills[photo.id].original_filename)
-        extensions = tuple(_extension(extension_of(each)) for each in together)
+        extensions = tuple(safe_extension(extension_of(each)) for each in together)
         claimed = names.claim(stem, extensions)
         for each, extension in zip(together, extensions, strict=True):
             plan[_key(each)] = claimed + extension
@@ -155,7 +155,7 @@ def plan_companion_names(
     to_name: list[tuple[Photo, str, str]] = []
     for photo in companions:
         main = names[photo.id, (Component.VIDEO if (photo.id, Component.VIDEO) in names else Component.STILL).value]
-        stem, extension = _beside(photo, main, _extension(extension_of(photo)))
+        stem, extension = _beside(photo, main, safe_extension(extension_of(photo)))
         key = _key(photo)
         if key in decided and _bears(decided[key], stem, extension):
             plan[key] = decided[key]
@@ -232,7 +232,8 @@ def _stem(original_filename: str) -> str:
     return _safe_name(_EXTENSION.sub("", original_filename), otherwise=_UNNAMED_PHOTO)
 
 
-def _extension(extension: str) -> str:
+def safe_extension(extension: str) -> str:
+    """An extension as it comes out in a file's name: with its dot, lower case, safe; empty where nothing is left."""
     bare = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", extension)).lower().strip(_EDGE)
     return f".{_cut(bare, _MAX_EXTENSION_BYTES)}" if bare else ""
 
