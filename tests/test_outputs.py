@@ -317,6 +317,17 @@ def test_stages_take_neither_sidecars_nor_originals_for_pictures(whole: Path, li
     assert "originals" not in ended.stdout
 
 
+def test_the_page_shows_photos_and_of_what_lies_beside_them_what_is_wrong(whole: Path, tmp_path: Path) -> None:
+    assert skicyclerun("report", "--html", tmp_path / "page.html", "--lib-root", whole).code == 0
+    pages = "".join(path.read_text() for path in tmp_path.rglob("*.html"))
+    assert "IMG_1.jpg" in pages
+    assert ".jpg.xmp" not in pages
+    assert "originals/" not in pages
+    (whole / "pipeline" / "albums" / "Alps" / "originals" / "IMG_1.heic").unlink()
+    assert skicyclerun("report", "--html", tmp_path / "page.html", "--lib-root", whole).code == 0
+    assert "originals/IMG_1.heic" in "".join(path.read_text() for path in tmp_path.rglob("*.html"))
+
+
 def test_a_file_removed_by_hand_takes_its_sidecar_and_its_original_with_it(whole: Path, library: Path) -> None:
     configure(whole, sidecar="xmp", keep_original=True, removed_files="leave_out")
     (whole / "pipeline" / "albums" / "Alps" / "IMG_1.jpg").unlink()
