@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.album_work import not_writable, raise_for_disk, raise_if_written
+from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.photo_batch import BATCH_PHOTOS, PhotoBatch, size_of, time_setting
 from skicyclerun.actors.render_processes import RenderFunction, RenderProcesses
 from skicyclerun.errors import OriginalMissing, PhotoSlow
 from skicyclerun.files.album_folder import AlbumFolder, StagedFile
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.models import ExportedFacts, Fetched
+from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import InPlace, KeepsTime, Source, TimeLimits
 from skicyclerun.state import photos
@@ -55,6 +56,7 @@ class AlbumExport:
     by_row: dict[int, PhotoToDo]
     on_outcome: Callable[[PhotoToDo, Exported | NotExported], None]
     on_commit: Callable[[int], Awaitable[None]]
+    duplicates: Duplicates | None = None
     processes: RenderProcesses | None = None
     """Where photos of a source that has them in place are rendered; None: in threads."""
 
@@ -72,15 +74,29 @@ class AlbumExport:
     async def _in_a_batch(self, items: Sequence[PhotoToDo], number: int) -> list[StagedOrNot | Exception | None]:
         assert isinstance(self.source, InPlace)
         photos = [(item, self._staged(item, number)) for item in items]
-        batch = PhotoBatch(photos, self.source, self.render, self.options, self.time_limits, self.processes)
+        shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
+        photos_to_render = [(item, staged) for item, staged in photos if shared[item.row_id] is None]
+        rendered: Iterator[ExportedFacts | Exception | None] = iter(())
+        if photos_to_render:
+            batch = PhotoBatch(
+                photos_to_render, self.source, self.render, self.options, self.time_limits, self.processes
+            )
+            rendered = iter(await batch.carry_out(self.expect))
         outcomes: list[StagedOrNot | Exception | None] = []
-        for (item, staged), came in zip(photos, await batch.carry_out(self.expect), strict=True):
+        for item, staged in photos:
+            came = shared[item.row_id] or next(rendered)
             if isinstance(came, ExportedFacts):
                 fault_point("photo.staged")
                 outcomes.append(_Rendered(item, staged, came, number))
             else:
                 outcomes.append(came)
         return outcomes
+
+    async def _shared(self, item: PhotoToDo, staged: Path) -> ExportedFacts | None:
+        """The photo's file as another album has it, under a second name (`export.duplicates`); None: it is rendered."""
+        if self.duplicates is None:
+            return None
+        return await self.duplicates.shared(item, self.folder.path.name, staged)
 
     def _staged(self, item: PhotoToDo, number: int) -> Path:
         return self.staging / f"{item.row_id}-{number}.part"
@@ -94,6 +110,9 @@ class AlbumExport:
             return came
         staged = self._staged(item, number)
         directory = staged.with_suffix(".fetch")
+        if (shared := await self._shared(item, staged)) is not None:
+            fault_point("photo.staged")
+            return _Rendered(item, staged, shared, number)
         component, size = item.photo.component, 0
         limit = self.time_limits.seconds(component)
         fetched: Fetched | None = None
@@ -121,7 +140,10 @@ class AlbumExport:
     def failed(self, item: PhotoToDo, error: Exception, reason: str, attempts: int) -> StagedOrNot:
         status = PhotoStatus.FAILED
         if isinstance(error, OriginalMissing):
-            status = PhotoStatus.LEFT_OUT if self.options.missing == "skip" else PhotoStatus.MISSING
+            # Who takes a preview has no original to keep.
+            skips = self.options.missing == "skip"
+            skips |= self.options.missing == "preview" and item.photo.component is Component.ORIGINAL
+            status = PhotoStatus.LEFT_OUT if skips else PhotoStatus.MISSING
         return NotExported(item.row_id, status, reason, attempts)
 
     def raise_if_ours(self, error: OSError) -> None:

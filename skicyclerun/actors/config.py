@@ -99,4 +99,9 @@ def options_of(settings: Settings) -> ExportOptions:
         videos=export.videos,
         max_pixels=export.max_pixels,
         removed_files=export.removed_files,
+        sidecar=export.sidecar,
+        keep_original=export.keep_original,
+        strip_location=export.strip_location,
+        max_size=export.max_size,
+        duplicates=export.duplicates,
     )

@@ -20,6 +20,7 @@ from skicyclerun.actors.album_export import AlbumExport, StagedOrNot
 from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
+from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
@@ -139,6 +140,9 @@ class _RunExport:
             parts.progress,
             parts.shutdown,
             copy_to=settings.cleanup.remote or "",
+        )
+        self._duplicates = Duplicates(
+            parts.store, run, self._options, self._export_folder, lambda text: parts.progress(Notice(text, "warning"))
         )
         source = parts.source
         self._streak = TransientStreak(
@@ -367,6 +371,7 @@ class _RunExport:
             folder=folder,
             staging=self._staging.path,
             options=self._options,
+            duplicates=self._duplicates,
             time_limits=self._time_limits,
             expect=expect,
             by_row={photo.row_id: photo for photo in to_do},

@@ -46,6 +46,9 @@ def render(fetched: Fetched, component: Component, staged: Path, options: Export
         format=options.format,
         quality=options.jpeg_quality,
         max_pixels=options.max_pixels,
+        sidecar="json" if options.sidecar == "json" else "xmp",
+        strip_location=options.strip_location,
+        max_size=options.max_size,
         person_keywords=options.person_keywords,
     )
     return render_photo(fetched, component, staged, wanted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,6 +83,7 @@ class PhotosLibrary:
         self._path = Path(os.path.abspath(path))
         self._missing = missing
         self._opened: _Opened | None = None
+        self._finding = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -197,13 +199,23 @@ class PhotosLibrary:
 
     def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
+        # osxphotos works a path out when it is first asked for, and says None to whoever asks meanwhile: a picture and
+        # its sidecar, which come at the same time.
+        with self._finding:
+            return self._found(opened, photo, asset)
+
+    def _found(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         if photo.component is Component.LIVE_MOVIE:
             path, rendering, absent = _live_movie(asset)
+        elif photo.component is Component.ORIGINAL:
+            path, rendering = asset.path, Rendering.ORIGINAL
+            absent = _NO_REFERRED if asset.isreference else _NO_ORIGINAL
         else:
             path, rendering, absent = _current_version(asset, opened.root)
         note = ""
-        if path is None and self._missing == "preview":
-            path, note = _largest_rendering(asset, photo.component)
+        if path is None and self._missing == "preview" and photo.component is not Component.ORIGINAL:
+            is_movie = photo.component is Component.LIVE_MOVIE or asset.ismovie
+            path, note = _largest_rendering(asset, is_movie)
             rendering = Rendering.PREVIEW
         if path is None:
             if not os.path.isdir(opened.root):
@@ -304,12 +316,11 @@ def _live_movie(asset: Asset) -> tuple[str | None, Rendering, str]:
     return str(path) if path else None, Rendering.ORIGINAL, "has no Live Photo movie here (iCloud)"
 
 
-def _largest_rendering(asset: Asset, component: Component) -> tuple[str | None, str]:
+def _largest_rendering(asset: Asset, movie: bool) -> tuple[str | None, str]:
     """The largest rendering that the library holds, and its note; (None, "") if there is none.
 
     The names end in the version they show: `_o` the original, `_a` the adjusted one, `_c` the current one.
     """
-    movie = component is not Component.STILL
     candidates: list[tuple[int, int, str, str]] = []
     for path in asset.path_derivatives:
         stem, suffix = os.path.splitext(path)

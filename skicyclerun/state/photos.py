@@ -53,6 +53,16 @@ class PresentPhoto:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPhoto:
+    """A file of the same photo in another album. `options` are the export settings it was made with."""
+
+    folder: str
+    file_name: str
+    facts: ExportedFacts
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class DepartedPhoto:
     """A file of an earlier run whose photo is no longer in its album."""
 
@@ -306,6 +316,22 @@ async def present_of_album(
         )
         for row in await store.all("present_of_album", where)
     }
+
+
+async def same_elsewhere(store: Store, photo: Photo, folder: str, source: tuple[str, str]) -> list[SharedPhoto]:
+    """Files of a photo of this source (kind, location), as it is now, in other folders than this; the newest first."""
+    where = {
+        "photo_id": photo.id,
+        "component": photo.component,
+        "fingerprint": photo.fingerprint,
+        "folder": folder,
+        "source_kind": source[0],
+        "source_location": source[1],
+    }
+    return [
+        SharedPhoto(row["folder"], row["file_name"], facts_from_row(row), json.loads(row["options"]))
+        for row in await store.all("same_photo_elsewhere", where)
+    ]
 
 
 async def removed_of_album(store: Store, album_source_id: str, source: tuple[str, str]) -> set[tuple[str, str]]:
