@@ -202,6 +202,12 @@ class LibraryMetadata:
     persons: tuple[str, ...] = ()
     rating: int | None = None
     """XMP Rating, 0 to 5; a favourite is 5."""
+    faces: tuple[Face, ...] = ()
+    """Of the version that is handed over; those that nobody has named are not written."""
+    place: Place | None = None
+    favorite: bool = False
+    labels: tuple[str, ...] = ()
+    """What the library found to be in the picture, by itself (`Tree`, `Snow`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +242,12 @@ class ExportedFacts:
     description: str | None = None
     keywords: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()
+    faces: tuple[Face, ...] = ()
+    """Of the persons, in the picture as displayed."""
+    place: Place | None = None
+    """Where it was taken, in the library's words."""
+    favorite: bool = False
+    labels: tuple[str, ...] = ()
     rendering: Rendering = Rendering.ORIGINAL
     note: str = ""
     mtime_ns: int = 0

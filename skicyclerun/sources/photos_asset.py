@@ -111,6 +111,8 @@ class PhotosDatabase(Protocol):
 
     def faces(self, uuid: str) -> tuple[Face, ...]: ...
 
+    def labels(self, uuid: str) -> tuple[str, ...]: ...
+
     def close(self) -> None:
         """Release everything. Safe to call twice."""
         ...
@@ -165,6 +167,7 @@ def metadata_of(item: Item) -> LibraryMetadata:
         keywords=tuple(dict.fromkeys(asset.keywords)),
         persons=persons_of(asset),
         rating=5 if asset.favorite else None,
+        favorite=bool(asset.favorite),
     )
 
 

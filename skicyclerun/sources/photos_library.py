@@ -36,6 +36,7 @@ from skicyclerun.models import (
     Component,
     Face,
     Fetched,
+    LibraryMetadata,
     Photo,
     PhotoFacts,
     Place,
@@ -179,7 +180,9 @@ class PhotosLibrary:
         try:
             path, rendering, note = self._find(opened, photo, asset)
             _check_readable(photo, asset, path, opened.root)
-            return Fetched(Path(path), rendering, metadata_of(item), note)
+            metadata = metadata_of(item)
+            still = photo.component is Component.STILL
+            return Fetched(Path(path), rendering, _in_detail(opened.database, photo.id, metadata, still=still), note)
         except SkicyclerunError:
             raise
         except Exception as error:
@@ -233,6 +236,20 @@ def _facts(opened: _Opened, wanted: Callable[[PhotoFacts], bool]) -> list[PhotoF
         for uuid in opened.members[album.id]:
             albums.setdefault(uuid, []).append(album.id)
     return opened.database.facts(albums, wanted)
+
+
+def _in_detail(database: PhotosDatabase, uuid: str, metadata: LibraryMetadata, *, still: bool) -> LibraryMetadata:
+    """With what is asked for a photo at a time, since a listing of many has no use for it."""
+    try:
+        faces = database.faces(uuid) if still and metadata.persons else ()
+        place = database.places((uuid,)).get(uuid) if metadata.location else None
+        labels = database.labels(uuid)
+    except SkicyclerunError:
+        raise
+    except Exception as error:  # the photo itself is none the worse
+        log.debug("%s: neither faces, place nor labels: %s: %s", uuid, type(error).__name__, error)
+        return metadata
+    return replace(metadata, faces=faces, place=place, labels=labels)
 
 
 def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import plistlib
 import unicodedata
+from collections.abc import Hashable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 
 from skicyclerun.models import Place
@@ -14,7 +16,8 @@ _COUNTRY, _STATE, _CITY, _OCEAN, _AREA_OF_INTEREST, _INLAND_WATER, _REGION = 1, 
 _IN_THE_NAME: Final = (_AREA_OF_INTEREST, _REGION, _CITY, _STATE, _COUNTRY, _INLAND_WATER, _OCEAN)
 
 
-def place_of(blob: object) -> Place | None:
+@lru_cache(maxsize=256)
+def place_of(blob: Hashable) -> Place | None:
     """The place that the archive says; None where it says nothing that can be understood.
 
     Country, state, city and name are those of osxphotos' PlaceInfo (the smallest area of each kind); where the map has

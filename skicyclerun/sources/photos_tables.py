@@ -22,6 +22,7 @@ from skicyclerun.sources.photos_albums import read_albums
 from skicyclerun.sources.photos_asset import AlbumRecord, Item, altitude_and_heading
 from skicyclerun.sources.photos_bundle import CopyFolder, damaged
 from skicyclerun.sources.photos_facts import facts_statements, in_parts, read_faces, read_facts, read_places
+from skicyclerun.sources.photos_labels import PhotoLabels
 from skicyclerun.sources.photos_records import (
     Record,
     missing_statements,
@@ -61,6 +62,7 @@ class LibraryTables:
         self._connection = snapshot.connect()
         try:
             self._schema = self._begin()
+            self._labels = PhotoLabels(snapshot.library, folder, self._schema.photos_version, check)
             self._albums = read_albums(self._connection, self._schema)
         except BaseException:
             self._connection.close()
@@ -107,12 +109,16 @@ class LibraryTables:
     def faces(self, uuid: str) -> tuple[Face, ...]:
         return self._read(lambda connection, schema: read_faces(connection, schema, uuid))
 
+    def labels(self, uuid: str) -> tuple[str, ...]:
+        return self._labels.of(uuid)
+
     def execute(self, sql: str, parameters: Any = None) -> _Rows:
         """For osxphotos, which asks for the movie of a Live Photo that the library only refers to."""
         return _Rows(self._read(lambda connection, _schema: connection.execute(sql, parameters or ()).fetchall()))
 
     def close(self) -> None:
         with self._lock:
+            self._labels.close()
             self._connection.close()
             self._kept.clear()
         self._folder.remove()

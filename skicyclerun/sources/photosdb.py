@@ -27,6 +27,7 @@ from skicyclerun.sources.photos_asset import (
 )
 from skicyclerun.sources.photos_bundle import CopyFolder
 from skicyclerun.sources.photos_facts import date_of, face_of, faces_in_order, facts_in_order
+from skicyclerun.sources.photos_labels import PhotoLabels
 from skicyclerun.sources.photos_places import place_of
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class WholeLibrary:
         self._photosdb = _new_photosdb()
         try:
             self._photosdb.__init__(dbfile=str(copied), library_path=str(library), verbose=check, _skip_searchinfo=True)
+            self._labels = PhotoLabels(library, folder, self._photosdb._photos_ver, check)
             self._read_places()
             if copied.name == "photos.db":
                 self._read_albums_of_photos_4()
@@ -160,7 +162,11 @@ class WholeLibrary:
             if not face.intrash and not face._info["hidden"]
         )
 
+    def labels(self, uuid: str) -> tuple[str, ...]:
+        return self._labels.of(uuid)
+
     def close(self) -> None:
+        self._labels.close()
         _release(self._photosdb)
         self._folder.remove()
 
