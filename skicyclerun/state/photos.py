@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -304,13 +304,13 @@ async def removed_of_album(store: Store, album_source_id: str, source: tuple[str
     return {(row["source_id"], row["component"]) for row in await store.all("removed_of_album", where)}
 
 
-async def departed(store: Store, run_id: int, listed: Collection[str]) -> list[DepartedPhoto]:
+async def departed(store: Store, run_id: int, is_gone: Callable[[str], bool]) -> list[DepartedPhoto]:
     """Files that no photo of the run stands for, of the run's planned albums and of albums the source has no more."""
     rows = await store.all("present_of_earlier_runs", {"run_id": run_id})
     return [
         DepartedPhoto(row["id"], row["folder"], row["file_name"])
         for row in rows
-        if row["planned_again"] or row["album_id"] not in listed
+        if row["planned_again"] or is_gone(row["album_id"])
     ]
 
 
