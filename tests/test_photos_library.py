@@ -28,8 +28,9 @@ from PIL import Image
 from skicyclerun.errors import LibraryError, OriginalMissing, PhotoUnreadable, SourceError, SourceStopped
 from skicyclerun.models import Component, Fetched, Photo, Rendering
 from skicyclerun.sources import photos_bundle, photos_database
+from skicyclerun.sources.photos_asset import PhotosDatabase, altitude_and_heading
 from skicyclerun.sources.photos_bundle import CopyFolder
-from skicyclerun.sources.photos_database import Abandoned, LibraryLoader, PhotosDatabase, altitude_and_heading
+from skicyclerun.sources.photos_database import Abandoned, LibraryLoader
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, jpeg_size
 from tests.shared_libraries import (
     BETA_LIBRARY,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from skicyclerun.errors import NoAlbumMatches
-from skicyclerun.models import Album
+from skicyclerun.models import Album, AlbumKind
 from skicyclerun.sources.photo_groups import is_group
 
 _NEAREST: Final = 3
@@ -17,15 +17,17 @@ _GLOB: Final = frozenset("*?[")
 
 
 def select_albums(albums: Sequence[Album], wanted: Sequence[str]) -> list[Album]:
-    """The albums that are wanted, in the order of `albums`, each once; all of them when nothing is wanted.
+    """The albums that are wanted, in the order of `albums`, each once; all of the person's own, and all groups, when
+    nothing is wanted.
 
     Each of `wanted` is tried as an id, a title or a path with folders (`Folder1/Alps`), the same without regard to
     case, and last as a glob over titles and paths (`2024*`, case ignored; `*` passes over `/`), and over the ids of
     groups (`group:*`). The first of these that matches counts, with every album it matches: two albums called
-    "Test Album" are two. Raises NoAlbumMatches for the first that matches nothing.
+    "Test Album" are two. Shared albums and projects are looked at where none of the person's own matches. Raises
+    NoAlbumMatches for the first that matches nothing.
     """
     if not wanted:
-        return list(albums)
+        return [album for album in albums if album.kind is AlbumKind.ALBUM]
     picked: set[int] = set()
     for each in wanted:
         found = _matches(albums, each)
@@ -43,9 +45,10 @@ def _matches(albums: Sequence[Album], wanted: str) -> list[int]:
         lambda album: folded in (_fold(album.title), _fold(album.path)),
         lambda album: _globs(album, folded),
     )
-    for test in tests:
-        if found := [at for at, album in enumerate(albums) if test(album)]:
-            return found
+    for own in (True, False):
+        for test in tests:
+            if found := [at for at, each in enumerate(albums) if (each.kind is AlbumKind.ALBUM) is own and test(each)]:
+                return found
     return []
 
 
