@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import UsageError
 from skicyclerun.models import Album, SourceKind
@@ -78,6 +80,15 @@ def album_choice(
     if asking and capable and request.intent is Intent.FRESH and not request.selection:
         return AlbumChoice(asked_for=False)
     return None
+
+
+def offer_everything(place: str, groups: Sequence[Album]) -> bool:
+    """Ask, at a terminal, whether all photos are wanted where there are no albums."""
+    photos = sum(album.photo_count for album in groups)
+    click.echo(f"There are no albums in {printable(place)}.", err=True)
+    these, by = "Its one photo" if photos == 1 else f"All its {photos} photos", printable(groups[0].title)
+    into = f"one folder, {by!r}" if len(groups) == 1 else f"{len(groups)} folders: {by!r}, …"
+    return click.confirm(f"{these} instead, in {into}?", default=True, err=True)
 
 
 def dialog_program() -> Osascript:

@@ -125,6 +125,62 @@ def source_options(command: _F) -> _F:
     )(command)
 
 
+def choice_options(command: _F) -> _F:
+    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them."""
+    for option in reversed(
+        (
+            click.option("--everything", is_flag=True, help="All photos, also those in no album, in groups."),
+            click.option(
+                "--group-by",
+                type=click.Choice(["year", "month", "day", "place"]),
+                help="How --everything puts them together. Default: `export.group_by`, which is month.",
+            ),
+            click.option("--not-in-albums", is_flag=True, help="With --everything: only photos that are in no album."),
+            click.option(
+                "--exclude", multiple=True, metavar="NAME|GLOB|ID", help="Without these albums. May be repeated."
+            ),
+            click.option("--since", metavar="DATE|30d", help="Only photos taken on that day or later."),
+            click.option("--favorites", is_flag=True, help="Only favourites."),
+            click.option("--keyword", "keywords", multiple=True, metavar="NAME|GLOB", help="Only with this keyword."),
+            click.option("--person", "persons", multiple=True, metavar="NAME|GLOB", help="Only with this person."),
+            click.option("--media", type=click.Choice(["photo", "video"]), help="Only photos, or only videos."),
+            click.option(
+                "--min-size",
+                type=click.IntRange(1, 1_000_000),
+                metavar="PIXELS",
+                help="Only what has so many pixels on its longer side.",
+            ),
+            click.option("--not-screenshots", is_flag=True, help="No screenshots."),
+            click.option("--hidden", is_flag=True, help="With --everything: hidden photos too."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def given_choice(typed: Mapping[str, object], until: str | None = None) -> dict[str, object]:
+    """What `choice_options` say, over the configuration; nothing for what was not typed."""
+    keys = {
+        "everything": "export.everything",
+        "group_by": "export.group_by",
+        "not_in_albums": "export.not_in_albums",
+        "exclude": "export.exclude",
+    } | {
+        name: f"export.filters.{name}"
+        for name in ("since", "favorites", "keywords", "persons", "media", "min_size", "not_screenshots", "hidden")
+    }
+    given = {keys[name]: value for name, value in typed.items() if name in keys and value not in (None, False, ())}
+    if until is not None:
+        given["export.filters.until"] = until
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+
+
+def option_of(key: str) -> str:
+    """As `choice_options` have it typed: the option that sets this key of the configuration."""
+    name = key.rpartition(".")[2]
+    return "--" + {"keywords": "keyword", "persons": "person"}.get(name, name).replace("_", "-")
+
+
 def given_source(source: str | None, library: Path | None) -> dict[str, object]:
     """What `source_options` say, over the configuration."""
     given = {"export.source": source, "export.library": None if library is None else str(library)}

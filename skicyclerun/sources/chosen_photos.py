@@ -22,7 +22,7 @@ from skicyclerun.sources.photo_groups import GroupBy, group_id, grouped, is_grou
 _NOT_CHOSEN_FROM: Final = (
     "It hands its photos to other programs album by album, and says too little of each to choose by."
 )
-_READ_THE_LIBRARY: Final = (
+READ_THE_LIBRARY: Final = (
     "Read the library itself: `--source photos_library --library ~/Pictures/'Photos Library.photoslibrary'`. Or put "
     "the photos into an album in Photos, and name that with --album."
 )
@@ -38,7 +38,7 @@ def choosing(source: Source, choice: PhotoChoice) -> Source:
             what = " ".join(filter(None, ("--everything" if choice.everything else "", choice.filters.in_words())))
             raise UsageError(
                 f"{source.location} cannot be asked for {what}. {_NOT_CHOSEN_FROM} Nothing was touched.",
-                next_step=_READ_THE_LIBRARY,
+                next_step=READ_THE_LIBRARY,
             )
         return source
     for name in choice.filters.set:

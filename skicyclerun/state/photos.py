@@ -298,6 +298,15 @@ async def present_of_album(
     }
 
 
+async def present_of_source(store: Store, source_kind: str, source_location: str) -> dict[str, set[str]]:
+    """Album id → ids of the photos whose files are there, of all that came from this source."""
+    found: dict[str, set[str]] = {}
+    where = {"source_kind": source_kind, "source_location": source_location}
+    for row in await store.all("present_of_source", where):
+        found.setdefault(row["album_id"], set()).add(row["source_id"])
+    return found
+
+
 async def removed_of_album(store: Store, album_source_id: str, source: tuple[str, str]) -> set[tuple[str, str]]:
     """Photos of an album of this source, by (id, component), that its latest run has left out as removed by hand."""
     where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}

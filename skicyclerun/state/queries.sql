@@ -196,6 +196,11 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1 AND albums.source_id = :album_id
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
 
+-- name: present_of_source
+SELECT DISTINCT albums.source_id AS album_id, photos.source_id
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+
 -- name: removed_of_album
 -- Left out because their files were removed by hand, by the newest row of each.
 SELECT mine.source_id, mine.component
