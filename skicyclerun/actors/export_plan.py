@@ -17,7 +17,7 @@ from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
 from skicyclerun.sources.photo_groups import is_gone
-from skicyclerun.state import albums, photos
+from skicyclerun.state import albums, left_out, photos
 from skicyclerun.state.photos import PhotoPlan
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -60,11 +60,13 @@ async def plan_photos(
             await _check_disk_is_there(store, folder, len(gone))
         # Left out by an earlier run; unless its file has been there again since.
         removed = gone | (await photos.removed_of_album(store, album.id, place) - earlier.keys())
+    out = left_out.among(listed, await left_out.keys_of_source(store, place))
+    removed -= out  # taken in again, they come back
     if run.mode == "update":
-        return plan_update(listed, earlier, options, occupied, strangers, removed)
+        return plan_update(listed, earlier, options, occupied, strangers, removed, out)
     if strangers:
         log.info("album %s: %d files in %s are not ours and stay", album.path, len(strangers), folder.path)
-    return plan_update(listed, {}, options, (), strangers, removed)
+    return plan_update(listed, {}, options, (), strangers, removed, out)
 
 
 async def _check_disk_is_there(store: Store, folder: AlbumFolder, files: int) -> None:

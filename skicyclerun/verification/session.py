@@ -56,6 +56,7 @@ from skicyclerun.verification.repair import (
     albums_to_repair,
     plan_repair,
     removed_by_hand,
+    rows_left_out,
     rows_of,
     set_times,
 )
@@ -284,7 +285,10 @@ class _Repair:
                 f"{len(removed)} {are} left alone (export.removed_files is leave_out): `skicyclerun run --update` "
                 "leaves out what is gone, and with --include-removed exports it again."
             )
-        for repair in await plan_repair(self.store, first, removed):
+        if out := await rows_left_out(self.store, first):
+            are = "photo is left out by hand and stays" if len(out) == 1 else "photos are left out by hand and stay"
+            self.notes.append(f"{len(out)} {are} as they are; the next `skicyclerun run --update` puts the files away.")
+        for repair in await plan_repair(self.store, first, removed | out):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
         if of_stages.folders and not self._stopped:
