@@ -183,9 +183,8 @@ async def _found(store: Store, settings: Settings, name: str) -> list[NamedPhoto
         one = await left_out.named(store, album, file_name)
         of_album = [one] if one is not None else []
         if one is None and _GLOB.intersection(file_name):
-            of_album = [
-                each for each in await left_out.names_in(store, album) if _matches(each.photo.file_name, file_name)
-            ]
+            every = await left_out.names_in(store, album)
+            of_album = [each for each in every if _matches(each.photo.file_name, file_name)]
         for each in of_album:
             found.setdefault(_identity(each.photo), each)
     if not found:

@@ -44,6 +44,8 @@ from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
+from skicyclerun.sources.chosen_photos import choosing
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.repairs import create_repair_run
@@ -309,7 +311,9 @@ class _Repair:
         library = None if repair.kind is SourceKind.APPLE_PHOTOS else Path(repair.location)
         async with AsyncExitStack() as stack:
             try:
-                source = self.make(repair.kind.value, library, settings, options)
+                # Groups are albums of the run's choice, whatever the configuration says by now.
+                made = self.make(repair.kind.value, library, settings, options)
+                source = choosing(made, PhotoChoice.from_row(stored))
                 if library is not None:
                     check_source_and_outputs(settings, library)
                 stack.push_async_callback(source.close)
@@ -326,7 +330,7 @@ class _Repair:
                 self.store,
                 source_kind=source.kind,
                 source_location=repair.location,
-                options=options.to_row() | kept | {REPAIR_OPTION: base},
+                options=options.to_row() | kept | PhotoChoice.from_row(stored).to_row() | {REPAIR_OPTION: base},
                 albums=found,
                 stages=stages,
             )
