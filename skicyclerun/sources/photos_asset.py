@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from skicyclerun.models import AlbumKind, Face, LibraryMetadata, Location, PhotoFacts, Place
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_PERSON: Final = "_UNKNOWN_"
 """osxphotos' name for a face that nobody has named."""
 
@@ -171,7 +171,7 @@ def persons_of(asset: Asset) -> tuple[str, ...]:
 
 def moment_of(asset: Asset) -> datetime | None:
     """When it was taken, in whatever zone; osxphotos gives the epoch for "no date"."""
-    return None if asset.date is None or asset.date == _EPOCH else asset.date
+    return None if asset.date is None or asset.date == EPOCH else asset.date
 
 
 def _date(item: Item) -> datetime | None:

@@ -17,7 +17,9 @@ from typing import Final, Generic, TypeVar
 
 from skicyclerun.errors import LibraryError, SkicyclerunError
 from skicyclerun.sources.photos_asset import PhotosDatabase
-from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library, copy_database
+from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library, damaged
+from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot, take_snapshot
+from skicyclerun.sources.photos_tables import LibraryTables
 from skicyclerun.sources.photosdb import WholeLibrary
 
 log = logging.getLogger(__name__)
@@ -79,8 +81,31 @@ class LibraryLoader(Generic[T]):
 
 
 def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> PhotosDatabase:
-    copied = copy_database(library, check_is_library(library), folder.path, check)
-    _check_sqlite(library, copied)
+    source = check_is_library(library)
+    if source.name == "Photos.sqlite":
+        snapshot = take_snapshot(library, source, folder.path, check)
+    else:
+        snapshot = copied_snapshot(library, source, folder.path, check)
+    _check_sqlite(library, snapshot)
+    while source.name == "Photos.sqlite":
+        check()
+        try:
+            return LibraryTables(snapshot, folder, check)
+        except (Abandoned, MemoryError, SkicyclerunError):
+            raise
+        except Exception as error:
+            if snapshot.holds():
+                # Whatever it is, it shall be said as if it had never been tried.
+                log.debug("%s is read through osxphotos alone: %s: %s", library, type(error).__name__, error)
+                break
+        snapshot = copied_snapshot(library, source, folder.path, check)
+    if snapshot.in_place:
+        snapshot = copied_snapshot(library, source, folder.path, check)
+        _check_sqlite(library, snapshot)
+    return _whole(library, snapshot.database, folder, check)
+
+
+def _whole(library: Path, copied: Path, folder: CopyFolder, check: Callable[..., None]) -> PhotosDatabase:
     try:
         return WholeLibrary(library, copied, folder, check)
     except BaseException as error:
@@ -93,7 +118,7 @@ def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> Phot
                 next_step="Install skicyclerun anew, or its dependency alone: `pip install --upgrade osxphotos`.",
             ) from error
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            raise _damaged(library, error) from error
+            raise damaged(library, error) from error
         version = ""
         with suppress(Exception):  # whatever is wrong with it, the version is only told, never needed
             version = f"model version {model_version(copied)}; "
@@ -113,14 +138,15 @@ _TABLES: Final = {"Photos.sqlite": {"Z_METADATA", "ZGENERICALBUM"}, "photos.db":
 _EARLIEST_LIBRARY_VERSION: Final = 3000
 
 
-def _check_sqlite(library: Path, copied: Path) -> None:
-    """Raise LibraryError if the copy is no database, none of Photos', or one of Photos 2 or earlier."""
+def _check_sqlite(library: Path, snapshot: Snapshot) -> None:
+    """Raise LibraryError if it is no database, none of Photos', or one of Photos 2 or earlier."""
+    copied = snapshot.database
     try:
-        # Not read-only: it merges the WAL into the copy, once for all that read it.
-        with closing(sqlite3.connect(copied)) as connection:
+        # A copy is not opened read-only: that merges the WAL into it, once for all that read it.
+        with closing(snapshot.connect() if snapshot.in_place else sqlite3.connect(copied)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        raise _damaged(library, error) from error
+        raise damaged(library, error) from error
     if not _TABLES[copied.name] <= names:
         raise LibraryError(
             library,
@@ -137,7 +163,7 @@ def check_library_version(library: Path, database: Path, flags: str = "mode=ro")
         with closing(sqlite3.connect(f"{database.as_uri()}?{flags}", uri=True)) as connection:
             row = connection.execute("SELECT value FROM LiGlobals WHERE keyPath = 'libraryVersion'").fetchone()
     except sqlite3.Error as error:
-        raise _damaged(library, error) from error
+        raise damaged(library, error) from error
     version = str(row[0]) if row is not None else "unknown"
     if not version.isdecimal() or int(version) < _EARLIEST_LIBRARY_VERSION:
         raise LibraryError(
@@ -146,14 +172,6 @@ def check_library_version(library: Path, database: Path, flags: str = "mode=ro")
             next_step="Open it once in a later Photos, which upgrades it, then run this again.",
         )
     return int(version)
-
-
-def _damaged(library: Path, error: sqlite3.Error) -> LibraryError:
-    return LibraryError(
-        library,
-        f"its database is damaged ({error})",
-        next_step="Photos can repair it: hold Option and Command while opening Photos.",
-    )
 
 
 def model_version(database: Path, flags: str = "mode=ro") -> int:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from skicyclerun.models import Face, MediaKind, PhotoFacts, Place
+from skicyclerun.sources.photos_asset import EPOCH
 from skicyclerun.sources.photos_places import place_of
 from skicyclerun.sources.photos_schema import Schema
 
@@ -17,7 +18,7 @@ _FROM_1970_TO_2001: Final = 978_307_200
 """Seconds; Core Data counts from 2001-01-01 UTC."""
 _SCREENSHOTS: Final = (10, 103)
 """ZKINDSUBTYPE of a screenshot and of a recording of the screen, by osxphotos' table."""
-_PICKED: Final = 8 | 16
+PICKED: Final = 8 | 16
 """ZAVALANCHEPICKTYPE: picked by the person, or the key photo of its burst (osxphotos' BURST_SELECTED, BURST_KEY)."""
 _AT_ONCE: Final = 500
 """Ids in one statement."""
@@ -32,14 +33,7 @@ def read_facts(
     """Of all photos that are wanted, oldest first, those of one moment by id. `albums` are ids by photo."""
     keywords = names_by_photo(connection, _keywords(schema))
     persons = names_by_photo(connection, _persons(schema))
-    asset = schema.asset
-    rows = connection.execute(
-        f"""SELECT {asset}.ZUUID, extra.ZORIGINALFILENAME, {asset}.ZFILENAME, {asset}.ZKIND, {asset}.ZDATECREATED,
-            ifnull(extra.ZTIMEZONEOFFSET, extra.ZINFERREDTIMEZONEOFFSET), {asset}.ZFAVORITE, {asset}.ZHIDDEN,
-            {asset}.ZTRASHEDSTATE, {asset}.ZVISIBILITYSTATE, {asset}.ZAVALANCHEUUID, {asset}.ZAVALANCHEPICKTYPE,
-            {asset}.ZKINDSUBTYPE, {asset}.ZWIDTH, {asset}.ZHEIGHT, {asset}.ZCLOUDBATCHPUBLISHDATE
-        FROM {asset} JOIN ZADDITIONALASSETATTRIBUTES AS extra ON extra.ZASSET = {asset}.Z_PK"""
-    )
+    rows = connection.execute(_facts(schema))
     found: list[PhotoFacts] = []
     for (
         uuid, name, file_name, kind, created, offset, favorite, hidden, trashed, visibility, burst, picked, subtype,
@@ -55,7 +49,7 @@ def read_facts(
             favorite=favorite == 1,
             hidden=hidden == 1,
             in_trash=trashed == 1,
-            shown=burst is None or bool((picked or 0) & _PICKED) or visibility == 0,
+            shown=burst is None or bool((picked or 0) & PICKED) or visibility == 0,
             screenshot=subtype in _SCREENSHOTS,
             width=max(width or 0, 0),
             height=max(height or 0, 0),
@@ -76,14 +70,23 @@ def facts_in_order(found: Iterable[PhotoFacts]) -> list[PhotoFacts]:
 
 
 def date_of(created: float | None, offset: int | None) -> tuple[datetime | None, bool]:
-    """Of ZDATECREATED, the moment in an offset of so many seconds, otherwise in UTC; and whether the offset is known."""
-    known = offset is not None and abs(offset) < 86_400
-    if created is None:
+    """Of ZDATECREATED, the moment in an offset of so many seconds, otherwise in UTC; whether the offset is known."""
+    moment = moment_of_core_data(created)
+    if moment is None or moment == EPOCH:
         return None, False
+    if offset is None or abs(offset) >= 86_400:
+        return moment, False
+    return moment.astimezone(zone(offset)), True
+
+
+def moment_of_core_data(seconds: float | None) -> datetime | None:
+    """In UTC; None for what is no moment that a calendar has."""
+    if seconds is None:
+        return None
     try:
-        return datetime.fromtimestamp(created + _FROM_1970_TO_2001, zone(offset if known else None)), known
+        return datetime.fromtimestamp(seconds + _FROM_1970_TO_2001, UTC)
     except (ValueError, OverflowError, OSError, TypeError):
-        return None, False
+        return None
 
 
 @lru_cache(maxsize=256)
@@ -149,6 +152,22 @@ def face_of(
         return None
     extent = size * max(width, height)
     return Face(unicodedata.normalize("NFC", name or ""), x, 1 - y, extent / width, extent / height)
+
+
+def facts_statements(schema: Schema) -> tuple[str, ...]:
+    """What `read_facts` asks."""
+    return _facts(schema), _keywords(schema), _persons(schema)
+
+
+def _facts(schema: Schema) -> str:
+    asset = schema.asset
+    inferred = schema.column("ZADDITIONALASSETATTRIBUTES", "ZINFERREDTIMEZONEOFFSET")
+    return f"""SELECT {asset}.ZUUID, ZADDITIONALASSETATTRIBUTES.ZORIGINALFILENAME, {asset}.ZFILENAME, {asset}.ZKIND,
+            {asset}.ZDATECREATED, ifnull(ZADDITIONALASSETATTRIBUTES.ZTIMEZONEOFFSET, {inferred}), {asset}.ZFAVORITE,
+            {asset}.ZHIDDEN, {asset}.ZTRASHEDSTATE, {asset}.ZVISIBILITYSTATE, {asset}.ZAVALANCHEUUID,
+            {asset}.ZAVALANCHEPICKTYPE, {asset}.ZKINDSUBTYPE, {asset}.ZWIDTH, {asset}.ZHEIGHT,
+            {asset}.ZCLOUDBATCHPUBLISHDATE
+        FROM {asset} JOIN ZADDITIONALASSETATTRIBUTES ON ZADDITIONALASSETATTRIBUTES.ZASSET = {asset}.Z_PK"""
 
 
 def _keywords(schema: Schema) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 class SchemaUnknown(Exception):
@@ -32,6 +32,8 @@ class Schema:
     keyword: str
     face_asset: str
     face_person: str
+    original_type: str
+    """Of a resource."""
     fingerprint: str
     """Of the original; in ZADDITIONALASSETATTRIBUTES."""
     adjustments: str
@@ -66,6 +68,7 @@ def read_schema(connection: sqlite3.Connection, scratch: Path) -> Schema:
             keyword=names["KEYWORD_JOIN"],
             face_asset=names["DETECTED_FACE_ASSET_FK"],
             face_person=names["DETECTED_FACE_PERSON_FK"],
+            original_type=names["UTI_ORIGINAL"],
             fingerprint=names["MASTER_FINGERPRINT"],
             adjustments=names["HAS_ADJUSTMENTS"],
             columns=_columns(connection),
@@ -96,7 +99,7 @@ def photos_version(connection: sqlite3.Connection, scratch: Path) -> float:
                 alone.execute("INSERT INTO Z_METADATA VALUES (?, ?)", row)
         finally:
             alone.close()
-        return float(get_photos_version_from_model(str(scratch)))
+        return cast("float", get_photos_version_from_model(str(scratch)))
     except (ImportError, ValueError, TypeError, KeyError) as error:
         raise SchemaUnknown(f"its version: {type(error).__name__}: {error}") from error
     finally:

@@ -1,0 +1,243 @@
+"""Rows of `Photos.sqlite` as the records that `osxphotos.PhotosDB` makes of them, for some photos at a time.
+
+osxphotos resolves paths from such a record (`PhotoInfo._info`); only what that takes and what is asked of a photo here
+is read. Keys, joins and what they mean are those of `PhotosDB._process_database5` in osxphotos 0.75 to 0.77.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from skicyclerun.sources.photos_asset import EPOCH
+from skicyclerun.sources.photos_facts import moment_of_core_data
+from skicyclerun.sources.photos_schema import Schema
+
+_KINDS: Final = (0, 1)
+"""A photo, a movie: ZKIND, and osxphotos' `type`."""
+_EXTRA: Final = "ZADDITIONALASSETATTRIBUTES"
+_TYPES: Final = "JOIN ZUNIFORMTYPEIDENTIFIER ON ZUNIFORMTYPEIDENTIFIER.Z_PK = ZINTERNALRESOURCE.ZUNIFORMTYPEIDENTIFIER"
+_TEXTS: Final = ("name", "originalFilename", "filename", "extendedDescription")
+
+
+class Record(dict[str, Any]):
+    """A `PhotoInfo._info`; what is not read is None, as it is where osxphotos finds nothing."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def _columns(schema: Schema) -> dict[str, str]:
+    asset = schema.asset
+    known_history = schema.photos_version >= 7
+    return {
+        "_uuid": f"{asset}.ZUUID",
+        "pk": f"{asset}.Z_PK",
+        "masterFingerprint": schema.fingerprint,
+        "name": f"{_EXTRA}.ZTITLE",
+        "originalFilename": f"{_EXTRA}.ZORIGINALFILENAME",
+        "extendedDescription": "ZASSETDESCRIPTION.ZLONGDESCRIPTION",
+        "filename": f"{asset}.ZFILENAME",
+        "directory": f"{asset}.ZDIRECTORY",
+        "lastmodifieddate_timestamp": f"{asset}.ZADJUSTMENTTIMESTAMP",
+        "imageDate_timestamp": f"{asset}.ZDATECREATED",
+        "imageTimeZoneOffsetSeconds": f"{_EXTRA}.ZTIMEZONEOFFSET",
+        "imageTimeZoneName": f"{_EXTRA}.ZTIMEZONENAME",
+        "hidden": f"{asset}.ZHIDDEN",
+        "favorite": f"{asset}.ZFAVORITE",
+        "latitude": f"{asset}.ZLATITUDE",
+        "longitude": f"{asset}.ZLONGITUDE",
+        "hasAdjustments": schema.adjustments,
+        "cloudbatchpublishdate": f"{asset}.ZCLOUDBATCHPUBLISHDATE",
+        "type": f"{asset}.ZKIND",
+        "UTI": f"{asset}.ZUNIFORMTYPEIDENTIFIER",
+        "burstUUID": f"{asset}.ZAVALANCHEUUID",
+        "burstPickType": f"{asset}.ZAVALANCHEPICKTYPE",
+        "subtype": f"{asset}.ZKINDSUBTYPE",
+        "trashed": f"{asset}.ZTRASHEDSTATE",
+        "height": f"{asset}.ZHEIGHT",
+        "width": f"{asset}.ZWIDTH",
+        "orientation": f"{asset}.ZORIENTATION",
+        "original_height": f"{_EXTRA}.ZORIGINALHEIGHT",
+        "original_width": f"{_EXTRA}.ZORIGINALWIDTH",
+        "original_orientation": f"{_EXTRA}.ZORIGINALORIENTATION",
+        "original_filesize": f"{_EXTRA}.ZORIGINALFILESIZE",
+        "original_resource_choice": f"{_EXTRA}.ZORIGINALRESOURCECHOICE",
+        "visibility_state": f"{asset}.ZVISIBILITYSTATE",
+        "saved_asset_type": f"{asset}.ZSAVEDASSETTYPE",
+        "moment_share": f"{asset}.ZMOMENTSHARE",
+        "inferred_offset": schema.column(_EXTRA, "ZINFERREDTIMEZONEOFFSET"),
+        "location_data": schema.column(asset, "ZLOCATIONDATA"),
+        "syndication_identifier": schema.column(_EXTRA, "ZSYNDICATIONIDENTIFIER") if known_history else "NULL",
+        "syndication_history": schema.column(_EXTRA, "ZSYNDICATIONHISTORY") if known_history else "NULL",
+    }
+
+
+def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> dict[str, Record]:
+    """By uuid; for no more photos than one statement takes. `isMissing` is left to `read_missing`.
+
+    Besides osxphotos' keys there are `inferred_offset`, `location_data`, `syndication_identifier` and `…_history`.
+    """
+    from osxphotos.unicode import normalize_unicode
+
+    columns = _columns(schema)
+    asset = schema.asset
+    among = f"{asset}.ZUUID IN ({','.join('?' * len(uuids))})"
+    records: dict[str, Record] = {}
+    for row in connection.execute(
+        f"""SELECT {", ".join(columns.values())} FROM {asset}
+        JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
+        LEFT JOIN ZASSETDESCRIPTION ON ZASSETDESCRIPTION.Z_PK = {_EXTRA}.ZASSETDESCRIPTION WHERE {among}""",
+        uuids,
+    ):
+        record = Record(zip(columns, row, strict=True))
+        for key in _TEXTS:
+            if record[key] is not None:
+                record[key] = normalize_unicode(record[key])
+        _derive(record)
+        records[record["_uuid"]] = record
+    for key, select in (
+        (
+            "keywords",
+            f"""SELECT {asset}.ZUUID, ZKEYWORD.ZTITLE FROM {asset} JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
+            JOIN Z_1KEYWORDS ON Z_1KEYWORDS.Z_1ASSETATTRIBUTES = {_EXTRA}.Z_PK
+            JOIN ZKEYWORD ON ZKEYWORD.Z_PK = {schema.keyword} WHERE {among}""",
+        ),
+        (
+            "persons",
+            f"""SELECT {asset}.ZUUID, ZPERSON.Z_PK FROM {asset}
+            JOIN ZDETECTEDFACE ON {schema.face_asset} = {asset}.Z_PK
+            JOIN ZPERSON ON ZPERSON.Z_PK = {schema.face_person} WHERE {among}""",
+        ),
+    ):
+        for uuid, value in connection.execute(select, uuids):
+            if (found := records.get(uuid)) is not None:
+                found[key].append(normalize_unicode(value) if key == "keywords" else value)
+    for uuid, volume, path in connection.execute(
+        f"""SELECT {asset}.ZUUID, ZFILESYSTEMVOLUME.ZNAME, ZFILESYSTEMBOOKMARK.ZPATHRELATIVETOVOLUME FROM {asset}
+        JOIN ZINTERNALRESOURCE ON ZINTERNALRESOURCE.ZASSET = {asset}.Z_PK AND ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 17
+        LEFT JOIN ZFILESYSTEMBOOKMARK ON ZFILESYSTEMBOOKMARK.ZRESOURCE = ZINTERNALRESOURCE.Z_PK
+        LEFT JOIN ZFILESYSTEMVOLUME ON ZFILESYSTEMVOLUME.Z_PK = ZINTERNALRESOURCE.ZFILESYSTEMVOLUME WHERE {among}""",
+        uuids,
+    ):
+        if (found := records.get(uuid)) is not None:
+            found["has_raw"] = True
+            if volume is not None and path is not None:
+                found.update(raw_volume=volume, raw_relative_path=path)
+    return records
+
+
+def _derive(record: Record) -> None:
+    """What osxphotos makes of a row."""
+    record["filename"] = record["filename"] or ""
+    record["directory"] = record["directory"] or ""
+    record["imageDate"] = _date(record)
+    adjusted = record["lastmodifieddate_timestamp"]
+    record["lastmodifieddate"] = moment_of_core_data(adjusted)
+    if record["latitude"] == -180.0 and record["longitude"] == -180.0:
+        record["latitude"] = record["longitude"] = None
+    record["shared"] = record["cloudbatchpublishdate"] is not None
+    if record["type"] not in _KINDS:
+        record["type"] = None
+    subtype = record["subtype"]
+    record["burst"] = record["burstUUID"] is not None
+    record["live_photo"] = subtype == 2
+    record["screenshot"] = subtype == 10
+    record["slow_mo"] = subtype == 101
+    record["time_lapse"] = subtype == 102
+    record["screen_recording"] = subtype == 103
+    record["intrash"] = record["trashed"] == 1
+    record["visible"] = record["visibility_state"] == 0
+    record["isreference"] = record["saved_asset_type"] == 10
+    record["raw_is_original"] = record["original_resource_choice"] == 1
+    record["has_raw"] = False
+    record["keywords"] = []
+    record["persons"] = []
+
+
+def _date(record: Record) -> datetime:
+    """The same moment as osxphotos', in UTC: `date` is asked for the moment only. What is none is the epoch."""
+    offset = record["imageTimeZoneOffsetSeconds"]
+    if isinstance(offset, int) and abs(offset) >= 86_400:
+        from osxphotos.photos_datetime import photos_datetime
+
+        moment: datetime = photos_datetime(
+            record["imageDate_timestamp"], offset, record["imageTimeZoneName"], default=True
+        )
+        return moment
+    return moment_of_core_data(record["imageDate_timestamp"]) or EPOCH
+
+
+def read_missing(connection: sqlite3.Connection, schema: Schema) -> frozenset[str]:
+    """The photos whose original is not in the library.
+
+    osxphotos asks two questions of the resources and lets the last row of the last answer count. Where a photo has
+    several, their order depends on how SQLite goes about it; so these are its statements word for word, over the whole
+    library, which costs a second for 100,000 photos.
+    """
+    missing: set[str] = set()
+    by_photo, by_fingerprint, *shared_videos = missing_statements(schema)
+    _learn(missing, connection.execute(by_photo))
+    [[away]] = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM ZINTERNALRESOURCE WHERE ZFINGERPRINT NOT NULL AND ZLOCALAVAILABILITY IS NOT 1)"
+    )
+    if missing or away:  # otherwise the second answer cannot change the first
+        _learn(missing, connection.execute(by_fingerprint))
+    for statement in shared_videos:
+        _learn(missing, connection.execute(statement))
+    return frozenset(missing)
+
+
+def _learn(missing: set[str], rows: Iterable[Sequence[Any]]) -> None:
+    for uuid, available, *_ in rows:
+        if available == 1:
+            missing.discard(uuid)
+        else:
+            missing.add(uuid)
+
+
+def missing_statements(schema: Schema) -> tuple[str, ...]:
+    """What `read_missing` asks: a photo's uuid and whether a file of it is there (1), in the first two columns."""
+    asset = schema.asset
+    before_7 = schema.photos_version < 7
+    by_photo = f""" SELECT
+            {asset}.ZUUID,
+            ZINTERNALRESOURCE.ZLOCALAVAILABILITY,
+            ZINTERNALRESOURCE.ZREMOTEAVAILABILITY,
+            ZINTERNALRESOURCE.ZDATASTORESUBTYPE,
+            {schema.original_type},
+            {"ZUNIFORMTYPEIDENTIFIER.ZIDENTIFIER" if before_7 else "null"}
+            FROM {asset}
+            JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
+            JOIN ZINTERNALRESOURCE ON ZINTERNALRESOURCE.ZASSET = {_EXTRA}.ZASSET
+            {_TYPES if before_7 else ""}
+            WHERE  ZDATASTORESUBTYPE = 1 OR ZDATASTORESUBTYPE = 3 """
+    by_fingerprint = f""" SELECT {asset}.ZUUID,
+            ZINTERNALRESOURCE.ZLOCALAVAILABILITY,
+            ZINTERNALRESOURCE.ZREMOTEAVAILABILITY
+            FROM {asset}
+            JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
+            JOIN ZINTERNALRESOURCE ON ZINTERNALRESOURCE.ZFINGERPRINT = {schema.fingerprint} """
+    if not (schema.has(asset, "ZCOLLECTIONSHARE") and schema.has("ZSHARE", "Z_ENT")):
+        return by_photo, by_fingerprint
+    # A video of a shared album of Photos 11 is a resource apart from its poster (osxphotos,
+    # `_process_shared_album_missing_videos`).
+    shared_videos = f"""SELECT {asset}.ZUUID, ZINTERNALRESOURCE.ZLOCALAVAILABILITY FROM {asset}
+            JOIN ZSHARE ON ZSHARE.Z_PK = {asset}.ZCOLLECTIONSHARE
+            JOIN ZINTERNALRESOURCE ON ZINTERNALRESOURCE.ZASSET = {asset}.Z_PK
+            WHERE ZSHARE.Z_ENT IN (SELECT Z_ENT FROM Z_PRIMARYKEY WHERE Z_NAME = 'CollectionShare')
+            AND {asset}.ZKIND = 1 AND ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 8"""
+    return by_photo, by_fingerprint, shared_videos
+
+
+def read_persons(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+    """`PhotosDB._dbpersons_pk`, as far as names go."""
+    from osxphotos._constants import _UNKNOWN_PERSON
+    from osxphotos.unicode import normalize_unicode
+
+    return {
+        key: {"pk": key, "fullname": normalize_unicode(name) if name else _UNKNOWN_PERSON}
+        for key, name in connection.execute("SELECT Z_PK, ZFULLNAME FROM ZPERSON")
+    }
