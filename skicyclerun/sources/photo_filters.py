@@ -154,8 +154,11 @@ class PhotoFilters:
         words: list[str] = []
         for name in self.set:
             value = getattr(self, name)
-            values = value if isinstance(value, tuple) else ("",) if value is True else (str(value),)
-            words += [f"{OPTIONS[name]} {_quoted(each)}".rstrip() for each in values]
+            if value is True:
+                words.append(OPTIONS[name])
+            else:
+                values = value if isinstance(value, tuple) else (str(value),)
+                words += [f"{OPTIONS[name]} {_quoted(each)}" for each in values]
         return " ".join(words)
 
 
