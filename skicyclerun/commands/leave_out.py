@@ -105,7 +105,7 @@ async def _left_out(settings: Settings, names: Sequence[str]) -> tuple[list[Left
         found = {_identity(each.photo): each.photo for name in names for each in await _found(store, settings, name)}
         known = {_identity(photo): photo for photo in await left_out.listing(store)}
         new = [photo for key, photo in found.items() if key not in known]
-        await left_out.leave_out(store, new)
+        await left_out.leave_out(store, new, settings.paths.apple_photos_export)
         return new, [known[key] for key in found if key in known]
 
 
@@ -152,7 +152,7 @@ def _parts(settings: Settings, name: str) -> tuple[str, str]:
     album, separator, file_name = name.rpartition("/")
     if not separator or not album or not file_name:
         raise UsageError(
-            f"{printable(name)!r} names no photo. Nothing was touched.",
+            f"{name!r} names no photo. Nothing was touched.",
             next_step="Name it by its exported file: ALBUM/FILE, as `skicyclerun status --photos` has them.",
         )
     return album, file_name
@@ -177,7 +177,7 @@ async def _found(store: Store, settings: Settings, name: str) -> list[NamedPhoto
     meant = by_folder or [album for album in albums if folder in (album["album_id"], *_titles(album))]
     if not meant:
         near = nearest(folder, {text for album in albums for text in (album["folder"], *_titles(album))})
-        raise UsageError(f"No run knows an album {printable(folder)!r}.{near} Nothing was touched.")
+        raise UsageError(f"No run knows an album {folder!r}.{near} Nothing was touched.")
     found: dict[tuple[str, ...], NamedPhoto] = {}
     for album in meant:
         one = await left_out.named(store, album, file_name)
@@ -190,13 +190,12 @@ async def _found(store: Store, settings: Settings, name: str) -> list[NamedPhoto
     if not found:
         names = {each.photo.file_name for each in await left_out.names_in(store, meant[0])}
         raise UsageError(
-            f"No file of album {printable(folder)!r} is called {printable(file_name)!r}.{nearest(file_name, names)} "
-            "Nothing was touched."
+            f"No file of album {folder!r} is called {file_name!r}.{nearest(file_name, names)} Nothing was touched."
         )
     folders = {each.photo.folder for each in found.values()}
     if len(folders) > 1:
         those = ", ".join(f"{printable(each)}/{printable(file_name)}" for each in sorted(folders))
-        raise UsageError(f"{printable(name)!r} may be {those}. Name it by the folder. Nothing was touched.")
+        raise UsageError(f"{name!r} may be {those}. Name it by the folder. Nothing was touched.")
     return list(found.values())
 
 

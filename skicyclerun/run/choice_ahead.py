@@ -62,7 +62,7 @@ async def choice_in_words(
     if left:
         said.append(f"Left out by --exclude: {_named(left)}.")
     unmatched = [each for each in choice.exclude if not excluded_albums(listed, (each,), strict=False)]
-    said += [f"--exclude {printable(pattern)!r} matches no album." for pattern in unmatched]
+    said += [f"--exclude {pattern!r} matches no album." for pattern in unmatched]
     if store is not None and update:
         said += await _of_earlier_exports(store, source, choice, left, chosen)
     return said

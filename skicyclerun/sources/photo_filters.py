@@ -146,7 +146,7 @@ class PhotoFilters:
             for each in wanted:
                 if not _any_named((each,), names):
                     raise UsageError(
-                        f"No photo here has the {what} {printable(each)!r}.{nearest(each, names)} Nothing was touched."
+                        f"No photo here has the {what} {each!r}.{nearest(each, names)} Nothing was touched."
                     )
 
     def in_words(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
@@ -92,16 +93,23 @@ def among(listed: Iterable[Photo], keys: Collection[tuple[str, str]]) -> set[tup
     return out
 
 
-async def leave_out(store: Store, photos: Sequence[LeftOutPhoto]) -> None:
+async def leave_out(store: Store, photos: Sequence[LeftOutPhoto], export_folder: Path) -> None:
     """Commit that no run exports these any more, and let the latest run do without those that it still owes.
 
-    The copy is written last. Raises StorageError; what is committed then holds all the same.
+    Not without one whose file a stopped run has left there: the run has to take it on, so that an update can put it
+    away. The copy is written last. Raises StorageError; what is committed then holds all the same.
     """
+    wanted = [{"photo_id": each.photo_id, "component": each.component} for each in photos]
+    owed = [row for each in wanted for row in await store.all("owed_by_latest_run", each)]
+
+    def absent() -> list[int]:
+        return [row["id"] for row in owed if not os.path.lexists(export_folder / row["folder"] / row["file_name"])]
+
+    left = await anyio.to_thread.run_sync(absent)
     async with store.transaction() as transaction:
         rows = [{**asdict(photo), "since": transaction.now} for photo in photos]
         await transaction.execute_many("leave_out_photo", rows)
-        owed = [{"photo_id": each.photo_id, "component": each.component, "reason": REASON} for each in photos]
-        await transaction.execute_many("not_owed_by_latest_run", owed)
+        await transaction.execute_many("not_owed", [{"id": row_id, "reason": REASON} for row_id in left])
     fault_point("left_out.committed")
     await _write_copy(store)
 

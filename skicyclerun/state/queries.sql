@@ -247,12 +247,15 @@ DELETE FROM left_out_photos
 WHERE source_kind = :source_kind AND source_location = :source_location AND photo_id = :photo_id
   AND component = :component
 
--- name: not_owed_by_latest_run
+-- name: owed_by_latest_run
 -- What it has planned and not exported. The movie of a Live Photo goes with its still, where it has the still's id.
-UPDATE photos SET status = 'left_out', reason = :reason
-WHERE source_id = :photo_id AND status IN ('planned', 'failed', 'missing')
-  AND (component = :component OR (component = 'live_movie' AND :component = 'still'))
-  AND album IN (SELECT id FROM albums WHERE run_id = (SELECT MAX(id) FROM runs))
+SELECT photos.id, albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = (SELECT MAX(id) FROM runs) AND photos.source_id = :photo_id
+  AND photos.status IN ('planned', 'failed', 'missing')
+  AND (photos.component = :component OR (photos.component = 'live_movie' AND :component = 'still'))
+
+-- name: not_owed
+UPDATE photos SET status = 'left_out', reason = :reason WHERE id = :id AND status IN ('planned', 'failed', 'missing')
 
 -- name: left_out_rows
 -- Of these rows (`ids` is a JSON list) those of photos that are left out.

@@ -288,8 +288,10 @@ class _Repair:
                 "leaves out what is gone, and with --include-removed exports it again."
             )
         if out := await rows_left_out(self.store, first):
-            are = "photo is left out by hand and stays" if len(out) == 1 else "photos are left out by hand and stay"
-            self.notes.append(f"{len(out)} {are} as they are; the next `skicyclerun run --update` puts the files away.")
+            are = "photo is left out by hand and stays as it is"
+            if len(out) > 1:
+                are = "photos are left out by hand and stay as they are"
+            self.notes.append(f"{len(out)} {are}; the next `skicyclerun run --update` puts away what is there.")
         for repair in await plan_repair(self.store, first, removed | out):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
