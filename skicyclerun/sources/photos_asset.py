@@ -17,6 +17,7 @@ from skicyclerun.models import AlbumKind, Face, LibraryMetadata, Location, Photo
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_PERSON: Final = "_UNKNOWN_"
 """osxphotos' name for a face that nobody has named."""
+_AS_TEXT: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 class Asset(Protocol):
@@ -169,29 +170,20 @@ def persons_of(asset: Asset) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in asset.persons if name and name != _UNKNOWN_PERSON))
 
 
-def moment_of(asset: Asset) -> datetime | None:
-    """When it was taken, in whatever zone; osxphotos gives the epoch for "no date"."""
-    return None if asset.date is None or asset.date == EPOCH else asset.date
-
-
 def _date(item: Item) -> datetime | None:
     """With the photo's own offset. None where the library has no date, or not the offset of its wall clock."""
-    date = moment_of(item.asset)
-    offset = offset_of(item)
-    if date is None or offset is None:
+    date = item.asset.date
+    if date is None or date == EPOCH:  # osxphotos gives the epoch for "no date"
+        return None
+    offset = item.asset.tzoffset
+    if offset is None:
+        offset = item.inferred_offset
+    if offset is None or abs(offset) >= 86_400:
         return None
     try:
         return date.astimezone(timezone(timedelta(seconds=offset)))
     except (OverflowError, ValueError):
         return None
-
-
-def offset_of(item: Item) -> int | None:
-    """Seconds east of UTC of the clock it was taken by; None where that is not known."""
-    offset = item.asset.tzoffset
-    if offset is None:
-        offset = item.inferred_offset
-    return None if offset is None or abs(offset) >= 86_400 else offset
 
 
 def _location(item: Item) -> Location | None:
@@ -222,5 +214,5 @@ def fingerprint_of(asset: Asset, metadata: LibraryMetadata) -> str:
         metadata.persons,
         metadata.rating,
     )
-    text = json.dumps(facts, ensure_ascii=True, separators=(",", ":"))
+    text = _AS_TEXT.encode(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
 from skicyclerun.models import Face, MediaKind, PhotoFacts, Place
-from skicyclerun.sources.photos_asset import EPOCH
+from skicyclerun.sources.photos_asset import EPOCH, nfc
 from skicyclerun.sources.photos_places import place_of
 from skicyclerun.sources.photos_schema import Schema
 
@@ -42,17 +41,17 @@ def read_facts(
         date, offset_known = date_of(created, offset)
         facts = PhotoFacts(
             id=uuid,
-            original_filename=unicodedata.normalize("NFC", name or file_name or ""),
+            original_filename=nfc(str(name or file_name or "")),
             media=MediaKind.VIDEO if kind == 1 else MediaKind.PHOTO,
             date=date,
             offset_known=offset_known,
             favorite=favorite == 1,
             hidden=hidden == 1,
             in_trash=trashed == 1,
-            shown=burst is None or bool((picked or 0) & PICKED) or visibility == 0,
+            shown=burst is None or bool(whole_number(picked) & PICKED) or visibility == 0,
             screenshot=subtype in _SCREENSHOTS,
-            width=max(width or 0, 0),
-            height=max(height or 0, 0),
+            width=max(whole_number(width), 0),
+            height=max(whole_number(height), 0),
             keywords=keywords.get(uuid, ()),
             persons=persons.get(uuid, ()),
             albums=tuple(albums.get(uuid, ())),
@@ -69,30 +68,34 @@ def facts_in_order(found: Iterable[PhotoFacts]) -> list[PhotoFacts]:
     return sorted(found, key=lambda facts: (facts.date or beginning, facts.id))
 
 
-def date_of(created: float | None, offset: int | None) -> tuple[datetime | None, bool]:
+def whole_number(value: object) -> int:
+    """SQLite keeps anything in any column; what is no number is 0."""
+    return value if isinstance(value, int) else 0
+
+
+def date_of(created: object, offset: object) -> tuple[datetime | None, bool]:
     """Of ZDATECREATED, the moment in an offset of so many seconds, otherwise in UTC; whether the offset is known."""
     moment = moment_of_core_data(created)
     if moment is None or moment == EPOCH:
         return None, False
-    if offset is None or abs(offset) >= 86_400:
+    if not isinstance(offset, int) or abs(offset) >= 86_400:
         return moment, False
-    return moment.astimezone(zone(offset)), True
+    return moment.astimezone(_zone(offset)), True
 
 
-def moment_of_core_data(seconds: float | None) -> datetime | None:
+def moment_of_core_data(seconds: object) -> datetime | None:
     """In UTC; None for what is no moment that a calendar has."""
-    if seconds is None:
+    if not isinstance(seconds, int | float):
         return None
     try:
         return datetime.fromtimestamp(seconds + _FROM_1970_TO_2001, UTC)
-    except (ValueError, OverflowError, OSError, TypeError):
+    except (ValueError, OverflowError, OSError):
         return None
 
 
 @lru_cache(maxsize=256)
-def zone(offset: int | None) -> timezone:
-    """UTC where no offset is known."""
-    return UTC if offset is None else timezone(timedelta(seconds=offset))
+def _zone(offset: int) -> timezone:
+    return timezone(timedelta(seconds=offset))
 
 
 def read_places(connection: sqlite3.Connection, schema: Schema, ids: Iterable[str]) -> dict[str, Place]:
@@ -140,18 +143,18 @@ def faces_in_order(faces: Iterable[Face | None]) -> tuple[Face, ...]:
     return tuple(sorted(filter(None, faces), key=lambda face: (face.x, face.y, face.name)))
 
 
-def face_of(
-    name: str | None, x: float | None, y: float | None, size: float | None, width: int | None, height: int | None
-) -> Face | None:
+def face_of(name: object, x: object, y: object, size: object, width: object, height: object) -> Face | None:
     """A face as Photos keeps it; None for one without a place or an extent (a body without a face has such).
 
     Photos counts from the picture's lower left corner as displayed, and the size in shares of its longer side; that is
     how osxphotos' FaceInfo draws it too, which then turns it into the coordinates of the picture as stored.
     """
-    if x is None or y is None or not size or size < 0 or not width or not height or width < 0 or height < 0:
+    if not (isinstance(x, int | float) and isinstance(y, int | float) and isinstance(size, int | float) and size > 0):
+        return None
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
         return None
     extent = size * max(width, height)
-    return Face(unicodedata.normalize("NFC", name or ""), x, 1 - y, extent / width, extent / height)
+    return Face(nfc(name) if isinstance(name, str) else "", x, 1 - y, extent / width, extent / height)
 
 
 def facts_statements(schema: Schema) -> tuple[str, ...]:
@@ -190,7 +193,9 @@ def names_by_photo(connection: sqlite3.Connection, select: str) -> dict[str, tup
     gathered: dict[str, tuple[str, ...]] = {}
     same: dict[tuple[str, ...], tuple[str, ...]] = {}
     for uuid, name in connection.execute(select):
-        composed = names.setdefault(name, unicodedata.normalize("NFC", name))
+        if not isinstance(name, str):
+            continue
+        composed = names.setdefault(name, nfc(name))
         before = gathered.get(uuid, ())
         if composed not in before:
             together = tuple(sorted((*before, composed)))

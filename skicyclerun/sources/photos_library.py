@@ -151,7 +151,9 @@ class PhotosLibrary:
                 fingerprint = ""
             main = Component.VIDEO if asset.ismovie else Component.STILL
             photo = Photo(uuid, asset.original_filename, main, fingerprint)
-            photos.append(replace(photo, extension=self._other_extension(opened, photo, asset)))
+            if (extension := self._other_extension(opened, photo, asset)) != photo.extension:
+                photo = replace(photo, extension=extension)
+            photos.append(photo)
             if asset.live_photo and not asset.ismovie:
                 movie = f"{os.path.splitext(asset.original_filename)[0]}.mov"
                 photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
@@ -169,7 +171,10 @@ class PhotosLibrary:
         return os.path.splitext(path)[1].lower() if rendering is not Rendering.ORIGINAL else ""
 
     def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
-        items = opened.database.items((photo.id,))
+        try:
+            items = opened.database.items((photo.id,))
+        except LibraryError as error:  # the whole database, not this photo
+            raise SourceStopped(str(error), next_step=error.next_step) from error
         if not items or items[0].asset.intrash:
             raise PhotoGone(f"{photo.original_filename} is no longer in the library")
         item, asset = items[0], items[0].asset

@@ -80,8 +80,6 @@ def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence
 
     Besides osxphotos' keys there are `inferred_offset`, `location_data`, `syndication_identifier` and `…_history`.
     """
-    from osxphotos.unicode import normalize_unicode
-
     columns = _columns(schema)
     asset = schema.asset
     among = f"{asset}.ZUUID IN ({','.join('?' * len(uuids))})"
@@ -94,8 +92,8 @@ def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence
     ):
         record = Record(zip(columns, row, strict=True))
         for key in _TEXTS:
-            if record[key] is not None:
-                record[key] = normalize_unicode(record[key])
+            if (text := record[key]) is not None:
+                record[key] = _normalized(text)
         _derive(record)
         records[record["_uuid"]] = record
     for key, select in (
@@ -114,33 +112,44 @@ def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence
     ):
         for uuid, value in connection.execute(select, uuids):
             if (found := records.get(uuid)) is not None:
-                found[key].append(normalize_unicode(value) if key == "keywords" else value)
-    for uuid, volume, path in connection.execute(
-        f"""SELECT {asset}.ZUUID, ZFILESYSTEMVOLUME.ZNAME, ZFILESYSTEMBOOKMARK.ZPATHRELATIVETOVOLUME FROM {asset}
-        JOIN ZINTERNALRESOURCE ON ZINTERNALRESOURCE.ZASSET = {asset}.Z_PK AND ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 17
-        LEFT JOIN ZFILESYSTEMBOOKMARK ON ZFILESYSTEMBOOKMARK.ZRESOURCE = ZINTERNALRESOURCE.Z_PK
-        LEFT JOIN ZFILESYSTEMVOLUME ON ZFILESYSTEMVOLUME.Z_PK = ZINTERNALRESOURCE.ZFILESYSTEMVOLUME WHERE {among}""",
-        uuids,
-    ):
-        if (found := records.get(uuid)) is not None:
-            found["has_raw"] = True
-            if volume is not None and path is not None:
-                found.update(raw_volume=volume, raw_relative_path=path)
+                found[key].append(_normalized(value) if key == "keywords" else value)
     return records
+
+
+def read_raw(connection: sqlite3.Connection, schema: Schema) -> dict[str, tuple[str | None, str | None]]:
+    """The photos that have a RAW file beside them, with its volume and path where the library only refers to it."""
+    return {uuid: (volume, path) for uuid, volume, path in connection.execute(raw_statement(schema))}
+
+
+def raw_statement(schema: Schema) -> str:
+    """What `read_raw` asks."""
+    return f"""SELECT {schema.asset}.ZUUID, ZFILESYSTEMVOLUME.ZNAME, ZFILESYSTEMBOOKMARK.ZPATHRELATIVETOVOLUME
+        FROM ZINTERNALRESOURCE JOIN {schema.asset} ON {schema.asset}.Z_PK = ZINTERNALRESOURCE.ZASSET
+        LEFT JOIN ZFILESYSTEMBOOKMARK ON ZFILESYSTEMBOOKMARK.ZRESOURCE = ZINTERNALRESOURCE.Z_PK
+        LEFT JOIN ZFILESYSTEMVOLUME ON ZFILESYSTEMVOLUME.Z_PK = ZINTERNALRESOURCE.ZFILESYSTEMVOLUME
+        WHERE ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 17"""
+
+
+def _normalized(text: Any) -> Any:
+    """As osxphotos does it; what is ASCII is normalized in every form."""
+    if isinstance(text, str) and text.isascii():
+        return text
+    from osxphotos.unicode import normalize_unicode
+
+    return normalize_unicode(text)
 
 
 def _derive(record: Record) -> None:
     """What osxphotos makes of a row."""
+    if record["latitude"] == -180.0 and record["longitude"] == -180.0:
+        record["latitude"] = record["longitude"] = None
+    if record["type"] not in _KINDS:
+        record["type"] = None
     record["filename"] = record["filename"] or ""
     record["directory"] = record["directory"] or ""
     record["imageDate"] = _date(record)
-    adjusted = record["lastmodifieddate_timestamp"]
-    record["lastmodifieddate"] = moment_of_core_data(adjusted)
-    if record["latitude"] == -180.0 and record["longitude"] == -180.0:
-        record["latitude"] = record["longitude"] = None
+    record["lastmodifieddate"] = moment_of_core_data(record["lastmodifieddate_timestamp"])
     record["shared"] = record["cloudbatchpublishdate"] is not None
-    if record["type"] not in _KINDS:
-        record["type"] = None
     subtype = record["subtype"]
     record["burst"] = record["burstUUID"] is not None
     record["live_photo"] = subtype == 2
@@ -175,15 +184,16 @@ def read_missing(connection: sqlite3.Connection, schema: Schema) -> frozenset[st
 
     osxphotos asks two questions of the resources and lets the last row of the last answer count. Where a photo has
     several, their order depends on how SQLite goes about it; so these are its statements word for word, over the whole
-    library, which costs a second for 100,000 photos.
+    library, which costs a second for 100,000 photos that are not all here.
     """
     missing: set[str] = set()
     by_photo, by_fingerprint, *shared_videos = missing_statements(schema)
-    _learn(missing, connection.execute(by_photo))
-    [[away]] = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM ZINTERNALRESOURCE WHERE ZFINGERPRINT NOT NULL AND ZLOCALAVAILABILITY IS NOT 1)"
+    [[any_away]] = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM ZINTERNALRESOURCE WHERE ZLOCALAVAILABILITY IS NOT 1"
+        " AND (ZDATASTORESUBTYPE IN (1, 3) OR ZFINGERPRINT NOT NULL))"
     )
-    if missing or away:  # otherwise the second answer cannot change the first
+    if any_away:  # otherwise neither can find one
+        _learn(missing, connection.execute(by_photo))
         _learn(missing, connection.execute(by_fingerprint))
     for statement in shared_videos:
         _learn(missing, connection.execute(statement))
@@ -235,9 +245,8 @@ def missing_statements(schema: Schema) -> tuple[str, ...]:
 def read_persons(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
     """`PhotosDB._dbpersons_pk`, as far as names go."""
     from osxphotos._constants import _UNKNOWN_PERSON
-    from osxphotos.unicode import normalize_unicode
 
     return {
-        key: {"pk": key, "fullname": normalize_unicode(name) if name else _UNKNOWN_PERSON}
+        key: {"pk": key, "fullname": _normalized(name) if name else _UNKNOWN_PERSON}
         for key, name in connection.execute("SELECT Z_PK, ZFULLNAME FROM ZPERSON")
     }

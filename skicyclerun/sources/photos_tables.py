@@ -25,8 +25,10 @@ from skicyclerun.sources.photos_facts import facts_statements, in_parts, read_fa
 from skicyclerun.sources.photos_records import (
     Record,
     missing_statements,
+    raw_statement,
     read_missing,
     read_persons,
+    read_raw,
     read_records,
 )
 from skicyclerun.sources.photos_schema import Schema, read_schema
@@ -54,6 +56,7 @@ class LibraryTables:
         self._lock = threading.RLock()
         self._kept: OrderedDict[str, Item] = OrderedDict()
         self._missing: frozenset[str] | None = None
+        self._raw: dict[str, tuple[str | None, str | None]] = {}
         self._photosdb: Any = _photosdb(self, snapshot.library)
         self._connection = snapshot.connect()
         try:
@@ -71,7 +74,7 @@ class LibraryTables:
         read_records(self._connection, schema, nobody)
         read_places(self._connection, schema, nobody)
         read_faces(self._connection, schema, "")
-        for statement in (*missing_statements(schema), *facts_statements(schema)):
+        for statement in (*missing_statements(schema), raw_statement(schema), *facts_statements(schema)):
             self._connection.execute(f"EXPLAIN {statement}")
         self._kept.clear()
         self._missing = None
@@ -116,9 +119,15 @@ class LibraryTables:
         from osxphotos import PhotoInfo
 
         if self._missing is None:
+            self._raw = read_raw(connection, schema)
             self._missing = read_missing(connection, schema)
         for uuid, record in read_records(connection, schema, uuids).items():
             record["isMissing"] = 1 if uuid in self._missing else 0
+            if uuid in self._raw:
+                record["has_raw"] = True
+                volume, path = self._raw[uuid]
+                if volume is not None and path is not None:
+                    record.update(raw_volume=volume, raw_relative_path=path)
             self._kept[uuid] = self._item(PhotoInfo(db=self._photosdb, uuid=uuid, info=record), record)
 
     def _item(self, asset: Any, record: Record) -> Item:

@@ -22,13 +22,11 @@ from skicyclerun.sources.photos_asset import (
     altitude_and_heading,
     is_on_top,
     is_shown,
-    moment_of,
     nfc,
-    offset_of,
     persons_of,
 )
 from skicyclerun.sources.photos_bundle import CopyFolder
-from skicyclerun.sources.photos_facts import face_of, faces_in_order, facts_in_order, zone
+from skicyclerun.sources.photos_facts import date_of, face_of, faces_in_order, facts_in_order
 from skicyclerun.sources.photos_places import place_of
 
 log = logging.getLogger(__name__)
@@ -117,13 +115,14 @@ class WholeLibrary:
 
     def _facts(self, item: Item, albums: Mapping[str, Sequence[str]]) -> PhotoFacts:
         asset: Any = item.asset
-        date, offset = moment_of(asset), offset_of(item)
+        offset = item.inferred_offset if asset.tzoffset is None else asset.tzoffset
+        date, offset_known = date_of(asset._info["imageDate_timestamp"], offset)
         return PhotoFacts(
             id=asset.uuid,
             original_filename=asset.original_filename or "",
             media=MediaKind.VIDEO if asset.ismovie else MediaKind.PHOTO,
-            date=None if date is None else date.astimezone(zone(offset)),
-            offset_known=date is not None and offset is not None,
+            date=date,
+            offset_known=offset_known,
             favorite=bool(asset.favorite),
             hidden=bool(asset.hidden),
             in_trash=bool(asset.intrash),
@@ -131,7 +130,7 @@ class WholeLibrary:
             screenshot=bool(asset.screenshot or asset.screen_recording),
             width=max(asset.width or 0, 0),
             height=max(asset.height or 0, 0),
-            keywords=tuple(dict.fromkeys(asset.keywords)),
+            keywords=tuple(sorted({each for each in asset._info["keywords"] if isinstance(each, str)})),
             persons=persons_of(asset),
             albums=tuple(albums.get(asset.uuid, ())),
             shared=bool(asset.shared),
