@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +242,7 @@ def test_a_folder_that_is_called_as_a_group_is_an_album(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def no_albums(monkeypatch: pytest.MonkeyPatch, sample: Staged) -> Iterator[Staged]:
+def no_albums(monkeypatch: pytest.MonkeyPatch, sample: Staged) -> Staged:
     """A library whose photos are in no album, as those of most people are."""
 
     async def none(self: FolderTree) -> list[Album]:

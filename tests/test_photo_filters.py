@@ -30,6 +30,7 @@ from skicyclerun.sources.chosen_photos import ChosenPhotos, choosing
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photo_filters import OPTIONS, PhotoFilters, Tally
+from skicyclerun.sources.photo_groups import GroupBy
 from skicyclerun.sources.photos_library import PhotosLibrary
 from skicyclerun.sources.sample_library import make_sample_library
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, PHOTOS_4_LIBRARY, TEST_LIBRARY
@@ -250,7 +251,9 @@ async def opened(library: Path) -> AsyncIterator[PhotosLibrary | FolderTree]:
         await source.close()
 
 
-async def found_by(source: Any, wanted: FilterSettings, group_by: str = "year") -> tuple[dict[str, list[str]], Tally]:
+async def found_by(
+    source: Any, wanted: FilterSettings, group_by: GroupBy = "year"
+) -> tuple[dict[str, list[str]], Tally]:
     """Photo ids by title of the album or group, and the tally of all of them."""
     chosen = choosing(source, PhotoChoice.of(ExportSettings(everything=True, group_by=group_by, filters=wanted), TODAY))
     assert isinstance(chosen, ChosenPhotos)

@@ -12,6 +12,7 @@ import click
 
 from skicyclerun.actors.config import options_of
 from skicyclerun.commands import exit_codes
+from skicyclerun.commands.choose_albums import kind_in_words
 from skicyclerun.commands.options import (
     as_typed,
     choice_options,
@@ -22,7 +23,7 @@ from skicyclerun.commands.options import (
     source_options,
 )
 from skicyclerun.errors import SourceStopped
-from skicyclerun.models import Album, AlbumKind, SourceKind
+from skicyclerun.models import Album, SourceKind
 from skicyclerun.run.plan import source_for
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import KeepsTime
@@ -37,15 +38,12 @@ _NOT_LISTED: Final = {
         "you want of them into an ordinary album."
     ),
     SourceKind.PHOTOS_LIBRARY: (
-        "Smart albums, shared albums, Memories and projects are not offered. Put what you want of them into an "
-        "ordinary album."
+        "Smart albums and Memories are searches, which cannot be read: filters (--keyword, --since, …) choose alike. "
+        "Shared albums and projects are exported where --album names them."
     ),
     SourceKind.FOLDER: "",
 }
 """What a person may miss in the list, and what to do about it; docs/sources.md has the reasons."""
-
-
-_KINDS: Final = {AlbumKind.SHARED: "shared album", AlbumKind.PROJECT: "project"}
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -81,8 +79,7 @@ def albums(
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return exit_codes.OK
     for album in listed:
-        kind_in_words = f" ({_KINDS[album.kind]})" if album.kind in _KINDS else ""
-        click.echo(f"{album.photo_count:>7}  {printable(album.path)}{kind_in_words}  [{printable(album.id)}]")
+        click.echo(f"{album.photo_count:>7}  {printable(album.path)}{kind_in_words(album)}  [{printable(album.id)}]")
     groups = sum(is_group(album.id) for album in listed)
     counts = counted(len(listed) - groups, "album") + (f" and {counted(groups, 'group')}" if groups else "")
     click.echo(f"{counts} in {printable(location)}", err=True)

@@ -16,7 +16,7 @@ import click
 
 from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import UsageError
-from skicyclerun.models import Album, SourceKind
+from skicyclerun.models import Album, AlbumKind, SourceKind
 from skicyclerun.run.plan import RunRequest
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources import album_dialogs
@@ -106,9 +106,14 @@ async def choose_from_list(albums: Sequence[Album]) -> list[str]:
     return [str(album_id) for album_id in chosen]
 
 
+def kind_in_words(album: Album) -> str:
+    """What is no album of the person's own says what it is."""
+    return {AlbumKind.SHARED: " (shared album)", AlbumKind.PROJECT: " (project)"}.get(album.kind, "")
+
+
 def label(album: Album, width: int = 5) -> str:
     """An album's line: how many photos, then its path. Titles are anybody's: nothing in them reaches the terminal."""
-    path = printable(album.path)
+    path = printable(album.path) + kind_in_words(album)
     shown = path if len(path) <= _LONGEST_PATH else path[: _LONGEST_PATH - 1] + "…"
     return f"{album.photo_count:>{width}}  {shown}"
 
