@@ -276,14 +276,15 @@ def test_at_a_terminal_all_photos_are_offered_where_there_are_no_albums(tmp_path
     library = copy_library(TEST_LIBRARY, tmp_path)
     edit_database(library, "UPDATE ZGENERICALBUM SET ZTRASHEDSTATE = 1 WHERE ZKIND = 2")
     arguments = ("run", "--library", library, "--lib-root", tmp_path / "root", "--stages", "export")
-    with Terminal(*arguments) as terminal:
+    quiet = {"PYTHONWARNINGS": ""}  # osxphotos leaves a temporary folder to the end of the process
+    with Terminal(*arguments, extra=quiet) as terminal:
         terminal.read_until("All its 13 photos instead, in")
         terminal.type("y\n")
         terminal.read_until("Start? [Y/n]")
         assert "2018-09" in terminal.shown
         terminal.type("n\n")
         terminal.read_to_the_end()
-    with Terminal(*arguments) as terminal:
+    with Terminal(*arguments, extra=quiet) as terminal:
         terminal.read_until("All its 13 photos instead, in")
         terminal.type("n\n")
         done = terminal.read_to_the_end()
