@@ -65,6 +65,18 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class InPlace(Protocol):
+    """A source whose photos lie on this disk already: `fetch` only finds and checks them, and makes no directory.
+
+    It is `parallel` and not KeepsTime. Such photos are exported a dozen at a time, without a hop to a thread for each.
+    """
+
+    def locate(self, photo: Photo) -> Fetched:
+        """What `fetch` gives, and raises; blocking, from any thread, several at once."""
+        ...
+
+
+@runtime_checkable
 class Restartable(Protocol):
     """A source that runs in an application which can be started anew when it no longer answers."""
 

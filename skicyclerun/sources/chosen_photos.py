@@ -14,7 +14,7 @@ from typing import Final
 from skicyclerun.errors import SourceError, UsageError
 from skicyclerun.models import Album, AlbumKind, Component, Fetched, Photo, PhotoFacts
 from skicyclerun.sources.album_selection import excluded_albums
-from skicyclerun.sources.base import KnowsPhotos, Source
+from skicyclerun.sources.base import InPlace, KnowsPhotos, Source
 from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photo_filters import LOOKS_AT, OPTIONS, PhotoFilters, Tally
 from skicyclerun.sources.photo_groups import GroupBy, group_id, grouped, is_group, kind_of_group
@@ -44,7 +44,7 @@ def choosing(source: Source, choice: PhotoChoice) -> Source:
     for name in choice.filters.set:
         if said := source.cannot_tell.get(LOOKS_AT.get(name, "")):
             raise UsageError(f"{OPTIONS[name]} cannot be had here: {said} Nothing was touched.")
-    return ChosenPhotos(source, source, choice)
+    return _over(source, source, choice)
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class ChosenPhotos:
 
     def with_choice(self, choice: PhotoChoice) -> ChosenPhotos:
         """Another choice from the same source, which either of them opens and closes."""
-        return ChosenPhotos(self._source, self._knowing, choice)
+        return _over(self._source, self._knowing, choice)
 
     async def tally(self, chosen: Iterable[Album]) -> Tally:
         """What the filters did with the photos of these albums and groups."""
@@ -191,6 +191,20 @@ class ChosenPhotos:
             return album
         passing = len(ids) - left
         return replace(album, photo_count=passing, filtered=left, size=album.size * passing // len(ids))
+
+
+class _ChosenInPlace(ChosenPhotos):
+    """The same over a source whose photos lie on this disk."""
+
+    _source: InPlace  # type: ignore[assignment]  # what `_over` has seen to
+
+    def locate(self, photo: Photo) -> Fetched:
+        return self._source.locate(photo)
+
+
+def _over(source: Source, knowing: KnowsPhotos, choice: PhotoChoice) -> ChosenPhotos:
+    made = _ChosenInPlace if isinstance(source, InPlace) else ChosenPhotos
+    return made(source, knowing, choice)
 
 
 @dataclass(frozen=True, slots=True)

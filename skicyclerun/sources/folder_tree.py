@@ -165,6 +165,10 @@ class FolderTree:
         """None: what the files say of faces stays in them."""
         return ()
 
+    def locate(self, photo: Photo) -> Fetched:
+        """`fetch`, for a caller that is in a thread already."""
+        return self._fetch(photo)
+
     async def close(self) -> None:
         """Nothing is held open."""
         self._known.clear()

@@ -123,8 +123,11 @@ class PhotosLibrary:
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
         """The path of the current version inside the library; nothing is copied, `attempt_directory` is not made."""
-        opened = self._open()
-        return await anyio.to_thread.run_sync(self._fetch, opened, photo)
+        return await anyio.to_thread.run_sync(self.locate, photo)
+
+    def locate(self, photo: Photo) -> Fetched:
+        """`fetch`, for a caller that is in a thread already."""
+        return self._fetch(self._open(), photo)
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None

@@ -19,6 +19,7 @@ import orjson
 
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.render_processes import render
 from skicyclerun.actors.stage_runs import PlannedStage, check_inputs, stage_runs
 from skicyclerun.catalog.master_json import CatalogWrite
 from skicyclerun.catalog.records import catalog_places
@@ -38,7 +39,7 @@ from skicyclerun.run.log_report import (
 )
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.run.plan import source_for
-from skicyclerun.run.session import render, said_from_any_thread
+from skicyclerun.run.session import said_from_any_thread
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
