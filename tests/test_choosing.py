@@ -350,7 +350,7 @@ def test_what_cannot_be_or_contradicts_itself_is_said_and_nothing_is_touched(
 
 def test_filters_go_with_an_export_only(sample: Staged) -> None:
     done = sample.run("--stages", "preprocessing", "--keyword", "x")
-    assert (done.code, "--keyword chooses which photos are exported" in done.stderr) == (2, True)
+    assert (done.code, "--keyword chooses what is exported" in done.stderr) == (2, True)
 
 
 def test_a_pattern_that_excludes_nothing_is_said_and_stops_nothing(sample: Staged) -> None:
@@ -500,3 +500,42 @@ def test_what_is_excluded_is_matched_as_what_is_wanted() -> None:
 def test_a_choice_comes_back_from_its_row_as_it_was() -> None:
     assert PhotoChoice().to_row() == {}
     assert PhotoChoice.from_row({"format": "jpeg"}) == PhotoChoice()
+
+
+def test_what_is_typed_to_be_excluded_adds_to_what_the_configuration_excludes(sample: Staged) -> None:
+    sample.configure(export={"source": "folder", "library": str(sample.library), "exclude": ["Private"]})
+    assert run(sample, "--exclude", "Coast").code == 0
+    assert {name.partition("/")[0] for name in sample.names("albums")} == {"Alps"}
+    told = skicyclerun("albums", "--exclude", "Coast", "--lib-root", sample.lib_root, "--json").json
+    assert [album["title"] for album in told["albums"]] == ["Alps"]
+
+
+def test_photos_of_an_album_that_is_excluded_later_leave_the_groups(sample: Staged) -> None:
+    assert run(sample, "--everything").code == 0
+    assert update(sample, "--everything", "--exclude", "Private").code == 0
+    assert [name for name in sample.names("albums") if name.endswith("p.jpg")] == ["Private/p.jpg"]
+    assert archived(sample) == ["2025-01/p.jpg"]
+
+
+def test_shared_albums_and_projects_of_a_library_are_named_as_such_and_exported_by_name(tmp_path: Path) -> None:
+    library = copy_library(TEST_LIBRARY, tmp_path)
+    edit_database(
+        library,
+        "UPDATE ZGENERICALBUM SET ZKIND = 1505 WHERE ZTITLE = 'Pumpkin Farm' AND ZKIND = 2",
+        "UPDATE ZGENERICALBUM SET ZKIND = 1508 WHERE ZTITLE = 'I have a deleted twin'",
+    )
+    listed = skicyclerun("albums", "--library", library)
+    assert "3  Pumpkin Farm (shared album)  [" in listed.stdout
+    assert "1  I have a deleted twin (project)  [" in listed.stdout
+    kinds = {
+        album["title"]: album["kind"] for album in skicyclerun("albums", "--library", library, "--json").json["albums"]
+    }
+    assert (kinds["Pumpkin Farm"], kinds["I have a deleted twin"], kinds["Raw"]) == ("shared", "project", "album")
+    arguments = ("run", "--library", library, "--lib-root", tmp_path / "root", "--stages", "export", "--no-cleanup")
+    planned = skicyclerun(*arguments, "--dry-run")
+    assert "Export 7 albums" in planned.stderr
+    assert "Pumpkin Farm" not in planned.stderr
+    assert skicyclerun(*arguments, "--album", "pumpkin*").code == 0
+    assert sorted(exported(tmp_path / "root")) == [
+        "Pumpkin Farm/Pumkins1.jpg", "Pumpkin Farm/Pumkins2.jpg", "Pumpkin Farm/Pumpkins3.jpg",
+    ]  # fmt: skip

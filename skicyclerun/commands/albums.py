@@ -21,6 +21,7 @@ from skicyclerun.commands.options import (
     say_waiting,
     settings_of,
     source_options,
+    with_excluded,
 )
 from skicyclerun.errors import SourceStopped
 from skicyclerun.models import Album, SourceKind
@@ -68,7 +69,8 @@ def albums(
     """
     typed = given_choice(choice, until)
     settings = settings_of(config_file, lib_root, source, library, typed, needs_lib_root=False)
-    kind, location, listed, said = anyio.run(_listed, settings, bool(typed))
+    settings = with_excluded(settings, choice)
+    kind, location, listed, said = anyio.run(_listed, settings, bool(typed or choice["exclude"]))
     if json_wanted:
         rows = [_as_json(album) for album in listed]
         found: dict[str, object] = {"source": location, "albums": rows}

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -159,13 +160,11 @@ def choice_options(command: _F) -> _F:
 
 
 def given_choice(typed: Mapping[str, object], until: str | None = None) -> dict[str, object]:
-    """What `choice_options` say, over the configuration; nothing for what was not typed."""
-    keys = {
-        "everything": "export.everything",
-        "group_by": "export.group_by",
-        "not_in_albums": "export.not_in_albums",
-        "exclude": "export.exclude",
-    } | {
+    """What `choice_options` say, over the configuration; nothing for what was not typed.
+
+    But for --exclude, which adds to the configuration (`with_excluded`): what is to stay in does so whatever is typed.
+    """
+    keys = {name: f"export.{name}" for name in ("everything", "group_by", "not_in_albums")} | {
         name: f"export.filters.{name}"
         for name in ("since", "favorites", "keywords", "persons", "media", "min_size", "not_screenshots", "hidden")
     }
@@ -173,6 +172,16 @@ def given_choice(typed: Mapping[str, object], until: str | None = None) -> dict[
     if until is not None:
         given["export.filters.until"] = until
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+
+
+def with_excluded(settings: Settings, typed: Mapping[str, object]) -> Settings:
+    """The settings with the albums that --exclude names on top of those of the configuration."""
+    more = typed.get("exclude")
+    if not isinstance(more, tuple) or not more:
+        return settings
+    export = settings.export
+    exclude = tuple(dict.fromkeys((*export.exclude, *more)))
+    return replace(settings, export=export.model_copy(update={"exclude": exclude}))
 
 
 def option_of(key: str) -> str:

@@ -29,6 +29,7 @@ from skicyclerun.commands.options import (
     refusals_in_log,
     settings_of,
     source_options,
+    with_excluded,
 )
 from skicyclerun.errors import SkicyclerunError, UsageError
 from skicyclerun.progress.choose import choose_renderer
@@ -142,7 +143,7 @@ def run(
     flags = (fresh, update, include_removed, choose, dialogs, no_cleanup, force_clean)
     until_stage, until_day = _untils(until)
     chosen_photos = given_choice(choice, until_day)
-    others = (*flags, stages, selection, from_stage, until_stage, chosen_photos)
+    others = (*flags, stages, selection, from_stage, until_stage, chosen_photos, choice["exclude"])
     overrides: dict[str, object] = dict(chosen_photos)
     if update:
         overrides["export.mode"] = "update"
@@ -170,6 +171,7 @@ def run(
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
             settings = settings_of(config_file, another_root or lib_root, source, library, named)
+        settings = with_excluded(settings, choice)
         if force_clean and chosen != ("cleanup",):
             raise UsageError(
                 "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
@@ -255,11 +257,9 @@ def _untils(typed: Sequence[str]) -> tuple[str | None, str | None]:
 
 def _check_choice(typed: Mapping[str, object], settings: Settings, stages: Sequence[str]) -> None:
     """Raise UsageError for what was typed about photos and says nothing in this run."""
-    if "export" not in stages and (only := [key for key in typed if key != "export.exclude"]):
-        raise UsageError(
-            f"{option_of(only[0])} chooses which photos are exported, and nothing is to be exported. Nothing was "
-            "touched."
-        )
+    if "export" not in stages and typed:
+        option = option_of(next(iter(typed)))
+        raise UsageError(f"{option} chooses what is exported, and nothing is to be exported. Nothing was touched.")
     if not settings.export.everything:
         for key in ("export.group_by", "export.not_in_albums", "export.filters.hidden"):
             if key in typed:
