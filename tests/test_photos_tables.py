@@ -79,8 +79,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def library(pristine: Path, tmp_path: Path) -> Path:
-    """A copy whose database is its own and whose pictures are links to one set."""
-    return _copy(pristine, tmp_path)
+    """A copy whose database is its own and whose pictures are links to one set; nothing was written to it lately."""
+    copied = _copy(pristine, tmp_path)
+    os.utime(copied / "database" / "Photos.sqlite", (1_700_000_000, 1_700_000_000))
+    return copied
 
 
 def _copy(pristine: Path, to: Path) -> Path:
@@ -136,9 +138,8 @@ def _said(item: Item) -> dict[str, object]:
             value = type(error)
         said[name] = value.timestamp() if name in _MOMENTS and isinstance(value, datetime) else value
     try:
-        metadata = metadata_of(item)
-        said["metadata"] = metadata
-        said["fingerprint of all"] = fingerprint_of(item.asset, metadata)
+        said["metadata"] = metadata_of(item)
+        said["fingerprint of all"] = fingerprint_of(item)
     except Exception as error:
         said["metadata"] = type(error)
     return said
@@ -390,6 +391,30 @@ def test_shared_albums_come_after_ones_own_and_projects_last(library: Path) -> N
     assert albums[-1].folders == ()
 
 
+def test_shared_albums_that_are_shares_are_read_as_osxphotos_reads_them(library: Path) -> None:
+    """As of Photos 11 (macOS 26). No such library is at hand: this one gets the tables that osxphotos looks for."""
+    share = "Z_PK, Z_ENT, ZUUID, ZTITLE, ZTRASHEDSTATE, ZCUSTOMSORTKEY, ZCUSTOMSORTASCENDING"
+    edit_database(
+        library,
+        "ALTER TABLE ZASSET ADD COLUMN ZCOLLECTIONSHARE INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTKEY INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTASCENDING INTEGER",
+        "ALTER TABLE ZSHAREPARTICIPANT ADD COLUMN ZHASHEDPERSONID VARCHAR",
+        "INSERT INTO Z_PRIMARYKEY (Z_ENT, Z_NAME, Z_SUPER, Z_MAX) VALUES (99, 'CollectionShare', 61, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (901, 99, 'SHARE-1', 'Summer', 0, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (902, 99, 'SHARE-2', 'By title', NULL, 5, 1)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (903, 99, 'SHARE-3', 'Thrown away', 1, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (904, 63, 'SHARE-4', 'Of another kind', 0, 0, 0)",
+        "UPDATE ZASSET SET ZCOLLECTIONSHARE = 901 + Z_PK % 4, ZCLOUDBATCHPUBLISHDATE = 100 - Z_PK WHERE ZHIDDEN = 0",
+        "UPDATE ZASSET SET ZKIND = 1 WHERE ZCOLLECTIONSHARE = 901",
+        "UPDATE ZINTERNALRESOURCE SET ZDATASTORESUBTYPE = 8, ZLOCALAVAILABILITY = -1 WHERE Z_PK % 3 = 0",
+    )
+    assert_same(library)
+    with opened(from_tables(library)) as database:
+        shared = [album for album in database.albums() if album.kind is AlbumKind.SHARED]
+    assert [(album.title, bool(album.uuids)) for album in shared] == [("By title", True), ("Summer", True)]
+
+
 # ── the moment of which a library is read ─────────────────────────────────────────────────────────────────────────
 
 
@@ -459,9 +484,9 @@ async def test_rows_read_before_a_change_was_seen_are_not_believed(
 ) -> None:
     read, seen = photos_records.read_records, 0
 
-    def change_meanwhile(connection: Any, schema: Any, uuids: Any) -> Any:
+    def change_meanwhile(connection: Any, schema: Any, names: Any, uuids: Any) -> Any:
         nonlocal seen
-        records = read(connection, schema, uuids)
+        records = read(connection, schema, names, uuids)
         if PUMPKINS1 in records:
             seen += 1
         if seen == 1 and PUMPKINS1 in records:
@@ -509,6 +534,16 @@ async def test_a_library_that_is_changed_while_it_is_opened_is_opened_as_it_is_t
     source = PhotosLibrary(library)
     await source.open()
     assert "Meanwhile" in [album.title for album in await source.albums()]
+    await source.close()
+
+
+@pytest.mark.usefixtures("no_clones")
+async def test_a_database_that_was_written_just_now_is_copied(library: Path, temporary: Path) -> None:
+    """On a file system whose times have steps of seconds a further change would not show."""
+    os.utime(library / "database" / "Photos.sqlite")
+    source = PhotosLibrary(library)
+    await source.open()
+    assert _copies(temporary)
     await source.close()
 
 

@@ -27,7 +27,7 @@ from skicyclerun.sources.photos_records import (
     missing_statements,
     raw_statement,
     read_missing,
-    read_persons,
+    read_names,
     read_raw,
     read_records,
 )
@@ -69,9 +69,10 @@ class LibraryTables:
     def _begin(self) -> Schema:
         schema = read_schema(self._connection, self._folder.path / "version.sqlite")
         self._photosdb._photos_ver = schema.photos_version
-        self._photosdb._dbpersons_pk = read_persons(self._connection)
+        self._names = read_names(self._connection)
+        self._photosdb._dbpersons_pk = self._names.persons
         nobody = ("",)
-        read_records(self._connection, schema, nobody)
+        read_records(self._connection, schema, self._names, nobody)
         read_places(self._connection, schema, nobody)
         read_faces(self._connection, schema, "")
         for statement in (*missing_statements(schema), raw_statement(schema), *facts_statements(schema)):
@@ -121,7 +122,7 @@ class LibraryTables:
         if self._missing is None:
             self._raw = read_raw(connection, schema)
             self._missing = read_missing(connection, schema)
-        for uuid, record in read_records(connection, schema, uuids).items():
+        for uuid, record in read_records(connection, schema, self._names, uuids).items():
             record["isMissing"] = 1 if uuid in self._missing else 0
             if uuid in self._raw:
                 record["has_raw"] = True
