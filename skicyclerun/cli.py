@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("skicyclerun.commands.run", "run", "Export albums: a fresh run, or --resume."),
     "retry-failed": ("skicyclerun.commands.run", "retry_failed", "Fetch again what failed in the last run."),
     "status": ("skicyclerun.commands.status", "status", "Report on the last run, album by album."),
+    "report": ("skicyclerun.commands.report", "report", "A page that shows what happened, for a browser."),
     "albums": ("skicyclerun.commands.albums", "albums", "List the albums the source offers."),
     "leave-out": ("skicyclerun.commands.leave_out", "leave_out", "Leave single photos out of every run from now on."),
     "take-in": ("skicyclerun.commands.leave_out", "take_in", "Take photos in again that were left out."),
