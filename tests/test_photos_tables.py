@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skicyclerun.errors import LibraryError, SourceStopped
+from skicyclerun.errors import LibraryError, PhotoError, SourceStopped
 from skicyclerun.files.clone import clone_file
 from skicyclerun.models import AlbumKind, Face, MediaKind, PhotoFacts, Place
 from skicyclerun.sources import (
@@ -707,18 +707,43 @@ def test_any_bytes_are_a_place_or_none(blob: bytes) -> None:
     assert place_of(b"bplist00" + blob) is None or isinstance(place_of(b"bplist00" + blob), Place)
 
 
-def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has(library: Path) -> None:
+async def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has(library: Path) -> None:
     edit_database(
         library,
         "UPDATE ZASSET SET ZDATECREATED = 'yesterday', ZWIDTH = 'wide', ZHEIGHT = -3, ZAVALANCHEPICKTYPE = 'x'",
-        "UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 'noon', ZORIGINALFILENAME = x'00ff'",
+        "UPDATE ZASSET SET ZLATITUDE = 'north', ZDIRECTORY = x'00ff', ZKIND = 'odd', ZADJUSTMENTSSTATE = 'y'",
+        "UPDATE ZASSET SET ZADJUSTMENTTIMESTAMP = 1e300, ZSAVEDASSETTYPE = x'00', ZFAVORITE = 'z'",
+        "UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 'noon', ZORIGINALFILENAME = x'00ff', ZTITLE = x'ff'",
+        f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 999999999999999999 WHERE {_EXTRA}",
+        f"UPDATE ZASSET SET ZDATECREATED = 5e8 WHERE {_PHOTO}",
+        "UPDATE ZKEYWORD SET ZTITLE = CAST(x'ff00' || Z_PK AS BLOB)",
+        "UPDATE ZPERSON SET ZFULLNAME = x'ff00'",
         "UPDATE ZDETECTEDFACE SET ZCENTERX = 'left', ZSIZE = 'large'",
         "UPDATE ZADDITIONALASSETATTRIBUTES SET ZREVERSELOCATIONDATA = x'62706c697374303000'",
     )
-    loader: LibraryLoader[PhotosDatabase] = LibraryLoader(library, lambda database: database)
-    with opened(loader.run()) as database:
-        facts = database.facts({}, lambda _: True)
-        assert len(facts) == 16
-        assert all((each.date, each.width, each.height) == (None, 0, 0) for each in facts)
-        assert database.places(each.id for each in facts) == {}
-        assert all(database.faces(each.id) == () for each in facts)
+    source = PhotosLibrary(library)
+    await source.open()
+    assert isinstance(source._open().database, LibraryTables)
+    facts = await source.facts()
+    assert len(facts) == 16
+    assert all((each.date is None or each.id == PUMPKINS1) and (each.width, each.height) == (0, 0) for each in facts)
+    assert await source.places(each.id for each in facts) == {}
+    for each in facts:
+        assert await source.faces(each.id) == ()
+    photos = await source.photos_of([each.id for each in facts])
+    assert {photo.id for photo in photos} == {each.id for each in facts}
+    for photo in photos:
+        with pytest.raises(PhotoError):
+            await source.fetch(photo, NOWHERE)
+    await source.close()
+
+
+async def test_a_title_that_is_no_text_fails_nothing(library: Path) -> None:
+    edit_database(library, f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTITLE = CAST(x'41ff' AS TEXT) WHERE {_EXTRA}")
+    source = PhotosLibrary(library)
+    await source.open()
+    [photo] = [photo for photo in await source.photos(PUMPKIN_FARM) if photo.id == PUMPKINS1]
+    metadata = (await source.fetch(photo, NOWHERE)).metadata
+    assert metadata is not None
+    assert metadata.title == "A\N{REPLACEMENT CHARACTER}"
+    await source.close()

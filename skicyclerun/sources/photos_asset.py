@@ -142,7 +142,9 @@ def altitude_and_heading(
     is GPSImgDirection. A negative accuracy or course means unknown, as in CLLocation, and an unknown altitude or
     course of an imported file is stored as 0.
     """
-    if not isinstance(blob, bytes) or len(blob) < 64 or latitude is None or longitude is None:
+    if not isinstance(blob, bytes) or len(blob) < 64:
+        return None, None
+    if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
         return None, None
     at_latitude, at_longitude, altitude, _, vertical_accuracy, course, _, _ = struct.unpack_from("<8d", blob)
     if not (abs(at_latitude - latitude) < 1e-6 and abs(at_longitude - longitude) < 1e-6):

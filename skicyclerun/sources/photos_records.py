@@ -9,11 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from skicyclerun.sources.photos_asset import EPOCH
-from skicyclerun.sources.photos_facts import moment_of_core_data
+from skicyclerun.sources.photos_facts import moment_by_osxphotos, moment_of_core_data
 from skicyclerun.sources.photos_schema import Schema
 
 _KINDS: Final = (0, 1)
@@ -162,6 +160,8 @@ def raw_statement(schema: Schema) -> str:
 
 def _normalized(text: Any) -> Any:
     """As osxphotos does it; what is ASCII is normalized in every form."""
+    if isinstance(text, bytes):  # a column of texts takes them too
+        text = text.decode(errors="replace")
     if isinstance(text, str) and text.isascii():
         return text
     from osxphotos.unicode import normalize_unicode
@@ -177,7 +177,9 @@ def _derive(record: Record) -> None:
         record["type"] = None
     record["filename"] = record["filename"] or ""
     record["directory"] = record["directory"] or ""
-    record["imageDate"] = _date(record)
+    record["imageDate"] = moment_by_osxphotos(  # in another zone than osxphotos': it is asked for the moment only
+        record["imageDate_timestamp"], record["imageTimeZoneOffsetSeconds"], record["imageTimeZoneName"]
+    )
     record["lastmodifieddate"] = moment_of_core_data(record["lastmodifieddate_timestamp"])
     record["shared"] = record["cloudbatchpublishdate"] is not None
     subtype = record["subtype"]
@@ -194,19 +196,6 @@ def _derive(record: Record) -> None:
     record["has_raw"] = False
     record["keywords"] = []
     record["persons"] = []
-
-
-def _date(record: Record) -> datetime:
-    """The same moment as osxphotos', in UTC: `date` is asked for the moment only. What is none is the epoch."""
-    offset = record["imageTimeZoneOffsetSeconds"]
-    if isinstance(offset, int) and abs(offset) >= 86_400:
-        from osxphotos.photos_datetime import photos_datetime
-
-        moment: datetime = photos_datetime(
-            record["imageDate_timestamp"], offset, record["imageTimeZoneName"], default=True
-        )
-        return moment
-    return moment_of_core_data(record["imageDate_timestamp"]) or EPOCH
 
 
 def read_missing(connection: sqlite3.Connection, schema: Schema) -> frozenset[str]:

@@ -36,6 +36,8 @@ class Snapshot:
     database: Path
     state: _State | None = None
     """Of the database in place; None for a clone or a copy, which is ours alone."""
+    decodes: bool = False
+    """Each text is looked at, which is slow: one of them is no UTF-8."""
 
     @property
     def in_place(self) -> bool:
@@ -51,6 +53,8 @@ class Snapshot:
         address = f"{self.database.as_uri()}?{self.flags}"
         connection = sqlite3.connect(address, uri=True, check_same_thread=False)
         connection.execute("PRAGMA temp_store = MEMORY")
+        if self.decodes:
+            connection.text_factory = decoded
         return connection
 
     def holds(self) -> bool:
@@ -61,6 +65,15 @@ class Snapshot:
             return _state(self.source) == self.state
         except OSError:
             return False
+
+
+def is_no_text(error: sqlite3.Error) -> bool:
+    """Whether it is that a text is no UTF-8 (the sentence is that of Python's sqlite3)."""
+    return "decode to UTF-8" in str(error)
+
+
+def decoded(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def take_snapshot(library: Path, source: Path, directory: Path, check: Callable[..., None]) -> Snapshot:
