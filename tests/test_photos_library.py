@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import plistlib
 import shutil
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skicyclerun.errors import LibraryError, OriginalMissing, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.images.render import RenderOptions, render_photo
 from skicyclerun.models import Component, Fetched, Photo, Rendering
 from skicyclerun.sources import photos_bundle, photos_database
 from skicyclerun.sources.photos_asset import PhotosDatabase, altitude_and_heading
@@ -389,6 +391,23 @@ async def test_faces_without_a_name_are_no_persons(library: Path) -> None:
     metadata = (await fetch(library, PUMPKIN_FARM, "Pumkins1.jpg")).metadata
     assert metadata is not None
     assert metadata.persons == ("Katie",)
+    assert {face.name for face in metadata.faces} == {"Katie", ""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE ZDETECTEDFACE SET ZCENTERX = 'here'",
+        "UPDATE ZDETECTEDFACE SET ZSIZE = 1e999",
+        "UPDATE ZDETECTEDFACE SET ZCENTERY = x'00'",
+    ],
+)
+async def test_faces_that_are_nowhere_do_not_fail_a_photo(library: Path, change: str, tmp_path: Path) -> None:
+    edit_database(library, change)
+    fetched = await fetch(library, PUMPKIN_FARM, "Pumkins1.jpg")
+    facts = render_photo(fetched, Component.STILL, tmp_path / "out.jpg", RenderOptions())
+    assert facts.persons == ("Katie", "Suzy")
+    assert all(math.isfinite(side) for face in facts.faces for side in (face.x, face.y, face.width, face.height))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skicyclerun.errors import LibraryError, SourceStopped
+from skicyclerun.errors import LibraryError, PhotoError, SourceStopped
 from skicyclerun.files.clone import clone_file
 from skicyclerun.models import AlbumKind, Face, MediaKind, PhotoFacts, Place
 from skicyclerun.sources import (
@@ -79,8 +79,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def library(pristine: Path, tmp_path: Path) -> Path:
-    """A copy whose database is its own and whose pictures are links to one set."""
-    return _copy(pristine, tmp_path)
+    """A copy whose database is its own and whose pictures are links to one set; nothing was written to it lately."""
+    copied = _copy(pristine, tmp_path)
+    os.utime(copied / "database" / "Photos.sqlite", (1_700_000_000, 1_700_000_000))
+    return copied
 
 
 def _copy(pristine: Path, to: Path) -> Path:
@@ -136,9 +138,8 @@ def _said(item: Item) -> dict[str, object]:
             value = type(error)
         said[name] = value.timestamp() if name in _MOMENTS and isinstance(value, datetime) else value
     try:
-        metadata = metadata_of(item)
-        said["metadata"] = metadata
-        said["fingerprint of all"] = fingerprint_of(item.asset, metadata)
+        said["metadata"] = metadata_of(item)
+        said["fingerprint of all"] = fingerprint_of(item)
     except Exception as error:
         said["metadata"] = type(error)
     return said
@@ -390,6 +391,30 @@ def test_shared_albums_come_after_ones_own_and_projects_last(library: Path) -> N
     assert albums[-1].folders == ()
 
 
+def test_shared_albums_that_are_shares_are_read_as_osxphotos_reads_them(library: Path) -> None:
+    """As of Photos 11 (macOS 26). No such library is at hand: this one gets the tables that osxphotos looks for."""
+    share = "Z_PK, Z_ENT, ZUUID, ZTITLE, ZTRASHEDSTATE, ZCUSTOMSORTKEY, ZCUSTOMSORTASCENDING"
+    edit_database(
+        library,
+        "ALTER TABLE ZASSET ADD COLUMN ZCOLLECTIONSHARE INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTKEY INTEGER",
+        "ALTER TABLE ZSHARE ADD COLUMN ZCUSTOMSORTASCENDING INTEGER",
+        "ALTER TABLE ZSHAREPARTICIPANT ADD COLUMN ZHASHEDPERSONID VARCHAR",
+        "INSERT INTO Z_PRIMARYKEY (Z_ENT, Z_NAME, Z_SUPER, Z_MAX) VALUES (99, 'CollectionShare', 61, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (901, 99, 'SHARE-1', 'Summer', 0, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (902, 99, 'SHARE-2', 'By title', NULL, 5, 1)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (903, 99, 'SHARE-3', 'Thrown away', 1, 0, 0)",
+        f"INSERT INTO ZSHARE ({share}) VALUES (904, 63, 'SHARE-4', 'Of another kind', 0, 0, 0)",
+        "UPDATE ZASSET SET ZCOLLECTIONSHARE = 901 + Z_PK % 4, ZCLOUDBATCHPUBLISHDATE = 100 - Z_PK WHERE ZHIDDEN = 0",
+        "UPDATE ZASSET SET ZKIND = 1 WHERE ZCOLLECTIONSHARE = 901",
+        "UPDATE ZINTERNALRESOURCE SET ZDATASTORESUBTYPE = 8, ZLOCALAVAILABILITY = -1 WHERE Z_PK % 3 = 0",
+    )
+    assert_same(library)
+    with opened(from_tables(library)) as database:
+        shared = [album for album in database.albums() if album.kind is AlbumKind.SHARED]
+    assert [(album.title, bool(album.uuids)) for album in shared] == [("By title", True), ("Summer", True)]
+
+
 # ── the moment of which a library is read ─────────────────────────────────────────────────────────────────────────
 
 
@@ -454,14 +479,32 @@ async def test_a_database_that_is_written_while_it_is_read_is_copied_and_asked_a
 
 
 @pytest.mark.usefixtures("no_clones")
+async def test_what_is_in_the_log_by_then_is_copied_too(library: Path) -> None:
+    source = PhotosLibrary(library)
+    await source.open()
+    edit_database(library)
+    os.utime(library / "database" / "Photos.sqlite")
+    with photos_at_work(library) as photos_app:
+        photos_app.execute(f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTITLE = 'Only logged' WHERE {_EXTRA}")
+        photos_app.commit()
+        before = tree_state(library)
+        [photo] = [photo for photo in await source.photos(PUMPKIN_FARM) if photo.id == PUMPKINS1]
+        metadata = (await source.fetch(photo, NOWHERE)).metadata
+        assert tree_state(library) == before
+    assert metadata is not None
+    assert metadata.title == "Only logged"
+    await source.close()
+
+
+@pytest.mark.usefixtures("no_clones")
 async def test_rows_read_before_a_change_was_seen_are_not_believed(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, seen = photos_records.read_records, 0
 
-    def change_meanwhile(connection: Any, schema: Any, uuids: Any) -> Any:
+    def change_meanwhile(connection: Any, schema: Any, names: Any, uuids: Any) -> Any:
         nonlocal seen
-        records = read(connection, schema, uuids)
+        records = read(connection, schema, names, uuids)
         if PUMPKINS1 in records:
             seen += 1
         if seen == 1 and PUMPKINS1 in records:
@@ -509,6 +552,16 @@ async def test_a_library_that_is_changed_while_it_is_opened_is_opened_as_it_is_t
     source = PhotosLibrary(library)
     await source.open()
     assert "Meanwhile" in [album.title for album in await source.albums()]
+    await source.close()
+
+
+@pytest.mark.usefixtures("no_clones")
+async def test_a_database_that_was_written_just_now_is_copied(library: Path, temporary: Path) -> None:
+    """On a file system whose times have steps of seconds a further change would not show."""
+    os.utime(library / "database" / "Photos.sqlite")
+    source = PhotosLibrary(library)
+    await source.open()
+    assert _copies(temporary)
     await source.close()
 
 
@@ -672,18 +725,43 @@ def test_any_bytes_are_a_place_or_none(blob: bytes) -> None:
     assert place_of(b"bplist00" + blob) is None or isinstance(place_of(b"bplist00" + blob), Place)
 
 
-def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has(library: Path) -> None:
+async def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has(library: Path) -> None:
     edit_database(
         library,
         "UPDATE ZASSET SET ZDATECREATED = 'yesterday', ZWIDTH = 'wide', ZHEIGHT = -3, ZAVALANCHEPICKTYPE = 'x'",
-        "UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 'noon', ZORIGINALFILENAME = x'00ff'",
+        "UPDATE ZASSET SET ZLATITUDE = 'north', ZDIRECTORY = x'00ff', ZKIND = 'odd', ZADJUSTMENTSSTATE = 'y'",
+        "UPDATE ZASSET SET ZADJUSTMENTTIMESTAMP = 1e300, ZSAVEDASSETTYPE = x'00', ZFAVORITE = 'z'",
+        "UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 'noon', ZORIGINALFILENAME = x'00ff', ZTITLE = x'ff'",
+        f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTIMEZONEOFFSET = 999999999999999999 WHERE {_EXTRA}",
+        f"UPDATE ZASSET SET ZDATECREATED = 5e8 WHERE {_PHOTO}",
+        "UPDATE ZKEYWORD SET ZTITLE = CAST(x'ff00' || Z_PK AS BLOB)",
+        "UPDATE ZPERSON SET ZFULLNAME = x'ff00'",
         "UPDATE ZDETECTEDFACE SET ZCENTERX = 'left', ZSIZE = 'large'",
         "UPDATE ZADDITIONALASSETATTRIBUTES SET ZREVERSELOCATIONDATA = x'62706c697374303000'",
     )
-    loader: LibraryLoader[PhotosDatabase] = LibraryLoader(library, lambda database: database)
-    with opened(loader.run()) as database:
-        facts = database.facts({}, lambda _: True)
-        assert len(facts) == 16
-        assert all((each.date, each.width, each.height) == (None, 0, 0) for each in facts)
-        assert database.places(each.id for each in facts) == {}
-        assert all(database.faces(each.id) == () for each in facts)
+    source = PhotosLibrary(library)
+    await source.open()
+    assert isinstance(source._open().database, LibraryTables)
+    facts = await source.facts()
+    assert len(facts) == 16
+    assert all((each.date is None or each.id == PUMPKINS1) and (each.width, each.height) == (0, 0) for each in facts)
+    assert await source.places(each.id for each in facts) == {}
+    for each in facts:
+        assert await source.faces(each.id) == ()
+    photos = await source.photos_of([each.id for each in facts])
+    assert {photo.id for photo in photos} == {each.id for each in facts}
+    for photo in photos:
+        with pytest.raises(PhotoError):
+            await source.fetch(photo, NOWHERE)
+    await source.close()
+
+
+async def test_a_title_that_is_no_text_fails_nothing(library: Path) -> None:
+    edit_database(library, f"UPDATE ZADDITIONALASSETATTRIBUTES SET ZTITLE = CAST(x'41ff' AS TEXT) WHERE {_EXTRA}")
+    source = PhotosLibrary(library)
+    await source.open()
+    [photo] = [photo for photo in await source.photos(PUMPKIN_FARM) if photo.id == PUMPKINS1]
+    metadata = (await source.fetch(photo, NOWHERE)).metadata
+    assert metadata is not None
+    assert metadata.title == "A\N{REPLACEMENT CHARACTER}"
+    await source.close()

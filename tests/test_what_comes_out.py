@@ -127,6 +127,24 @@ def test_faces_dates_and_offsets_are_those_that_osxphotos_writes(tmp_path: Path)
     assert with_faces >= 4
 
 
+def test_faces_places_and_labels_survive_the_loss_of_catalog_and_state(tmp_path: Path) -> None:
+    assert export(tmp_path) == 3
+    catalog = tmp_path / "metadata" / "master.json"
+    before = json.loads(catalog.read_text())
+    said = {key for entry in before.values() for key in entry}
+    assert {"faces", "place", "favorite"} <= said
+    assert ("labels" in said) == (TEST_LIBRARY / "database" / "search" / "psi.sqlite").is_file()
+    for path in (tmp_path / "state").glob("skicyclerun.sqlite3*"):
+        path.unlink()
+    rebuilt = skicyclerun("rebuild-state", "--library", TEST_LIBRARY, "--lib-root", tmp_path)
+    assert rebuilt.code == 0, rebuilt.stderr
+    assert json.loads(catalog.read_text()) == before
+    catalog.unlink()
+    assert skicyclerun("rebuild-catalog", "--lib-root", tmp_path).code == 0
+    assert json.loads(catalog.read_text()) == before
+    assert skicyclerun("verify", "--lib-root", tmp_path, "--json").code in (0, 3)
+
+
 def test_an_edited_photo_comes_out_as_it_was_edited(tmp_path: Path) -> None:
     assert export(tmp_path, {}, "--album", "AlbumInFolder") == 0
     (render,) = TEST_LIBRARY.glob("resources/renders/E/E9BC5C36-7CD1-40A1-A72B-8B8FAC227D51_1_201_a.jpeg")

@@ -107,7 +107,7 @@ class KnowsPhotos(Protocol):
         """Of every media item that is `wanted` (all of them without it), oldest first, those of one moment by id.
 
         Hidden ones, trashed ones and those behind a burst's key photo are among them: `wanted` decides. It is called
-        once for each, in a worker thread, and only what it lets through is kept in memory. What it raises comes out.
+        for each, in a worker thread, and only what it lets through is kept in memory. What it raises comes out.
         Raises SourceError.
         """
         ...

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from skicyclerun.models import AlbumKind
-from skicyclerun.sources.photos_asset import EPOCH, AlbumRecord, AlbumUnreadable, nfc
-from skicyclerun.sources.photos_facts import PICKED, moment_of_core_data
+from skicyclerun.sources.photos_asset import AlbumRecord, AlbumUnreadable, nfc
+from skicyclerun.sources.photos_facts import PICKED, moment_by_osxphotos
 from skicyclerun.sources.photos_schema import Schema, SchemaUnknown
 
 _KINDS: Final = {2: AlbumKind.ALBUM, 1505: AlbumKind.SHARED, 1508: AlbumKind.PROJECT}
@@ -143,13 +143,7 @@ def _in_order(row: _Row, members: list[_Member]) -> list[_Member]:
 
 
 def _moment(member: _Member) -> datetime:
-    """As osxphotos' `PhotoInfo.date`; of what is no moment, the epoch."""
-    if isinstance(member.offset, int) and abs(member.offset) >= 86_400:
-        from osxphotos.photos_datetime import photos_datetime
-
-        moment: datetime = photos_datetime(member.created, member.offset, member.zone, default=True)
-        return moment
-    return moment_of_core_data(member.created) or EPOCH
+    return moment_by_osxphotos(member.created, member.offset, member.zone)
 
 
 def _read_shares(connection: sqlite3.Connection, schema: Schema) -> list[AlbumRecord]:

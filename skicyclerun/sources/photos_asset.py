@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final, Protocol
 
 from skicyclerun.models import AlbumKind, Face, LibraryMetadata, Location, PhotoFacts, Place
@@ -143,7 +144,9 @@ def altitude_and_heading(
     is GPSImgDirection. A negative accuracy or course means unknown, as in CLLocation, and an unknown altitude or
     course of an imported file is stored as 0.
     """
-    if not isinstance(blob, bytes) or len(blob) < 64 or latitude is None or longitude is None:
+    if not isinstance(blob, bytes) or len(blob) < 64:
+        return None, None
+    if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
         return None, None
     at_latitude, at_longitude, altitude, _, vertical_accuracy, course, _, _ = struct.unpack_from("<8d", blob)
     if not (abs(at_latitude - latitude) < 1e-6 and abs(at_longitude - longitude) < 1e-6):
@@ -184,24 +187,39 @@ def _date(item: Item) -> datetime | None:
     if offset is None or abs(offset) >= 86_400:
         return None
     try:
-        return date.astimezone(timezone(timedelta(seconds=offset)))
+        return date.astimezone(_zone(offset))
     except (OverflowError, ValueError):
         return None
 
 
+@lru_cache(maxsize=256)
+def _zone(offset: int) -> timezone:
+    return timezone(timedelta(seconds=offset))
+
+
 def _location(item: Item) -> Location | None:
+    position = _position(item)
+    return None if position is None else Location(*position)
+
+
+def _position(item: Item) -> tuple[float, float, float | None, float | None] | None:
+    """Latitude, longitude, altitude, heading; None for what is no place on earth."""
     latitude, longitude = item.asset.location
     if latitude is None or longitude is None or not (math.isfinite(latitude) and math.isfinite(longitude)):
         return None
     if abs(latitude) > 90 or abs(longitude) > 180:
         return None
-    return Location(latitude, longitude, item.altitude, item.heading)
+    return latitude, longitude, item.altitude, item.heading
 
 
-def fingerprint_of(asset: Asset, metadata: LibraryMetadata) -> str:
-    """A hash over everything that changes what `fetch` gives; the same in every process."""
+def fingerprint_of(item: Item) -> str:
+    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this.
+
+    What it is made of are the facts of `metadata_of`, without the objects, since it is asked of every photo listed.
+    """
+    asset = item.asset
     modified = asset.date_modified
-    location = metadata.location
+    date = _date(item)
     facts: Sequence[object] = (
         asset.original_filename,
         asset.original_filesize,
@@ -209,13 +227,13 @@ def fingerprint_of(asset: Asset, metadata: LibraryMetadata) -> str:
         asset.ismissing,
         asset.adjustment_type,
         modified.timestamp() if modified else None,
-        metadata.date.isoformat() if metadata.date else None,
-        (location.latitude, location.longitude, location.altitude, location.heading) if location else None,
-        metadata.title,
-        metadata.description,
-        metadata.keywords,
-        metadata.persons,
-        metadata.rating,
+        date.isoformat() if date else None,
+        _position(item),
+        asset.title or None,
+        asset.description or None,
+        tuple(dict.fromkeys(asset.keywords)),
+        persons_of(asset),
+        5 if asset.favorite else None,
     )
     text = _AS_TEXT.encode(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

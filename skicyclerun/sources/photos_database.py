@@ -11,14 +11,14 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from skicyclerun.errors import LibraryError, SkicyclerunError
 from skicyclerun.sources.photos_asset import PhotosDatabase
 from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library, damaged
-from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot, take_snapshot
+from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot, is_no_text, take_snapshot
 from skicyclerun.sources.photos_tables import LibraryTables
 from skicyclerun.sources.photosdb import WholeLibrary
 
@@ -94,6 +94,9 @@ def _load(library: Path, folder: CopyFolder, check: Callable[..., None]) -> Phot
         except (Abandoned, MemoryError, SkicyclerunError):
             raise
         except Exception as error:
+            if isinstance(error, sqlite3.Error) and is_no_text(error) and not snapshot.decodes:
+                snapshot = replace(snapshot, decodes=True)
+                continue
             if snapshot.holds():
                 # Whatever it is, it shall be said as if it had never been tried.
                 log.debug("%s is read through osxphotos alone: %s: %s", library, type(error).__name__, error)

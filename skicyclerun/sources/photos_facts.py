@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Final
@@ -91,6 +92,18 @@ def moment_of_core_data(seconds: object) -> datetime | None:
         return datetime.fromtimestamp(seconds + _FROM_1970_TO_2001, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def moment_by_osxphotos(created: object, offset: object, zone: object) -> datetime:
+    """The same moment as osxphotos' `PhotoInfo.date`, in whatever zone; of what is no moment, the epoch."""
+    if isinstance(offset, int) and abs(offset) >= 86_400:
+        from osxphotos.photos_datetime import photos_datetime
+
+        with suppress(OverflowError):
+            moment: datetime = photos_datetime(created, offset, zone, default=True)
+            return moment
+        return EPOCH
+    return moment_of_core_data(created) or EPOCH
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,8 @@
-"""A `.photoslibrary` bundle as a source, through osxphotos, without Photos.app and on any system.
+"""A `.photoslibrary` bundle as a source, without Photos.app and on any system.
 
 What an album holds is what Photos shows in it: photos in the trash and hidden ones are not there, and of a burst the
-key photo and those the person picked. Shared, smart and project albums are not offered, as `apple_photos` does not
-offer them either. docs/sources.md has the whole of it.
+key photo and those the person picked. Smart albums are not offered, as `apple_photos` does not offer them either.
+docs/sources.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class PhotosLibrary:
         return str(self._path)
 
     async def open(self) -> None:
-        """Copy the library's database and read it, in a worker thread. Raises LibraryError."""
+        """Look at the library's database, in a worker thread. Raises LibraryError."""
         if self._opened is not None:
             return
         loader = LibraryLoader(self._path, partial(_look, self._path))
@@ -101,7 +101,7 @@ class PhotosLibrary:
             raise
 
     async def albums(self) -> list[Album]:
-        """The user's albums in the order of Photos' sidebar, folders and albums together, empty ones included."""
+        """The person's own in the order of Photos' sidebar, folders and albums together, then shared ones, projects."""
         return list(self._open().albums)
 
     async def photos(self, album_id: str) -> list[Photo]:
@@ -149,7 +149,7 @@ class PhotosLibrary:
             asset = item.asset
             uuid = asset.uuid
             try:
-                fingerprint = fingerprint_of(asset, metadata_of(item))
+                fingerprint = fingerprint_of(item)
             except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
                 log.debug("%s: no fingerprint: %s: %s", uuid, type(error).__name__, error)
                 fingerprint = ""

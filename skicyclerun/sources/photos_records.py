@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
-from skicyclerun.sources.photos_asset import EPOCH
-from skicyclerun.sources.photos_facts import moment_of_core_data
+from skicyclerun.sources.photos_facts import moment_by_osxphotos, moment_of_core_data
 from skicyclerun.sources.photos_schema import Schema
 
 _KINDS: Final = (0, 1)
@@ -35,6 +34,7 @@ def _columns(schema: Schema) -> dict[str, str]:
     return {
         "_uuid": f"{asset}.ZUUID",
         "pk": f"{asset}.Z_PK",
+        "extra_pk": f"{_EXTRA}.Z_PK",
         "masterFingerprint": schema.fingerprint,
         "name": f"{_EXTRA}.ZTITLE",
         "originalFilename": f"{_EXTRA}.ZORIGINALFILENAME",
@@ -75,19 +75,44 @@ def _columns(schema: Schema) -> dict[str, str]:
     }
 
 
-def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> dict[str, Record]:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Those that records refer to, by key."""
+
+    keywords: dict[int, Any]
+    persons: dict[int, dict[str, Any]]
+    """`PhotosDB._dbpersons_pk`, as far as names go."""
+
+
+def read_names(connection: sqlite3.Connection) -> Names:
+    from osxphotos._constants import _UNKNOWN_PERSON
+
+    return Names(
+        {key: _normalized(title) for key, title in connection.execute("SELECT Z_PK, ZTITLE FROM ZKEYWORD")},
+        {
+            key: {"pk": key, "fullname": _normalized(name) if name else _UNKNOWN_PERSON}
+            for key, name in connection.execute("SELECT Z_PK, ZFULLNAME FROM ZPERSON")
+        },
+    )
+
+
+def read_records(
+    connection: sqlite3.Connection, schema: Schema, names: Names, uuids: Sequence[str]
+) -> dict[str, Record]:
     """By uuid; for no more photos than one statement takes. `isMissing` is left to `read_missing`.
 
     Besides osxphotos' keys there are `inferred_offset`, `location_data`, `syndication_identifier` and `…_history`.
     """
     columns = _columns(schema)
     asset = schema.asset
-    among = f"{asset}.ZUUID IN ({','.join('?' * len(uuids))})"
     records: dict[str, Record] = {}
+    by_asset: dict[int, Record] = {}
+    by_extra: dict[int, str] = {}
     for row in connection.execute(
         f"""SELECT {", ".join(columns.values())} FROM {asset}
         JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
-        LEFT JOIN ZASSETDESCRIPTION ON ZASSETDESCRIPTION.Z_PK = {_EXTRA}.ZASSETDESCRIPTION WHERE {among}""",
+        LEFT JOIN ZASSETDESCRIPTION ON ZASSETDESCRIPTION.Z_PK = {_EXTRA}.ZASSETDESCRIPTION
+        WHERE {asset}.ZUUID IN ({",".join("?" * len(uuids))})""",
         uuids,
     ):
         record = Record(zip(columns, row, strict=True))
@@ -95,25 +120,28 @@ def read_records(connection: sqlite3.Connection, schema: Schema, uuids: Sequence
             if (text := record[key]) is not None:
                 record[key] = _normalized(text)
         _derive(record)
-        records[record["_uuid"]] = record
-    for key, select in (
-        (
-            "keywords",
-            f"""SELECT {asset}.ZUUID, ZKEYWORD.ZTITLE FROM {asset} JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
-            JOIN Z_1KEYWORDS ON Z_1KEYWORDS.Z_1ASSETATTRIBUTES = {_EXTRA}.Z_PK
-            JOIN ZKEYWORD ON ZKEYWORD.Z_PK = {schema.keyword} WHERE {among}""",
-        ),
-        (
-            "persons",
-            f"""SELECT {asset}.ZUUID, ZPERSON.Z_PK FROM {asset}
-            JOIN ZDETECTEDFACE ON {schema.face_asset} = {asset}.Z_PK
-            JOIN ZPERSON ON ZPERSON.Z_PK = {schema.face_person} WHERE {among}""",
-        ),
+        uuid = record["_uuid"]
+        records[uuid] = record
+        by_asset[record["pk"]] = record
+        by_extra[record.pop("extra_pk")] = uuid
+    for extra, keyword in connection.execute(
+        f"SELECT Z_1KEYWORDS.Z_1ASSETATTRIBUTES, {schema.keyword} FROM Z_1KEYWORDS"
+        f" WHERE Z_1KEYWORDS.Z_1ASSETATTRIBUTES IN ({_keys(by_extra)})"
     ):
-        for uuid, value in connection.execute(select, uuids):
-            if (found := records.get(uuid)) is not None:
-                found[key].append(_normalized(value) if key == "keywords" else value)
+        if keyword in names.keywords:
+            records[by_extra[extra]]["keywords"].append(names.keywords[keyword])
+    for key, person in connection.execute(
+        f"SELECT {schema.face_asset}, {schema.face_person} FROM ZDETECTEDFACE"
+        f" WHERE {schema.face_asset} IN ({_keys(by_asset)})"
+    ):
+        if person in names.persons:
+            by_asset[key]["persons"].append(person)
     return records
+
+
+def _keys(keys: Iterable[int]) -> str:
+    """For an IN; primary keys are whole numbers."""
+    return ",".join(map(str, map(int, keys)))
 
 
 def read_raw(connection: sqlite3.Connection, schema: Schema) -> dict[str, tuple[str | None, str | None]]:
@@ -132,6 +160,8 @@ def raw_statement(schema: Schema) -> str:
 
 def _normalized(text: Any) -> Any:
     """As osxphotos does it; what is ASCII is normalized in every form."""
+    if isinstance(text, bytes):  # a column of texts takes them too
+        text = text.decode(errors="replace")
     if isinstance(text, str) and text.isascii():
         return text
     from osxphotos.unicode import normalize_unicode
@@ -147,7 +177,9 @@ def _derive(record: Record) -> None:
         record["type"] = None
     record["filename"] = record["filename"] or ""
     record["directory"] = record["directory"] or ""
-    record["imageDate"] = _date(record)
+    record["imageDate"] = moment_by_osxphotos(  # in another zone than osxphotos': it is asked for the moment only
+        record["imageDate_timestamp"], record["imageTimeZoneOffsetSeconds"], record["imageTimeZoneName"]
+    )
     record["lastmodifieddate"] = moment_of_core_data(record["lastmodifieddate_timestamp"])
     record["shared"] = record["cloudbatchpublishdate"] is not None
     subtype = record["subtype"]
@@ -164,19 +196,6 @@ def _derive(record: Record) -> None:
     record["has_raw"] = False
     record["keywords"] = []
     record["persons"] = []
-
-
-def _date(record: Record) -> datetime:
-    """The same moment as osxphotos', in UTC: `date` is asked for the moment only. What is none is the epoch."""
-    offset = record["imageTimeZoneOffsetSeconds"]
-    if isinstance(offset, int) and abs(offset) >= 86_400:
-        from osxphotos.photos_datetime import photos_datetime
-
-        moment: datetime = photos_datetime(
-            record["imageDate_timestamp"], offset, record["imageTimeZoneName"], default=True
-        )
-        return moment
-    return moment_of_core_data(record["imageDate_timestamp"]) or EPOCH
 
 
 def read_missing(connection: sqlite3.Connection, schema: Schema) -> frozenset[str]:
@@ -240,13 +259,3 @@ def missing_statements(schema: Schema) -> tuple[str, ...]:
             WHERE ZSHARE.Z_ENT IN (SELECT Z_ENT FROM Z_PRIMARYKEY WHERE Z_NAME = 'CollectionShare')
             AND {asset}.ZKIND = 1 AND ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 8"""
     return by_photo, by_fingerprint, shared_videos
-
-
-def read_persons(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
-    """`PhotosDB._dbpersons_pk`, as far as names go."""
-    from osxphotos._constants import _UNKNOWN_PERSON
-
-    return {
-        key: {"pk": key, "fullname": _normalized(name) if name else _UNKNOWN_PERSON}
-        for key, name in connection.execute("SELECT Z_PK, ZFULLNAME FROM ZPERSON")
-    }

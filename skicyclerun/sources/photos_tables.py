@@ -28,12 +28,12 @@ from skicyclerun.sources.photos_records import (
     missing_statements,
     raw_statement,
     read_missing,
-    read_persons,
+    read_names,
     read_raw,
     read_records,
 )
 from skicyclerun.sources.photos_schema import Schema, read_schema
-from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot
+from skicyclerun.sources.photos_snapshot import Snapshot, copied_snapshot, decoded, is_no_text
 from skicyclerun.sources.photosdb import quiet_osxphotos
 
 log = logging.getLogger(__name__)
@@ -71,9 +71,11 @@ class LibraryTables:
     def _begin(self) -> Schema:
         schema = read_schema(self._connection, self._folder.path / "version.sqlite")
         self._photosdb._photos_ver = schema.photos_version
-        self._photosdb._dbpersons_pk = read_persons(self._connection)
+        self._names = read_names(self._connection)
+        self._photosdb._dbpersons_pk = self._names.persons
         nobody = ("",)
-        read_records(self._connection, schema, nobody)
+        read_records(self._connection, schema, self._names, nobody)
+        self._item(Record())
         read_places(self._connection, schema, nobody)
         read_faces(self._connection, schema, "")
         for statement in (*missing_statements(schema), raw_statement(schema), *facts_statements(schema)):
@@ -122,30 +124,42 @@ class LibraryTables:
         self._folder.remove()
 
     def _load(self, connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> None:
-        from osxphotos import PhotoInfo
-
         if self._missing is None:
             self._raw = read_raw(connection, schema)
             self._missing = read_missing(connection, schema)
-        for uuid, record in read_records(connection, schema, uuids).items():
+        for uuid, record in read_records(connection, schema, self._names, uuids).items():
             record["isMissing"] = 1 if uuid in self._missing else 0
             if uuid in self._raw:
                 record["has_raw"] = True
                 volume, path = self._raw[uuid]
                 if volume is not None and path is not None:
                     record.update(raw_volume=volume, raw_relative_path=path)
-            self._kept[uuid] = self._item(PhotoInfo(db=self._photosdb, uuid=uuid, info=record), record)
+            self._kept[uuid] = self._item(record)
 
-    def _item(self, asset: Any, record: Record) -> Item:
-        """Besides osxphotos' record, what it does not have."""
+    def _item(self, record: Record) -> Item:
+        """What osxphotos makes of a record, and what it does not."""
+        from osxphotos import PhotoInfo
+
         uuid = record["_uuid"]
         if record["syndication_identifier"] is not None:
             self._photosdb._db_syndication_uuid[uuid] = {
                 key: record[key] for key in ("syndication_identifier", "syndication_history")
             }
-        blob = record.pop("location_data")
-        altitude, heading = altitude_and_heading(blob, record["latitude"], record["longitude"])
+        altitude, heading = altitude_and_heading(
+            record.pop("location_data", None), record["latitude"], record["longitude"]
+        )
+        asset = PhotoInfo(db=self._photosdb, uuid=uuid, info=record)
         return Item(asset, altitude, heading, record["inferred_offset"])
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """The answer, also where a text is no UTF-8; looking at each text is slow, so only where there is one."""
+        try:
+            return ask()
+        except sqlite3.OperationalError as error:
+            if not is_no_text(error) or self._connection.text_factory is not str:
+                raise
+            self._connection.text_factory = decoded
+            return ask()
 
     def _read(self, ask: Callable[[sqlite3.Connection, Schema], T]) -> T:
         """The answer of one moment: where the database changed meanwhile, a copy is asked again.
@@ -156,7 +170,7 @@ class LibraryTables:
             while True:
                 trouble: sqlite3.Error | None = None
                 try:
-                    answer = ask(self._connection, self._schema)
+                    answer = self._ask(partial(ask, self._connection, self._schema))
                 except sqlite3.Error as error:
                     trouble = error
                 if self._snapshot.holds():
@@ -172,7 +186,7 @@ class LibraryTables:
         self._snapshot = copied_snapshot(self._snapshot.library, self._snapshot.source, self._folder.path, self._check)
         try:
             self._connection = self._snapshot.connect()
-            self._schema = self._begin()
+            self._schema = self._ask(self._begin)
         except Exception as error:
             raise LibraryError(
                 self._snapshot.library, f"it was changed by another program and cannot be read any more ({error})"
