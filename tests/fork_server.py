@@ -151,6 +151,13 @@ def import_what_runs_import() -> None:
     for name in (
         "skicyclerun.cli",
         "skicyclerun.commands.run",
+        "skicyclerun.commands.status",
+        "skicyclerun.commands.offer_folders",
+        "skicyclerun.run.session",
+        "skicyclerun.progress.choose",
+        "skicyclerun.progress.plain_text",
+        "filelock",
+        "transitions",
         "skicyclerun.images.render",
         "skicyclerun.images.scale",
         "skicyclerun.images.watermark",

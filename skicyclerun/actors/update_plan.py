@@ -44,6 +44,14 @@ def plan_update(
             retired.append(photo_before.file_name)
     names = plan_file_names(listed, extension_of=options.extension_of, reserved=(*strangers, *retired), kept=kept)
     there = {collision_key(name) for name in occupied}
+    same_bytes: dict[int, bool] = {}  # the options of a run are one object
+
+    def made_alike(before: PresentPhoto) -> bool:
+        known = same_bytes.get(id(before.options))
+        if known is None:
+            known = same_bytes[id(before.options)] = options.same_bytes_as(before.options)
+        return known
+
     plans = []
     for photo in listed:
         key = (photo.id, photo.component.value)
@@ -56,7 +64,7 @@ def plan_update(
             and not left_out
             and before.file_name == names[key]
             and before.fingerprint == photo.fingerprint
-            and options.same_bytes_as(before.options)
+            and made_alike(before)
             and collision_key(before.file_name) in there
             else None
         )

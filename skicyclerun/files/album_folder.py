@@ -74,14 +74,6 @@ class AlbumFolder:
         if self.path.parent != export_folder or name in ("", ".", ".."):
             raise OutsideFolder(name, export_folder)
 
-    def occupied_names(self) -> set[str]:
-        """Names of everything in the folder, empty if it does not exist. Raises OutsideFolder, OSError."""
-        try:
-            self._refuse_link()
-            return set(os.listdir(self.path))
-        except FileNotFoundError:
-            return set()
-
     def is_ours(self, file_name: str) -> bool:
         """Whether rows speak for what lies there now. A file that was changed since it was exported is not ours."""
         if file_name not in self._records:
@@ -90,20 +82,34 @@ class AlbumFolder:
         if record is None:
             return True
         try:
-            found = (self.path / file_name).lstat()
+            return _is_as_recorded((self.path / file_name).lstat(), record)
         except FileNotFoundError:
             return True
-        size, mtime_ns = record
-        return (
-            stat.S_ISREG(found.st_mode)
-            and found.st_size == size
-            and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
-        )
 
     def strangers(self) -> tuple[set[str], set[str]]:
         """(all names in the folder, those of them that are not ours). Raises OutsideFolder, OSError."""
-        occupied = self.occupied_names()
-        return occupied, {name for name in occupied if not self.is_ours(name)}
+        occupied: set[str] = set()
+        strangers: set[str] = set()
+        try:
+            self._refuse_link()
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    occupied.add(entry.name)
+                    if not self._is_our_entry(entry):
+                        strangers.add(entry.name)
+        except FileNotFoundError:
+            pass  # no folder yet
+        return occupied, strangers
+
+    def _is_our_entry(self, entry: os.DirEntry[str]) -> bool:
+        """`is_ours` of a name that was found in the folder."""
+        record = self._records.get(entry.name)
+        if record is None:
+            return entry.name in self._records
+        try:
+            return _is_as_recorded(entry.stat(follow_symlinks=False), record)
+        except FileNotFoundError:
+            return True
 
     def create(self) -> None:
         """Make the folder, durably. Raises OutsideFolder if a symbolic link or a file stands in its place."""
@@ -152,3 +158,13 @@ class AlbumFolder:
     def _refuse_link(self) -> None:
         if not stat.S_ISDIR(self.path.lstat().st_mode):
             raise OutsideFolder(self.path, self.path.parent)
+
+
+def _is_as_recorded(found: os.stat_result, record: tuple[int, int]) -> bool:
+    """Whether what lies there is a file as its row has it: size, and modification time in ns."""
+    size, mtime_ns = record
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_size == size
+        and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
+    )

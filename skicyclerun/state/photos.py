@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,7 +15,10 @@ from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 
 class PhotoStatus(StrEnum):
@@ -44,7 +48,8 @@ class PhotoPlan:
 
 @dataclass(frozen=True, slots=True)
 class PresentPhoto:
-    """A file of an earlier run, as an update compares it. `options` are the export settings it was made with."""
+    """A file of an earlier run, as an update compares it. `options` are the export settings it was made with, one
+    object for all photos of a run."""
 
     row_id: int
     file_name: str
@@ -181,6 +186,7 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
     """Enter an album's photos, in the transaction that starts the album."""
     numbered = list(enumerate(plans, start=1))
     carried = [(position, plan) for position, plan in numbered if plan.carried is not None]
+    cataloged = await transaction.one("catalog_written") if carried else None
     await transaction.execute_many("not_present", [{"id": plan.carried} for _, plan in carried])
     await transaction.execute_many(
         "carry_photo",
@@ -215,6 +221,11 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
             if plan.carried is None
         ],
     )
+    if cataloged is not None:
+        # Another row speaks for each of these files now. Where it says the same, so does the catalog.
+        earlier = orjson.dumps([plan.carried for _, plan in carried]).decode()
+        if await transaction.one("carried_otherwise", {"album": album_id, "earlier": earlier}) is None:
+            await transaction.execute("keep_catalog_written", dict(cataloged))
 
 
 async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:
@@ -225,7 +236,7 @@ async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:
     ]
 
 
-async def of_album(store: Store, album_id: int) -> list[PhotoRow]:
+async def of_album(store: Queries, album_id: int) -> list[PhotoRow]:
     """All photo rows of an album, in album order."""
     return [PhotoRow.of(row) for row in await store.all("photos_of_album", {"album": album_id})]
 
@@ -290,9 +301,10 @@ async def present_of_album(
 ) -> dict[tuple[str, str], PresentPhoto]:
     """Files of an album of this source (kind, location) that earlier runs left, by (photo id, component)."""
     where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
+    options = cache(json.loads)  # few runs, many rows
     return {
         (row["source_id"], row["component"]): PresentPhoto(
-            row["id"], row["file_name"], row["fingerprint"], json.loads(row["options"])
+            row["id"], row["file_name"], row["fingerprint"], options(row["options"])
         )
         for row in await store.all("present_of_album", where)
     }

@@ -190,6 +190,17 @@ SELECT :album, :position, source_id, component, :original_filename, :fingerprint
        size, sha256, mtime_ns, facts, exported_at, 1, path_key
 FROM photos WHERE id = :earlier
 
+-- name: carried_otherwise
+-- Of rows that were carried over into an album, `earlier` being a JSON list of those they come from: whether one says
+-- something else to the catalog. All else of it is the same row's, or of the same source.
+SELECT 1 FROM photos AS before JOIN albums AS former ON former.id = before.album
+     JOIN photos AS now ON now.album = :album AND now.source_id = before.source_id AND now.component = before.component
+     JOIN albums AS album ON album.id = now.album
+WHERE before.id IN (SELECT value FROM json_each(:earlier))
+  AND (former.title, former.folder_path, former.folder, before.original_filename, before.fingerprint)
+      IS NOT (album.title, album.folder_path, album.folder, now.original_filename, now.fingerprint)
+LIMIT 1
+
 -- name: present_of_album
 SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.fingerprint, runs.options
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
@@ -366,6 +377,9 @@ SELECT path, identity FROM catalog_written
 
 -- name: begin_catalog_write
 INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
+
+-- name: keep_catalog_written
+INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, :identity)
 
 -- name: mark_catalog_written
 UPDATE catalog_written SET identity = :identity WHERE id = 1
