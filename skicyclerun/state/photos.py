@@ -186,21 +186,8 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
     """Enter an album's photos, in the transaction that starts the album."""
     numbered = list(enumerate(plans, start=1))
     carried = [(position, plan) for position, plan in numbered if plan.carried is not None]
-    cataloged = await transaction.one("catalog_written") if carried else None
-    await transaction.execute_many("not_present", [{"id": plan.carried} for _, plan in carried])
-    await transaction.execute_many(
-        "carry_photo",
-        [
-            {
-                "earlier": plan.carried,
-                "album": album_id,
-                "position": position,
-                "original_filename": plan.photo.original_filename,
-                "fingerprint": plan.photo.fingerprint,
-            }
-            for position, plan in carried
-        ],
-    )
+    if carried:
+        await _carry(transaction, album_id, carried)
     await transaction.execute_many(
         "insert_photo",
         [
@@ -221,11 +208,56 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
             if plan.carried is None
         ],
     )
-    if cataloged is not None:
-        # Another row speaks for each of these files now. Where it says the same, so does the catalog.
-        earlier = orjson.dumps([plan.carried for _, plan in carried]).decode()
-        if await transaction.one("carried_otherwise", {"album": album_id, "earlier": earlier}) is None:
-            await transaction.execute("keep_catalog_written", dict(cataloged))
+
+
+async def _carry(transaction: Transaction, album_id: int, carried: Sequence[tuple[int, PhotoPlan]]) -> None:
+    """Let the rows of files that are still right go on in this album, each with its position.
+
+    The row itself moves, and a copy of it that speaks for nothing stays where it was: so the indexes of what is present
+    need not be touched, which for 100,000 photos is most of the work. The catalog goes on saying the same of them,
+    unless their album or their name in the library is called something else now.
+    """
+    earlier = orjson.dumps([plan.carried for _, plan in carried]).decode()
+    rows = {row["id"]: row for row in await transaction.all("rows_to_carry", {"album": album_id, "earlier": earlier})}
+    if len(rows) != len(carried):
+        raise IllegalTransition(
+            f"{len(carried) - len(rows)} of {len(carried)} files are no longer in use as they were."
+        )
+    moving: list[dict[str, object]] = []
+    leaving: list[dict[str, object]] = []
+    otherwise = False
+    for position, plan in carried:
+        assert plan.carried is not None
+        former, photo = rows[plan.carried], plan.photo
+        name, fingerprint = former["original_filename"], former["fingerprint"]
+        otherwise |= bool(former["speaks_otherwise"]) or (name, fingerprint) != (
+            photo.original_filename,
+            photo.fingerprint,
+        )
+        moving.append(
+            {
+                "id": plan.carried,
+                "album": album_id,
+                "position": position,
+                "original_filename": photo.original_filename,
+                "fingerprint": photo.fingerprint,
+            }
+        )
+        leaving.append(
+            {
+                "id": plan.carried,
+                "former_album": former["album"],
+                "former_position": former["position"],
+                "former_original_filename": name,
+                "former_fingerprint": fingerprint,
+                "former_attempts": former["attempts"],
+                "former_reason": former["reason"],
+            }
+        )
+    await transaction.execute_many("carry_photo", moving)
+    await transaction.execute_many("leave_photo_behind", leaving)
+    if otherwise:
+        await transaction.execute("catalog_says_otherwise")
 
 
 async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:

@@ -182,24 +182,28 @@ VALUES (:album, :position, :source_id, :component, :original_filename, :fingerpr
 -- name: not_present
 UPDATE photos SET present = 0 WHERE id = :id
 
--- name: carry_photo
--- A row of an earlier run goes on in this one: same file, same facts, same time of export.
-INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, attempts,
-                    size, sha256, mtime_ns, facts, exported_at, present, path_key)
-SELECT :album, :position, source_id, component, :original_filename, :fingerprint, file_name, 'exported', 0,
-       size, sha256, mtime_ns, facts, exported_at, 1, path_key
-FROM photos WHERE id = :earlier
+-- name: rows_to_carry
+-- Rows of earlier runs that are to go on in an album, `earlier` being a JSON list; speaks_otherwise: of another album's
+-- title, say, so that its entry in the catalog changes.
+SELECT photos.id, photos.album, photos.position, photos.original_filename, photos.fingerprint, photos.attempts,
+       photos.reason, (former.title, former.folder_path, former.folder) IS NOT (now.title, now.folder_path, now.folder)
+       AS speaks_otherwise
+FROM photos JOIN albums AS former ON former.id = photos.album JOIN albums AS now ON now.id = :album
+WHERE photos.id IN (SELECT value FROM json_each(:earlier)) AND photos.present = 1
 
--- name: carried_otherwise
--- Of rows that were carried over into an album, `earlier` being a JSON list of those they come from: whether one says
--- something else to the catalog. All else of it is the same row's, or of the same source.
-SELECT 1 FROM photos AS before JOIN albums AS former ON former.id = before.album
-     JOIN photos AS now ON now.album = :album AND now.source_id = before.source_id AND now.component = before.component
-     JOIN albums AS album ON album.id = now.album
-WHERE before.id IN (SELECT value FROM json_each(:earlier))
-  AND (former.title, former.folder_path, former.folder, before.original_filename, before.fingerprint)
-      IS NOT (album.title, album.folder_path, album.folder, now.original_filename, now.fingerprint)
-LIMIT 1
+-- name: carry_photo
+-- The row that speaks for a file goes on in this run: same file, same facts, same time of export.
+UPDATE photos SET album = :album, position = :position, original_filename = :original_filename,
+                  fingerprint = :fingerprint, attempts = 0, reason = ''
+WHERE id = :id AND present = 1
+
+-- name: leave_photo_behind
+-- In the album it was carried over from a row stays that says what it was there.
+INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, attempts,
+                    reason, size, sha256, mtime_ns, facts, exported_at, path_key)
+SELECT :former_album, :former_position, source_id, component, :former_original_filename, :former_fingerprint, file_name,
+       status, :former_attempts, :former_reason, size, sha256, mtime_ns, facts, exported_at, path_key
+FROM photos WHERE id = :id
 
 -- name: present_of_album
 SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.fingerprint, runs.options
@@ -378,8 +382,8 @@ SELECT path, identity FROM catalog_written
 -- name: begin_catalog_write
 INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
 
--- name: keep_catalog_written
-INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, :identity)
+-- name: catalog_says_otherwise
+DELETE FROM catalog_written
 
 -- name: mark_catalog_written
 UPDATE catalog_written SET identity = :identity WHERE id = 1
@@ -397,7 +401,7 @@ SELECT photos.source_id, photos.component, photos.sha256, runs.source_kind, runs
        (SELECT MIN(later.started_at) FROM runs AS later WHERE later.id > albums.run_id) AS since
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.path_key = :path_key AND photos.status = 'exported'
-ORDER BY photos.id DESC
+ORDER BY albums.run_id DESC, photos.id DESC
 
 -- name: stage_pictures_known_at
 -- The rows of a stage whose file had this name, the newest first.
