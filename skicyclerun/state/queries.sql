@@ -105,28 +105,29 @@ WITH emptied AS MATERIALIZED (
     FROM albums WHERE albums.run_id = :run_id
 )
 SELECT mine.id,
-       COUNT(photos.id) AS found,
-       COALESCE(SUM(photos.status = 'exported' AND photos.attempts = 0), 0) AS unchanged,
-       COALESCE(SUM(CASE
-           WHEN photos.status <> 'exported' OR photos.attempts = 0 THEN 0
-           WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
-           WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
-               SELECT 1
-               FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
-                    AND its.source_id = photos.source_id AND its.component = photos.component
-               WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
-                 AND its.exported_at > (SELECT at FROM emptied)
-                 AND NOT EXISTS (
-                     SELECT 1 FROM planned AS since
-                     WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
-                       AND NOT EXISTS (SELECT 1 FROM photos AS there
-                                       WHERE there.album = since.id AND there.source_id = photos.source_id
-                                         AND there.component = photos.component AND there.status <> 'left_out')))
-           ELSE 0 END), 0) AS replaced
-FROM mine LEFT JOIN photos ON photos.album = mine.id
-     LEFT JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
-                                   AND before.component = photos.component
-GROUP BY mine.id
+       (SELECT COUNT(*) FROM photos WHERE photos.album = mine.id) AS found,
+       (SELECT COUNT(*) FROM photos WHERE photos.album = mine.id AND photos.status = 'exported' AND photos.attempts = 0)
+       AS unchanged,
+       (SELECT COUNT(*)
+        FROM photos JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
+                                             AND before.component = photos.component
+        WHERE photos.album = mine.id AND photos.status = 'exported' AND photos.attempts > 0
+          AND CASE
+              WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
+              WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
+                  SELECT 1
+                  FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
+                       AND its.source_id = photos.source_id AND its.component = photos.component
+                  WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
+                    AND its.exported_at > (SELECT at FROM emptied)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM planned AS since
+                        WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
+                          AND NOT EXISTS (SELECT 1 FROM photos AS there
+                                          WHERE there.album = since.id AND there.source_id = photos.source_id
+                                            AND there.component = photos.component AND there.status <> 'left_out')))
+              ELSE 0 END) AS replaced
+FROM mine
 
 -- name: earlier_failures
 -- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
@@ -168,8 +169,8 @@ WHERE source_kind = :source_kind AND source_location = :source_location AND albu
 -- name: folders_in_use
 -- Folders that hold files we exported and that have not been cleaned since, with the album they belong to.
 SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, albums.folder
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.present = 1
+FROM albums JOIN runs ON runs.id = albums.run_id
+WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.status = 'exported' AND photos.present = 1)
 
 -- ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,12 +231,13 @@ WHERE photos.present = 1 AND albums.folder <> :folder
 
 -- name: present_of_earlier_runs
 -- Of the same source; planned_again: its album is part of this run and was listed, and no photo of it has this file.
+-- CROSS: by way of the albums, of whose rows few are present still, rather than through all that are.
 SELECT photos.id, albums.folder, photos.file_name, albums.source_id AS album_id,
        EXISTS (SELECT 1 FROM albums AS again WHERE again.run_id = :run_id AND again.source_id = albums.source_id
                AND again.expected IS NOT NULL) AS planned_again
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-     JOIN runs AS this ON this.id = :run_id
-WHERE photos.present = 1 AND albums.run_id < :run_id
+FROM runs AS this CROSS JOIN albums ON albums.run_id < this.id CROSS JOIN runs ON runs.id = albums.run_id
+     CROSS JOIN photos ON photos.album = albums.id AND photos.status = 'exported' AND photos.present = 1
+WHERE this.id = :run_id
   AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
   AND NOT EXISTS (SELECT 1 FROM photos AS mine JOIN albums AS my_album ON my_album.id = mine.album
                   WHERE my_album.run_id = :run_id AND mine.path_key = photos.path_key AND mine.status <> 'left_out')
