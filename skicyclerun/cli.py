@@ -52,11 +52,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
         name = arguments[0]
-        if name not in COMMANDS and (near := difflib.get_close_matches(name, COMMANDS, n=1)):
-            context.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        if name not in COMMANDS:
+            import difflib
+
+            if near := difflib.get_close_matches(name, COMMANDS, n=1):
+                context.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(context, arguments)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

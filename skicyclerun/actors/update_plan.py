@@ -79,4 +79,6 @@ def files_gone(earlier: Mapping[tuple[str, str], PresentPhoto], occupied: Collec
 
 
 def _same_kind(file_name: str, extension: str) -> bool:
+    if extension and file_name.endswith(extension):
+        return True
     return PurePath(file_name).suffix.lower() == extension.lower()
