@@ -4,9 +4,8 @@
     python -m bench.size --library LIBRARY --lib-root EXPORTED --rounds 3    an export that is there already
 
 Makes libraries of small JPEGs with ../shared/tools/scale_library.py (skipped, with a word, where that is absent).
-CPU is user and system of the process and its children, the peak is that of the largest process. The machine's noise is
-in the seconds: with --other CHECKOUT another version of the program does the same in turn, and its figures stand
-beside ours. Nothing is asserted.
+CPU is user and system of the process and its children, the peak is that of the largest process; medians of the rounds.
+The machine's noise is in the seconds, and in those of the CPU. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -40,14 +39,12 @@ def main() -> int:
     parser.add_argument("--photos", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--library", type=Path, default=None, help="measure this library alone")
     parser.add_argument("--lib-root", type=Path, default=None, help="where --library has been exported to")
-    parser.add_argument("--other", type=Path, default=None, help="a checkout of another version")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scratch", type=Path, default=None, help="a folder on the disk to be measured")
     given = parser.parse_args()
-    checkouts = [PROJECT, *([given.other.absolute()] if given.other else [])]
-    say("| | wall | CPU | peak |" + (" the other's |" if given.other else ""))
+    say("| | wall | CPU | peak |")
     if given.library is not None and given.lib_root is not None:
-        with_export(given.library.name, given.library, given.lib_root, checkouts, given.rounds)
+        with_export(given.library.name, given.library, given.lib_root, given.rounds)
         return 0
     if not TEMPLATE.is_dir():
         say(f"skipped: {TEMPLATE} is not here, and libraries are made from it")
@@ -56,44 +53,38 @@ def main() -> int:
         for photos in given.photos:
             library = make_library(Path(scratch), f"of-{photos}", photos, distinct=False)
             root = Path(scratch) / f"root-{photos}"
-            once = [run(["run", "--yes", "--library", str(library), "--lib-root", str(root)], PROJECT)]
-            row(f"{photos:,}: export", [once])
-            with_export(f"{photos:,}", library, root, checkouts, given.rounds)
-        start(root, checkouts, given.rounds)
+            row(f"{photos:,}: export", [run(["run", "--yes", "--library", str(library), "--lib-root", str(root)])])
+            with_export(f"{photos:,}", library, root, given.rounds)
+        start(given.rounds)
     return 0
 
 
-def with_export(name: str, library: Path, root: Path, checkouts: list[Path], rounds: int) -> None:
+def with_export(name: str, library: Path, root: Path, rounds: int) -> None:
     """An update that changes nothing, and the report, of what is exported."""
     update = ["run", "--yes", "--update", "--library", str(library), "--lib-root", str(root)]
-    row(f"{name}: update", in_turn(update, checkouts, rounds))
-    row(f"{name}: status", in_turn(["status", "--lib-root", str(root)], checkouts, rounds))
+    row(f"{name}: update", repeated(update, rounds))
+    row(f"{name}: status", repeated(["status", "--lib-root", str(root)], rounds))
 
 
-def start(root: Path, checkouts: list[Path], rounds: int) -> None:
+def start(rounds: int) -> None:
     """What is done before anything is."""
-    row("run --help", in_turn(["run", "--help"], checkouts, rounds))
-    row("python -c pass", [[run(None, PROJECT) for _ in range(rounds)]])
+    row("run --help", repeated(["run", "--help"], rounds))
+    row("python -c pass", repeated(None, rounds))
 
 
-def in_turn(command: list[str], checkouts: list[Path], rounds: int) -> list[list[Measured]]:
-    """For each version its rounds, interleaved; one more before, so that all is in the disk's cache."""
-    for checkout in checkouts:
-        run(command, checkout)
-    found: list[list[Measured]] = [[] for _ in checkouts]
-    for _ in range(rounds):
-        for number, checkout in enumerate(checkouts):
-            found[number].append(run(command, checkout))
-    return found
+def repeated(command: list[str] | None, rounds: int) -> list[Measured]:
+    """Once more before, so that all is in the disk's cache."""
+    run(command)
+    return [run(command) for _ in range(rounds)]
 
 
-def run(command: list[str] | None, checkout: Path) -> Measured:
+def run(command: list[str] | None) -> Measured:
     typed = [sys.executable, "-c", "pass"] if command is None else [*SKICYCLERUN, *command]
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
-        process = subprocess.Popen(typed, stdout=output, stderr=output, env=environment, cwd=checkout)
+        process = subprocess.Popen(typed, stdout=output, stderr=output, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -104,14 +95,11 @@ def run(command: list[str] | None, checkout: Path) -> Measured:
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
 
 
-def row(name: str, found: list[list[Measured]]) -> None:
+def row(name: str, measured: list[Measured]) -> None:
     """A line of the table: medians."""
-    cells = []
-    for measured in found:
-        wall = statistics.median(each.wall for each in measured)
-        cpu = statistics.median(each.cpu for each in measured)
-        cells.append(f"{wall:.2f} s | {cpu:.2f} s | {max(each.peak_mib for each in measured):.0f} MiB")
-    say(f"| {name} | {cells[0]} |" + "".join(f" {cell.replace(' | ', ', ')} |" for cell in cells[1:]))
+    wall = statistics.median(each.wall for each in measured)
+    cpu = statistics.median(each.cpu for each in measured)
+    say(f"| {name} | {wall:.2f} s | {cpu:.2f} s | {max(each.peak_mib for each in measured):.0f} MiB |")
 
 
 if __name__ == "__main__":
