@@ -72,23 +72,25 @@ def _quick_report(
 
 
 def _report(settings: Settings, stage: str | None, run_id: int | None, with_photos: bool) -> RunReport:
-    import anyio
-
     from skicyclerun.settings.later_stages import output_folders
     from skicyclerun.settings.missing_folders import check_folders
     from skicyclerun.stages.registry import check_stage_name
-    from skicyclerun.state.store import Store
 
     if stage is not None:
         check_stage_name(stage, settings.command_stages)
-    state_db = settings.paths.state_db
-    places = ReportPlaces(
-        state_db, settings.paths.apple_photos_export, output_folders(settings), settings.cleanup.remote
-    )
+    paths = settings.paths
+    places = ReportPlaces(paths.state_db, paths.apple_photos_export, output_folders(settings), settings.cleanup.remote)
+    check_folders(settings, ())  # a disk that is not connected is not a folder where nothing was exported yet
+    if (state := StateFile.opened(places.state_db)) is not None:
+        with state:
+            return result_of(_report_from(state, places, run_id, with_photos))
+
+    import anyio
+
+    from skicyclerun.state.store import Store
 
     async def read() -> RunReport:
-        check_folders(settings, ())  # a disk that is not connected is not a folder where nothing was exported yet
-        async with await Store.open_to_read(state_db) as store:
+        async with await Store.open_to_read(places.state_db) as store:
             return await _report_from(store, places, run_id, with_photos)
 
     return anyio.run(read)
