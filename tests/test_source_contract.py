@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from skicyclerun.errors import OriginalMissing, PhotoGone, SourceError
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
-from skicyclerun.sources.base import Source, TimeLimits
+from skicyclerun.sources.base import InPlace, KeepsTime, Source, TimeLimits
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
@@ -151,6 +152,27 @@ class SourceContract:
                 seen.append((fetched.path.read_bytes(), replace(fetched, path=Path(fetched.path.name))))
                 shutil.rmtree(attempt, ignore_errors=True)
         assert seen[0] == seen[1]
+
+    async def test_what_is_located_is_what_is_fetched(self, sample: Sample, attempt: Path) -> None:
+        async with _opened(sample) as source:
+            if not isinstance(source, InPlace):
+                pytest.skip("this source brings its photos from elsewhere")
+            assert source.parallel
+            assert not isinstance(source, KeepsTime)
+            photos = await _all_photos(source)
+            for photo in photos:
+                fetched: Fetched | str
+                located: Fetched | str
+                try:
+                    fetched = await source.fetch(photo, attempt)
+                except OriginalMissing as error:
+                    fetched = str(error)
+                try:
+                    located = await anyio.to_thread.run_sync(source.locate, photo)
+                except OriginalMissing as error:
+                    located = str(error)
+                assert located == fetched
+                assert not await anyio.Path(attempt).exists()
 
     async def test_fetches_at_once_do_not_disturb_each_other(self, sample: Sample, tmp_path: Path) -> None:
         async with _opened(sample) as source:

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 async def put_away_photos(jobs: ArchiveJobs, run: RunRow, listed: frozenset[str]) -> bool:
     """The end of an update. `listed`: ids of all albums the source has now. See `_Departures.put_away`."""
     departed = await photos.departed(jobs.store, run.id, listed)
-    files = [(photo.folder, photo.file_name) for photo in departed]
+    files = [(photo.folder, *photo.file_name.split("/")) for photo in departed]
     leaving = _Departures(
         jobs,
         run.id,

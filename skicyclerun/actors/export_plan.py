@@ -45,7 +45,8 @@ async def plan_photos(
     """The album's photos with the file name each will have; in an update, which are carried over as they are."""
     wanted = [photo for photo in await source.photos(album.id) if options.wants(photo)]
     # A photo that an album holds twice is one photo.
-    listed = list({(photo.id, photo.component): photo for photo in wanted}.values())
+    once = {(photo.id, photo.component): photo for photo in wanted}.values()
+    listed = [each for photo in once for each in (photo, *options.companions_of(photo))]
     occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
     place = (run.source_kind.value, run.source_location)
     earlier = await photos.present_of_album(store, album.id, place) if run.mode == "update" else {}

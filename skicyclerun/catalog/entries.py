@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
+from skicyclerun.files.naming import ORIGINALS_FOLDER
+from skicyclerun.models import Component, ExportedFacts, Face, Location, Place, Rendering, SourceKind
 from skicyclerun.stages.registry import STAGES
 
 ENTRY_TYPE: Final = "exported"
@@ -32,6 +33,10 @@ _OPTIONAL_KEYS: Final = frozenset(
         "title",
         "description",
         "persons",
+        "faces",
+        "place",
+        "favorite",
+        "labels",
         "rendering",
         "note",
         "facts",
@@ -57,11 +62,14 @@ _IDENTITY: Final = frozenset(
         "size",
         "pipeline",
         "derivatives",
+        "files_beside",
         "stage_results",
     }
 )
 #: Stages that this program may provide and that make files, under whose names `derivatives` holds them.
 MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
+_SIDES: Final = ("x", "y", "width", "height")
+_PLACE: Final = tuple(field.name for field in fields(Place))
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -106,6 +114,8 @@ class CatalogRecord:
     """Stage → the files it made of this one."""
     our_stages: frozenset[str] = MADE_BY_US
     """Stages that have ever made something here: under any other name `derivatives` is another program's."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """`sidecar`, `original` → the file of this photo that lies beside its own."""
 
     @property
     def optional_keys(self) -> frozenset[str]:
@@ -216,7 +226,8 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
     if record.fingerprint:
         source["fingerprint"] = record.fingerprint
     entry: dict[str, Any] = {
-        "type": ENTRY_TYPE,
+        # A sidecar or an original is no picture of the album, which is what programs look for under the usual type.
+        "type": record.component.value if record.component.is_companion else ENTRY_TYPE,
         "file_name": record.file_name,
         "file_path": record.file_path,
         "album_name": record.album_name,
@@ -235,9 +246,14 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "title": facts.title,
         "description": facts.description,
         "persons": list(facts.persons),
+        "faces": [_face_entry(face) for face in facts.faces],
+        "place": {key: text for key, text in asdict(facts.place).items() if text} if facts.place else None,
+        "favorite": True if facts.favorite else None,
+        "labels": list(facts.labels),
         "rendering": facts.rendering.value if facts.rendering is not Rendering.ORIGINAL else None,
         "note": facts.note,
         "facts": dict(facts.extra),
+        "files_beside": dict(record.beside),
     }
     entry.update({key: value for key, value in optional.items() if value not in (None, "", [], {})})
     by_export = entry
@@ -284,7 +300,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     made_anew = _is_made_anew(existing, fresh)
     stages_anew = made_anew or _stages_anew(existing, fresh)
     told_by_stages = "stage_results" in existing or "made_by" in existing
-    ours = _spoken_of(existing)
+    # What lies beside a photo may change while it stays as it is.
+    ours = _spoken_of(existing) | {"files_beside"}
     if made_anew or (stages_anew and not told_by_stages):
         ours |= record.optional_keys
     merged = _without(existing, ours - fresh.keys())
@@ -391,6 +408,18 @@ def is_ours(entry: object) -> bool:
     )
 
 
+def split_path(path: str, *, original: bool = False) -> tuple[str, str, str]:
+    """(folder of the album folders, album folder, name below it) of an exported file; empty where it has none.
+
+    The name of an `original` has the folder that originals lie in before it.
+    """
+    above, _, file_name = path.rpartition("/")
+    if original and above.endswith(f"/{ORIGINALS_FOLDER}"):
+        above, file_name = above.removesuffix(f"/{ORIGINALS_FOLDER}"), f"{ORIGINALS_FOLDER}/{file_name}"
+    outputs, _, folder = above.rpartition("/")
+    return outputs, folder, file_name
+
+
 def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     """The record an entry was made from, None for an entry that is not ours or does not say enough to trust it.
 
@@ -411,8 +440,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         component = Component(source.get("component", Component.STILL))
     except ValueError:
         return None
-    file_name = path.rpartition("/")[2]
-    folder = path.rpartition("/")[0].rpartition("/")[2]
+    _, folder, file_name = split_path(path, original=component is Component.ORIGINAL)
     if not _can_be_stored([timestamp, album_id, photo_id]):
         return None
     album_title = _text(source.get("album_title")) or _text(entry.get("album_name")) or folder
@@ -439,6 +467,10 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
             description=_text(entry.get("description")),
             keywords=_texts(entry.get("keywords")),
             persons=_texts(entry.get("persons")),
+            faces=_faces_from(entry.get("faces")),
+            place=_place_from(entry.get("place")),
+            favorite=entry.get("favorite") is True,
+            labels=_texts(entry.get("labels")),
             rendering=_RENDERINGS.get(_text(entry.get("rendering")), Rendering.ORIGINAL),
             note=_text(entry.get("note")) or "",
             extra={
@@ -582,6 +614,24 @@ def _location_from(gps: object) -> Location | None:
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
         return None
     return Location(latitude, longitude, _number(values.get("altitude")), _number(values.get("heading")))
+
+
+def _face_entry(face: Face) -> dict[str, Any]:
+    return {"name": face.name} | {side: round(getattr(face, side), 6) for side in _SIDES}
+
+
+def _faces_from(value: object) -> tuple[Face, ...]:
+    faces = []
+    for each in value if isinstance(value, list) else ():
+        name, sides = _text(_dict(each).get("name")), [_number(_dict(each).get(side)) for side in _SIDES]
+        if name is not None and None not in sides:
+            faces.append(Face(name, *(side for side in sides if side is not None)))
+    return tuple(faces)
+
+
+def _place_from(value: object) -> Place | None:
+    texts = {key: text for key in _PLACE if (text := _text(_dict(value).get(key)))}
+    return Place(**texts) if texts else None
 
 
 def _without(values: dict[str, Any], dropped: frozenset[str]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from skicyclerun.commands.options import (
     settings_of,
     source_options,
 )
-from skicyclerun.commands.report import make_after_run
 from skicyclerun.errors import SkicyclerunError, UsageError
 from skicyclerun.wording import counted, printable
 
@@ -508,6 +507,8 @@ def _page(outcome: RunOutcome, request: RunRequest, *, quiet: bool) -> str | Non
     the run: they want to be gone."""
     if not request.settings.report.html or request.dry_run or outcome.signal_code is not None:
         return None
+    from skicyclerun.commands.report import make_after_run
+
     file, problem = make_after_run(request.settings)
     if problem:
         click.echo(problem, err=True)

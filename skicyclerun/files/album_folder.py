@@ -25,6 +25,7 @@ from typing import Final
 from skicyclerun.errors import OutsideFolder
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.files.fault_points import fault_point
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 
 #: Staging lies inside the export folder, so that a rename never crosses file systems. Hidden, and gone after a run.
 STAGING_NAME = ".skicyclerun-staging"
@@ -60,6 +61,10 @@ class StagedFile:
     sha256: str
 
 
+def _is_original(file_name: str) -> bool:
+    return file_name.startswith(f"{ORIGINALS_FOLDER}/")
+
+
 class AlbumFolder:
     """`export_folder/name`. All methods block.
 
@@ -74,42 +79,44 @@ class AlbumFolder:
         if self.path.parent != export_folder or name in ("", ".", ".."):
             raise OutsideFolder(name, export_folder)
 
+    def occupied_names(self) -> set[str]:
+        """Names of everything in the folder and, with `originals/` before them, in that of its originals.
+
+        Empty if it does not exist. Raises OutsideFolder, OSError.
+        """
+        try:
+            self._refuse_link()
+            names = set(os.listdir(self.path))
+            if self._has_originals():
+                names |= {f"{ORIGINALS_FOLDER}/{name}" for name in os.listdir(self.path / ORIGINALS_FOLDER)}
+        except FileNotFoundError:
+            return set()
+        return names
+
     def is_ours(self, file_name: str) -> bool:
         """Whether rows speak for what lies there now. A file that was changed since it was exported is not ours."""
         if file_name not in self._records:
             return False
         record = self._records[file_name]
+        if _is_original(file_name) and not self._has_originals():
+            return not os.path.lexists(self.path / ORIGINALS_FOLDER)
         if record is None:
             return True
         try:
-            return _is_as_recorded((self.path / file_name).lstat(), record)
+            found = (self.path / file_name).lstat()
         except FileNotFoundError:
             return True
+        size, mtime_ns = record
+        return (
+            stat.S_ISREG(found.st_mode)
+            and found.st_size == size
+            and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
+        )
 
     def strangers(self) -> tuple[set[str], set[str]]:
         """(all names in the folder, those of them that are not ours). Raises OutsideFolder, OSError."""
-        occupied: set[str] = set()
-        strangers: set[str] = set()
-        try:
-            self._refuse_link()
-            with os.scandir(self.path) as entries:
-                for entry in entries:
-                    occupied.add(entry.name)
-                    if not self._is_our_entry(entry):
-                        strangers.add(entry.name)
-        except FileNotFoundError:
-            pass  # no folder yet
-        return occupied, strangers
-
-    def _is_our_entry(self, entry: os.DirEntry[str]) -> bool:
-        """`is_ours` of a name that was found in the folder."""
-        record = self._records.get(entry.name)
-        if record is None:
-            return entry.name in self._records
-        try:
-            return _is_as_recorded(entry.stat(follow_symlinks=False), record)
-        except FileNotFoundError:
-            return True
+        occupied = self.occupied_names()
+        return occupied, {name for name in occupied if not self.is_ours(name)}
 
     def create(self) -> None:
         """Make the folder, durably. Raises OutsideFolder if a symbolic link or a file stands in its place."""
@@ -129,6 +136,7 @@ class AlbumFolder:
         Raises OSError and OutsideFolder; then some of the group may have their names, which does no harm.
         """
         self._refuse_link()
+        with_originals = any(_is_original(staged.file_name) for staged in group) and self._make_originals()
         refused = [staged for staged in group if not self._may_replace(staged)]
         accepted = [staged for staged in group if staged not in refused]
         sync_files(staged.path for staged in accepted)
@@ -138,11 +146,16 @@ class AlbumFolder:
             if number == 0:
                 fault_point("group.first_renamed")
         fault_point("group.renamed")
+        if with_originals:
+            sync_directory(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.synced")
         sync_directory(self.path)
         fault_point("group.directory_synced")
         return refused
 
     def _may_replace(self, staged: StagedFile) -> bool:
+        if _is_original(staged.file_name) and not self._has_originals():
+            return False
         if self.is_ours(staged.file_name):
             return True
         target = self.path / staged.file_name
@@ -155,16 +168,20 @@ class AlbumFolder:
         with target.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == staged.sha256
 
+    def _has_originals(self) -> bool:
+        """Whether there is a folder for originals; a link or a file in its place is none."""
+        try:
+            return stat.S_ISDIR((self.path / ORIGINALS_FOLDER).lstat().st_mode)
+        except FileNotFoundError:
+            return False
+
+    def _make_originals(self) -> bool:
+        """Make that folder, durably; False where something else stands in its place."""
+        if not os.path.lexists(self.path / ORIGINALS_FOLDER):
+            make_directories(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.made")
+        return self._has_originals()
+
     def _refuse_link(self) -> None:
         if not stat.S_ISDIR(self.path.lstat().st_mode):
             raise OutsideFolder(self.path, self.path.parent)
-
-
-def _is_as_recorded(found: os.stat_result, record: tuple[int, int]) -> bool:
-    """Whether what lies there is a file as its row has it: size, and modification time in ns."""
-    size, mtime_ns = record
-    return (
-        stat.S_ISREG(found.st_mode)
-        and found.st_size == size
-        and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
-    )

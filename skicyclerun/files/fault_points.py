@@ -36,6 +36,9 @@ FAULT_POINTS: tuple[str, ...] = (
     "group.committed",
     "album.finished",
     "run.finished",
+    # the folder of an album's originals (files/album_folder.py)
+    "originals.made",
+    "originals.synced",
     # the stages after the export (state/stage_albums.py, actors/stage.py)
     "stage.album_started",
     "stage.picture_made",

@@ -5,17 +5,21 @@ Everything blocks, so that it can be called from worker threads; several at once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images import raw
+from skicyclerun.images.companions import copy_original, write_sidecar
 from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
+from skicyclerun.images.face_regions import named_faces
 from skicyclerun.images.jpeg_scan_watch import ScanWatch
 from skicyclerun.images.jpeg_segments import (
+    Frame,
     JpegHeader,
     read_header,
     replace_metadata,
@@ -34,14 +38,20 @@ from skicyclerun.images.metadata import (
 )
 from skicyclerun.images.metadata_segments import NewSegments, encode
 from skicyclerun.images.movies import check_movie
-from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
+from skicyclerun.images.picture_alone import write_picture_alone
+from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
+from skicyclerun.images.scale import no_larger, smaller_jpeg
+from skicyclerun.images.sidecar import SidecarFormat
+from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
-from skicyclerun.images.texts import clean, clean_line, clean_list
-from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata
+from skicyclerun.images.texts import clean, clean_line, clean_list, cut
+from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata, Place
 
 DEFAULT_MAX_PIXELS = 300_000_000
+_MOST_PLACE_NAME: Final = 1_000
+"""Bytes of UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,14 @@ class RenderOptions:
     """Of JPEGs that are encoded here, 1 to 100; a JPEG original is never encoded again."""
     max_pixels: int = DEFAULT_MAX_PIXELS
     """A picture with more is not decoded."""
+    sidecar: SidecarFormat = "xmp"
+    """Of what is rendered as a sidecar."""
+    strip_location: bool = False
+    """Without positions, the fields for names of places, and all that may hold one unseen."""
+    max_size: int = 0
+    """Pixels of the longer side, at most; 0: as large as it is."""
+    person_keywords: bool = False
+    """The names of persons are written as keywords too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,13 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
     is gone, PhotoTransient if it changes while it is read; OSError (a full disk) passes through. After an error there
     is no `destination`.
     """
+    if component is Component.SIDECAR:
+        located = not options.strip_location
+        return write_sidecar(
+            fetched, destination, options.sidecar, located=located, person_keywords=options.person_keywords
+        )
+    if component is Component.ORIGINAL:
+        return copy_original(fetched, destination)
     with open_original(fetched.path) as original, StagedFile(destination) as staged:
         content = sniff(original.stream)
         if content is None:
@@ -86,16 +111,16 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif options.format == "original":
             written = _copy_original(original, content, staged)
         elif content is Content.JPEG:
-            written = _pass_jpeg_through(original, fetched.metadata, staged)
+            written = _render_jpeg(original, fetched.metadata, staged, options)
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
             picture = decode(original, content, options.max_pixels)
             jpeg = _encoded(picture, options)
-            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content)
+            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content, options)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
-            facts = _with_library(facts, fetched.metadata)
+            facts = _with_library(facts, fetched.metadata, options)
         date = fetched.metadata.date if fetched.metadata and fetched.metadata.date else facts.date
         mtime_ns = since_epoch_ns(date) if date is not None else None
         kept_ns = staged.finish(original.mtime_ns if mtime_ns is None else mtime_ns)
@@ -108,6 +133,7 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         rendering=fetched.rendering,
         note="; ".join(note for note in (fetched.note, *written.notes) if note),
         mtime_ns=kept_ns,
+        **_in_the_library_only(fetched.metadata, component, located=not options.strip_location),
         extra={"converted_from": written.converted_from} if written.converted_from else {},
     )
 
@@ -146,14 +172,51 @@ def _exported_facts(facts: TagFacts, **of_the_file: Any) -> ExportedFacts:
     )
 
 
+def _in_the_library_only(known: LibraryMetadata | None, component: Component, *, located: bool) -> dict[str, Any]:
+    """What no file is read for again: the catalog has it from the library."""
+    if known is None:
+        return {}
+    return {
+        "faces": named_faces(known.faces) if component is Component.STILL else (),
+        "place": _clean_place(known.place) if located else None,
+        "favorite": known.favorite,
+        "labels": clean_list(known.labels),
+    }
+
+
+def _clean_place(place: Place | None) -> Place | None:
+    """With texts as the catalog can hold them."""
+    if place is None:
+        return None
+    texts = {field.name: cut(clean_line(getattr(place, field.name)), _MOST_PLACE_NAME) for field in fields(place)}
+    return Place(**texts) if any(texts.values()) else None
+
+
 # ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged: StagedFile) -> _Written:
+def _render_jpeg(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+) -> _Written:
+    header = read_header(original)
+    if options.max_size and max(header.frame.width, header.frame.height) > options.max_size:
+        check_first_rows(original, header)
+        picture = smaller_jpeg(original, options.max_pixels, options.max_size)
+        jpeg = Original.of_bytes(encode_jpeg(picture, options.quality))
+        return _write_with_tags(original, jpeg, picture, known, staged, Content.JPEG, options)
+    return _pass_jpeg_through(original, known, staged, options)
+
+
+def _pass_jpeg_through(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+) -> _Written:
     """A new header before the untouched scans, in one pass over the file."""
     header = read_header(original)
     check_first_rows(original, header)
-    segments, facts, notes = _tagged(header, known)
+    segments, facts, notes = _tagged(header, known, options)
+    if options.strip_location:
+        write_picture_alone(original, header, segments or NewSegments(), staged)
+        return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
     if segments is None:
         staged.write(original.read(0, header.size))
     else:
@@ -166,23 +229,29 @@ def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 
 
-def _tagged(header: JpegHeader, known: LibraryMetadata | None) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
+def _tagged(
+    header: JpegHeader, known: LibraryMetadata | None, options: RenderOptions
+) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
     with exiv2_session() as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
-            return _apply_and_encode(exiv2, tags, known)
+            return _apply_and_encode(exiv2, tags, known, header.frame, options)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be changed and was replaced"]
-            return _apply_and_encode(exiv2, fresh, known)
+            return _apply_and_encode(exiv2, fresh, known, header.frame, options)
 
 
 def _apply_and_encode(
-    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None
+    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None, frame: Frame, options: RenderOptions
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     if known is not None:
-        write_library_metadata(exiv2, tags, known)
+        stored = (frame.width, frame.height)
+        write_library_metadata(exiv2, tags, known, stored, person_keywords=options.person_keywords)
+    if options.strip_location:
+        remove_whereabouts(tags)
+        tags.count_all_as_changed()  # everything is written anew, and what is not written is not there
     segments = encode(exiv2, tags) if tags.changed else None
     return segments, facts_of(tags), tuple(tags.notes)
 
@@ -195,6 +264,8 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 def _encoded(picture: Picture, options: RenderOptions) -> Original:
+    if options.max_size:
+        picture = no_larger(picture, options.max_size)
     return Original.of_bytes(encode_jpeg(picture, options.quality))
 
 
@@ -205,25 +276,37 @@ def _write_with_tags(
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,
+    options: RenderOptions,
     notes: tuple[str, ...] = (),
 ) -> _Written:
     """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
     header = read_header(jpeg)
     frame = header.frame
     with exiv2_session() as exiv2:
-        if picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
+        if content is Content.JPEG:
+            tags = tags_of_segments(exiv2, read_header(original).segments)
+            tags.count_all_as_changed()
+        elif picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
             tags = tags_of_blobs(exiv2, picture.exif, picture.xmp)
         else:
             tags = tags_of_file(exiv2, original.path)
         try:
             orientation = orientation_of(tags.exif) if picture is None else 1
-            fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
-            segments, facts, said = _apply_and_encode(exiv2, tags, known)
+            if content is Content.JPEG:
+                fit_to_new_pixels(exiv2, tags, frame.width, frame.height, now_srgb=False, with_orientation=True)
+            else:
+                fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
+            segments, facts, said = _apply_and_encode(exiv2, tags, known, frame, options)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be carried over"]
-            segments, facts, said = _apply_and_encode(exiv2, fresh, known)
+            segments, facts, said = _apply_and_encode(exiv2, fresh, known, frame, options)
     segments = segments or NewSegments()
+    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
+    written = _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    if options.strip_location:
+        write_picture_alone(jpeg, header, segments, staged)
+        return written
     staged.write(
         replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
         if segments != NewSegments()
@@ -231,8 +314,7 @@ def _write_with_tags(
     )
     for block in jpeg.blocks(header.size):
         staged.write(block)
-    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
-    return _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    return written
 
 
 def _render_raw(
@@ -245,13 +327,18 @@ def _render_raw(
     preview = raw.full_size_jpeg(original)
     if preview is not None:
         jpeg = Original.of_bytes(preview.data)
-        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
-    notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ("the RAW file's own JPEG",)
+        if options.max_size and max(preview.width, preview.height) > options.max_size:
+            # Not turned: the RAW file says how the camera was held, and the tag goes along.
+            smaller = smaller_jpeg(jpeg, options.max_pixels, options.max_size, turned=False)
+            jpeg = Original.of_bytes(encode_jpeg(smaller, options.quality))
+        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, options, notes)
+    notes = ()
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
     else:
         picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
-    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, notes)
+    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, options, notes)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,7 +356,7 @@ def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Wr
 def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
     """Byte for byte. A JPEG is checked on the way like one that is passed through, of others the header is read."""
     if content is Content.JPEG:
-        return _pass_jpeg_through(original, None, staged)
+        return _pass_jpeg_through(original, None, staged, RenderOptions())
     width, height = (None, None) if content is Content.RAW else displayed_size(original, content)
     for block in original.blocks():
         staged.write(block)
@@ -281,7 +368,7 @@ def _copy_original(original: Original, content: Content, staged: StagedFile) -> 
     return _Written(facts, width, height)
 
 
-def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
+def _with_library(facts: TagFacts, known: LibraryMetadata | None, options: RenderOptions) -> TagFacts:
     """For files whose bytes are left alone the catalog is the only place that can keep what the library knows."""
     if known is None:
         return facts
@@ -292,7 +379,7 @@ def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
         location=known.location if placed or removed else facts.location,
         title=clean_line(known.title or "") or facts.title,
         description=clean(known.description or "") or facts.description,
-        keywords=clean_list(known.keywords) or facts.keywords,
+        keywords=clean_list((*(known.keywords or facts.keywords), *(known.persons if options.person_keywords else ()))),
         persons=clean_list(known.persons) or facts.persons,
         orientation=facts.orientation,
         rating=facts.rating if known.rating is None else known.rating,

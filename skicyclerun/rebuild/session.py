@@ -437,6 +437,8 @@ def look_at(folder: Path, told: Sequence[ToldFile]) -> list[FoundFile]:
 
 def _look_at_one(path: Path, told: ToldFile) -> FoundFile:
     try:
+        if "/" in told.name and path.parent.is_symlink():
+            return FoundFile(None, f"a symbolic link stands in the place of the folder {path.parent.name!r}")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENOENT:

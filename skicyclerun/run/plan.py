@@ -552,6 +552,12 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
     export = settings.export
 
     def photos_app() -> Source:
+        if options.keep_original:
+            raise UsageError(
+                "export.keep_original is true, and Photos.app hands over what it shows, not the original behind it.",
+                next_step="Read the library without Photos (`--source photos_library --library PATH`), or set "
+                "export.keep_original to false.",
+            )
         return PhotosApp(
             script=script_to_run(settings)[0],
             limits=time_limits(settings),

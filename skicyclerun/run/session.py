@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from skicyclerun.actors.archive_job import archived_folders
 from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.render_processes import render
 from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
     Cancelled,
@@ -29,7 +30,6 @@ from skicyclerun.errors import (
     UsageError,
 )
 from skicyclerun.files.fault_points import check_faults
-from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock
 from skicyclerun.run.log_file import open_run_log
@@ -57,7 +57,6 @@ from skicyclerun.run.plan import (
 )
 from skicyclerun.run.report import RunReport, as_text, build_report
 from skicyclerun.run.shutdown import Shutdown, listen
-from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import output_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs
@@ -302,11 +301,3 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
         emptied = f"The folders are empty now, but for {', '.join(kept)}." if kept else "The folders are empty now."
     place = settings.paths.archive / archive.file
     return f"Archived {archive.files} files in {place} ({bytes_in_words(archive.size or 0)}), proved. {emptied}"
-
-
-def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:
-    """Render one photo (`skicyclerun.images.render`). The image stack is imported by the first photo that needs it."""
-    from skicyclerun.images.render import RenderOptions, render_photo
-
-    wanted = RenderOptions(format=options.format, quality=options.jpeg_quality, max_pixels=options.max_pixels)
-    return render_photo(fetched, component, staged, wanted)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.carried import merged
@@ -81,6 +81,7 @@ class ExportSettings(Section):
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     missing: Literal["fail", "skip", "preview"] = "fail"
     live_photos: bool = False
+    person_keywords: bool = False
     videos: bool = True
     mode: Literal["fresh", "update"] = "fresh"
     removed_files: Literal["export_again", "leave_out"] = "export_again"
@@ -93,6 +94,23 @@ class ExportSettings(Section):
     group_photos: int = Field(default=32, ge=1, le=10_000)
     group_seconds: float = Field(default=1.0, gt=0, le=3600, allow_inf_nan=False)
     max_pixels: int = Field(default=300_000_000, ge=1, le=10_000_000_000)
+    sidecar: Literal["none", "xmp", "json"] = "none"
+    keep_original: bool = False
+    strip_location: bool = False
+    max_size: int = Field(default=0, ge=0, le=65_500)
+    """Pixels of the longer side; 0: as large as they are."""
+    duplicates: Literal["copy", "hardlink", "clone"] = "copy"
+
+    @field_validator("strip_location", "keep_original", "max_size")
+    @classmethod
+    def _fits_the_rest(cls, value: int, info: ValidationInfo) -> int:
+        """Of two settings that contradict each other neither is quietly passed over."""
+        told = info.data
+        if value and info.field_name == "strip_location" and told.get("keep_original"):
+            raise ValueError("cannot be true while export.keep_original is: an original holds its position")
+        if value and info.field_name in ("strip_location", "max_size") and told.get("format") == "original":
+            raise ValueError("has no effect on originals, which export.format passes on byte for byte; leave it out")
+        return value
 
 
 class RemoteService(Section):

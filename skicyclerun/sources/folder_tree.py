@@ -30,6 +30,7 @@ import anyio.to_thread
 
 from skicyclerun.errors import LibraryError, PhotoError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
 from skicyclerun.files.beneath import Beneath
+from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images.movies import boxes
 from skicyclerun.images.staging import open_original
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
@@ -39,10 +40,7 @@ log = logging.getLogger(__name__)
 _CAMERA_STILLS: Final = frozenset(".jpg .jpeg .jpe .heic .heif .hif".split())
 """What a camera or telephone writes beside a RAW file or a Live Photo's movie."""
 _OTHER_STILLS: Final = frozenset(".png .tif .tiff .gif .webp .avif .bmp".split())
-_RAW: Final = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
-    " .sr2 .srf .srw .x3f".split()
-)
+_RAW: Final = RAW_SUFFIXES
 _MOVIES: Final = frozenset(".mov .mp4 .m4v .avi".split())
 
 _LEFT_OUT_FOLDERS: Final = frozenset(
@@ -98,6 +96,10 @@ class FolderTree:
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
         """The photo's own path; nothing is copied, `attempt_directory` is not made."""
         return await anyio.to_thread.run_sync(self._fetch, photo)
+
+    def locate(self, photo: Photo) -> Fetched:
+        """`fetch`, for a caller that is in a thread already."""
+        return self._fetch(photo)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import orjson
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.files.naming import collision_key
-from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
+from skicyclerun.models import Component, ExportedFacts, Face, Location, Photo, Place, Rendering
 
 if TYPE_CHECKING:
     from skicyclerun.state.reading import Queries, Row
@@ -54,6 +54,16 @@ class PresentPhoto:
     row_id: int
     file_name: str
     fingerprint: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPhoto:
+    """A file of the same photo in another album. `options` are the export settings it was made with."""
+
+    folder: str
+    file_name: str
+    facts: ExportedFacts
     options: Mapping[str, Any]
 
 
@@ -148,21 +158,27 @@ def facts_to_json(facts: ExportedFacts) -> str:
         "description": facts.description,
         "keywords": list(facts.keywords),
         "persons": list(facts.persons),
+        "faces": [[face.name, face.x, face.y, face.width, face.height] for face in facts.faces],
+        "labels": list(facts.labels),
         "note": facts.note,
         "extra": facts.extra,
     }
     if facts.rendering is not Rendering.ORIGINAL:
         known["rendering"] = facts.rendering.value
+    if facts.favorite:
+        known["favorite"] = True
+    if facts.place:
+        known["place"] = {key: text for key, text in asdict(facts.place).items() if text}
     if facts.location:
-        place = facts.location
-        known["location"] = [place.latitude, place.longitude, place.altitude, place.heading]
+        at = facts.location
+        known["location"] = [at.latitude, at.longitude, at.altitude, at.heading]
     return orjson.dumps({key: value for key, value in known.items() if value not in (None, "", [], {})}).decode()
 
 
 def facts_from_row(row: Row) -> ExportedFacts:
     """The facts of an exported row (columns size, sha256, mtime_ns, facts)."""
     known = orjson.loads(row["facts"] or "{}")
-    place = known.get("location")
+    at, place = known.get("location"), known.get("place")
     return ExportedFacts(
         size=row["size"],
         sha256=row["sha256"],
@@ -170,11 +186,15 @@ def facts_from_row(row: Row) -> ExportedFacts:
         height=known.get("height"),
         date_taken=known.get("date_taken"),
         date_taken_utc=known.get("date_taken_utc"),
-        location=Location(*place) if place else None,
+        location=Location(*at) if at else None,
         title=known.get("title"),
         description=known.get("description"),
         keywords=tuple(known.get("keywords", ())),
         persons=tuple(known.get("persons", ())),
+        faces=tuple(Face(*face) for face in known.get("faces", ())),
+        place=Place(**place) if place else None,
+        favorite=known.get("favorite", False),
+        labels=tuple(known.get("labels", ())),
         rendering=Rendering(known.get("rendering", Rendering.ORIGINAL)),
         note=known.get("note", ""),
         mtime_ns=row["mtime_ns"],
@@ -340,6 +360,22 @@ async def present_of_album(
         )
         for row in await store.all("present_of_album", where)
     }
+
+
+async def same_elsewhere(store: Store, photo: Photo, folder: str, source: tuple[str, str]) -> list[SharedPhoto]:
+    """Files of a photo of this source (kind, location), as it is now, in other folders than this; the newest first."""
+    where = {
+        "photo_id": photo.id,
+        "component": photo.component,
+        "fingerprint": photo.fingerprint,
+        "folder": folder,
+        "source_kind": source[0],
+        "source_location": source[1],
+    }
+    return [
+        SharedPhoto(row["folder"], row["file_name"], facts_from_row(row), json.loads(row["options"]))
+        for row in await store.all("same_photo_elsewhere", where)
+    ]
 
 
 async def removed_of_album(store: Store, album_source_id: str, source: tuple[str, str]) -> set[tuple[str, str]]:

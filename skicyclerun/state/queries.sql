@@ -230,6 +230,15 @@ FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = album
 WHERE photos.present = 1 AND albums.source_id = :album_id
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
 
+-- name: same_photo_elsewhere
+-- Files of the same photo, in the same state, in the folders of other albums.
+SELECT albums.folder, photos.file_name, photos.size, photos.sha256, photos.mtime_ns, photos.facts, runs.options
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND photos.source_id = :photo_id AND photos.component = :component
+  AND photos.fingerprint = :fingerprint AND albums.folder <> :folder
+  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+ORDER BY photos.id DESC LIMIT 4
+
 -- name: removed_of_album
 -- Left out because their files were removed by hand, by the newest row of each.
 SELECT mine.source_id, mine.component
@@ -473,6 +482,7 @@ ORDER BY photos.path_key <> :path_key, albums.run_id, albums.position, photos.po
 SELECT albums.folder, photos.file_name, photos.path_key
 FROM photos JOIN albums ON albums.id = photos.album
 WHERE photos.present = 1 AND photos.sha256 = :sha256
+  AND (photos.component IN ('sidecar', 'original')) = (:component IN ('sidecar', 'original'))
   AND (:stage <> '' OR photos.exported_at >= :since OR photos.path_key = :path_key)
 ORDER BY photos.path_key <> :path_key, albums.run_id, albums.position, photos.position
 
@@ -667,12 +677,13 @@ FROM stage_pictures WHERE album = :album AND departed = 0
 SELECT EXISTS (SELECT 1 FROM stage_pictures WHERE stage = :stage AND departed = 0) AS has_run
 
 -- name: exported_inputs
--- What a stage that reads the export takes: the rows that speak for a file of this folder. Not those that have left
+-- What a stage that reads the export takes: the rows that speak for a file of this folder. Not sidecars and originals,
+-- which lie beside a file and are nobody's input. Not those that have left
 -- their album: an update that planned it again knows them no more, and puts their files away at its end only.
 SELECT photos.file_name, photos.sha256, photos.size, photos.mtime_ns, photos.component, photos.position, photos.facts,
        albums.title AS album_title, albums.run_id
 FROM photos JOIN albums ON albums.id = photos.album
-WHERE photos.present = 1 AND albums.folder = :folder
+WHERE photos.present = 1 AND albums.folder = :folder AND photos.component NOT IN ('sidecar', 'original')
   AND NOT EXISTS (SELECT 1 FROM albums AS again JOIN runs ON runs.id = again.run_id
                   WHERE again.source_id = albums.source_id AND again.folder = albums.folder
                     AND again.run_id > albums.run_id AND again.expected IS NOT NULL AND runs.mode = 'update'

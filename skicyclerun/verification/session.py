@@ -19,7 +19,9 @@ import orjson
 
 from skicyclerun.actors.config import options_of
 from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.render_processes import render
 from skicyclerun.actors.stage_runs import PlannedStage, check_inputs, stage_runs
+from skicyclerun.catalog.entries import split_path
 from skicyclerun.catalog.master_json import CatalogWrite
 from skicyclerun.catalog.records import catalog_places
 from skicyclerun.catalog.update import bring_up_to_date
@@ -38,7 +40,7 @@ from skicyclerun.run.log_report import (
 )
 from skicyclerun.run.pipeline import PipelineParts, run_pipeline, unwrapped
 from skicyclerun.run.plan import source_for
-from skicyclerun.run.session import render, said_from_any_thread
+from skicyclerun.run.session import said_from_any_thread
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
@@ -428,5 +430,9 @@ class _Repair:
 def _truly_gone(paths: Sequence[str], folders: Collection[Path]) -> list[str]:
     """Those that lie in an album folder's place, in one of these folders, and are not there."""
     places = {str(folder) for folder in folders}
-    inside = [path for path in paths if os.path.dirname(os.path.dirname(path)) in places]
+    inside = [
+        path
+        for path in paths
+        if not places.isdisjoint(split_path(path, original=original)[0] for original in (False, True))
+    ]
     return [path for path in inside if not os.path.lexists(path)]
