@@ -5,12 +5,9 @@ Commands are imported when they are called, so that `status` and `--help` answer
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import shlex
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -59,8 +56,11 @@ class LazyGroup(click.Group):
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
-        if name not in COMMANDS and (near := difflib.get_close_matches(name, COMMANDS, n=1)):
-            context.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        if name not in COMMANDS:
+            import difflib
+
+            if near := difflib.get_close_matches(name, COMMANDS, n=1):
+                context.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(context, arguments)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -142,6 +142,9 @@ def _explain(error: Exception) -> int:
 
 def _keep_traceback(error: Exception) -> str:
     """Write the traceback of a fault outside of a run to a file of its own; its name, empty where none could be."""
+    import tempfile
+    import traceback
+
     try:
         descriptor, name = tempfile.mkstemp(prefix="skicyclerun-", suffix=".log")
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:

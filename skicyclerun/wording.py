@@ -5,7 +5,6 @@ One form of each for everything a person reads, so that a summary, the progress 
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -74,6 +73,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """The nearest of the known names, or an empty text where none is near."""
+    import difflib  # when somebody has mistyped something
+
     folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(name[:200].casefold(), list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else ""
@@ -84,6 +85,8 @@ def very_near(name: str, known: Iterable[str]) -> str:
 
     One letter in five may be wrong; two may have changed places; case, and `-` for `_`, do not count.
     """
+    import difflib
+
     typed = _spelt(name[:200])
     spelt = {_spelt(candidate): candidate for candidate in known}
     close = difflib.get_close_matches(typed, list(spelt), n=1, cutoff=0.8)

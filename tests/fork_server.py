@@ -151,6 +151,13 @@ def import_what_runs_import() -> None:
     for name in (
         "skicyclerun.cli",
         "skicyclerun.commands.run",
+        "skicyclerun.commands.status",
+        "skicyclerun.commands.offer_folders",
+        "skicyclerun.run.session",
+        "skicyclerun.progress.choose",
+        "skicyclerun.progress.plain_text",
+        "filelock",
+        "transitions",
         "skicyclerun.images.render",
         "skicyclerun.images.scale",
         "skicyclerun.images.watermark",
@@ -200,6 +207,7 @@ def hold_at(place: str, folder: Path) -> None:
     """Wait there, once, until somebody writes into the pipe `go`."""
     from skicyclerun.files import fault_points
     from skicyclerun.run.lock import RunLock
+    from skicyclerun.state.reading import StateFile
     from skicyclerun.state.store import Store
 
     waited: list[bool] = []
@@ -222,11 +230,18 @@ def hold_at(place: str, folder: Path) -> None:
         wait()
         return store
 
-    take_lock, open_as_ever = RunLock.acquire, Store.open_to_read
+    def opened(path: Path) -> StateFile | None:
+        state = opened_as_ever(path)
+        if state is not None:
+            wait()
+        return state
+
+    take_lock, open_as_ever, opened_as_ever = RunLock.acquire, Store.open_to_read, StateFile.opened
     if place == "lock":
         RunLock.acquire = acquire  # type: ignore[method-assign, assignment]
     elif place == "open":
         Store.open_to_read = staticmethod(open_to_read)  # type: ignore[method-assign]
+        StateFile.opened = staticmethod(opened)  # type: ignore[method-assign]
     else:
         # The armed fault point waits in the place of dying.
         fault_points._KILL = place

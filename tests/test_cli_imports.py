@@ -15,6 +15,8 @@ from skicyclerun.commands import exit_codes
 from tests.command_line import environment, make_library, skicyclerun
 
 HEAVY = ("osxphotos", "PIL", "pillow_heif", "exiv2", "numpy", "rawpy", "photoscript", "ollama", "httpx")
+#: What takes longer to import than an answer takes that needs none of it.
+SLOW = (*HEAVY, "pydantic", "anyio", "asyncio", "aiosqlite", "rich", "transitions", "filelock", "difflib", "tempfile")
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -35,6 +37,37 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def test_what_needs_no_picture_imports_no_image_stack(tmp_path: Path, arguments: list[str]) -> None:
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
     skicyclerun("run", "--library", library, "--lib-root", tmp_path / "lib_root")
+    assert [name for name in HEAVY if name in imported(tmp_path, arguments)] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["retry-failed", "--help"],
+        ["status", "--help"],
+        ["status"],
+        ["status", "--json", "--photos"],
+        ["status", "--run", "1"],
+    ],
+)
+@pytest.mark.parametrize("own_configuration", [False, True])
+def test_help_and_status_import_no_models_and_no_event_loop(
+    tmp_path: Path, arguments: list[str], own_configuration: bool
+) -> None:
+    library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
+    if own_configuration:
+        skicyclerun("config", "init", "--lib-root", tmp_path / "lib_root")
+    skicyclerun("run", "--library", library, "--lib-root", tmp_path / "lib_root")
+    modules = imported(tmp_path, arguments)
+    assert [name for name in SLOW if name in modules] == []
+    assert [name for name in modules if name.startswith(("skicyclerun.actors", "skicyclerun.sources"))] == []
+
+
+def imported(tmp_path: Path, arguments: list[str]) -> list[str]:
+    """The modules that a command has imported when it has ended well."""
     program = (
         "import json, sys\n"
         "from skicyclerun.cli import run_command_line\n"
@@ -52,7 +85,7 @@ def test_what_needs_no_picture_imports_no_image_stack(tmp_path: Path, arguments:
     )
     code, modules = json.loads(ended.stderr.splitlines()[-1])
     assert code == 0
-    assert [name for name in HEAVY if name in modules] == []
+    return [str(name) for name in modules]
 
 
 def test_help_names_every_command_and_every_exit_code() -> None:

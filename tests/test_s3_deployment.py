@@ -829,7 +829,7 @@ def test_help_and_status_import_no_boto3() -> None:
 
     script = (
         "import sys\nfrom skicyclerun.cli import run_command_line\nrun_command_line(['--help'])\n"
-        "import skicyclerun.commands.run, skicyclerun.stages.registry\n"
+        "import skicyclerun.commands.run, skicyclerun.run.session, skicyclerun.stages.registry\n"
         "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}

@@ -56,6 +56,15 @@ def plan_update(
         taken = (*strangers, *retired, *kept.values())
         names |= plan_companion_names(beside, names, extension_of=extension_of, reserved=taken, kept=kept)
     there = {collision_key(name) for name in occupied}
+    same_bytes: dict[tuple[int, Component], bool] = {}  # the options of a run are one object
+
+    def made_alike(before: PresentPhoto, component: Component) -> bool:
+        known = same_bytes.get((id(before.options), component))
+        if known is None:
+            known = options.same_bytes_as(before.options, component)
+            same_bytes[id(before.options), component] = known
+        return known
+
     plans = []
     for photo in listed:
         key = (photo.id, photo.component.value)
@@ -68,7 +77,7 @@ def plan_update(
             and not left_out
             and before.file_name == names[key]
             and before.fingerprint == photo.fingerprint
-            and options.same_bytes_as(before.options, photo.component)
+            and made_alike(before, photo.component)
             and collision_key(before.file_name) in there
             else None
         )
@@ -90,4 +99,4 @@ def _main_of(photo: Photo, among: Collection[tuple[str, str]]) -> tuple[str, str
 
 def _same_kind(file_name: str, extension: str) -> bool:
     given = safe_extension(extension)
-    return not given or PurePath(file_name).suffix.lower() == given
+    return not given or file_name.endswith(given) or PurePath(file_name).suffix.lower() == given

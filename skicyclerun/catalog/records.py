@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ class _AlbumRows:
         self, places: CatalogPlaces, stages: frozenset[str], staged: Iterable[Row], exported: Iterable[Row] = ()
     ) -> None:
         self._places = places
+        self._exported_in = str(places.export_folder)  # joined as text: a Path for each photo costs more than its entry
         self._stages = stages
         self._files: list[Row] = []
         self._facts: dict[str, list[StageFacts]] = {}
@@ -133,11 +135,11 @@ class _AlbumRows:
 
     def exported(self, row: Row) -> CatalogRecord:
         """The record of an exported file."""
-        album = Album(row["album_id"], row["album_title"], tuple(json.loads(row["folder_path"])))
+        album = _album(row["album_id"], row["album_title"], row["folder_path"])
         name, component = row["file_name"], Component(row["component"])
         has_files_beside = component in (Component.STILL, Component.VIDEO)
         return CatalogRecord(
-            file_path=str(self._places.export_folder / row["folder"] / row["file_name"]),
+            file_path=f"{self._exported_in}/{row['folder']}/{name}",
             file_name=row["file_name"],
             album_name=row["folder"],
             export_timestamp=row["exported_at"],
@@ -181,6 +183,12 @@ class _AlbumRows:
             stages=tuple(self._of_files.get((place.folder, row["file_name"]), ())),
             our_stages=self._stages,
         )
+
+
+@lru_cache(maxsize=16)
+def _album(album_id: str, title: str, folder_path: str) -> Album:
+    """Of the columns of a row; one for all photos of an album."""
+    return Album(album_id, title, tuple(json.loads(folder_path)))
 
 
 def _with_time(found: StageFacts) -> dict[str, Any]:

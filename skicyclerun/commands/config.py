@@ -13,9 +13,10 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import ConfigError, NotWritable, StageError, UsageError
 from skicyclerun.health.findings import Verdict
+from skicyclerun.settings.config_file import LIB_ROOT_VARIABLE
 from skicyclerun.settings.dotenv_file import looks_secret
 from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
-from skicyclerun.settings.load import LIB_ROOT_VARIABLE, load_settings
+from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings, default_config_text
 from skicyclerun.settings.path_states import path_states
 from skicyclerun.stages.registry import check_stage_needs, in_order, parse_stages

@@ -8,19 +8,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.errors import Cancelled, ConfigError, SkicyclerunError
-from skicyclerun.models import Waiting
-from skicyclerun.progress.plain_text import waiting_in_words
-from skicyclerun.run.log_report import leave_refusal, timestamp_now
-from skicyclerun.settings.load import load_settings
-from skicyclerun.settings.models import Settings
-from skicyclerun.settings.placeholders import fill_in
 from skicyclerun.wording import counted
+
+if TYPE_CHECKING:
+    from skicyclerun.models import Waiting
+    from skicyclerun.settings.models import Settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -78,6 +76,8 @@ def refusals_in_log(config_file: Path | None, lib_root: Path | None, *, touching
         yield
     except SkicyclerunError as error:
         if not touching_nothing and not isinstance(error, Cancelled):
+            from skicyclerun.run.log_report import leave_refusal
+
             file = _log_file(config_file, lib_root)
             words = exit_codes.in_words(exit_codes.code_of(error))
             if file is not None:
@@ -87,6 +87,10 @@ def refusals_in_log(config_file: Path | None, lib_root: Path | None, *, touching
 
 def _log_file(config_file: Path | None, lib_root: Path | None) -> Path | None:
     """Where the log of a run would go that begins now, also by a configuration that is refused."""
+    from skicyclerun.run.log_report import timestamp_now
+    from skicyclerun.settings.load import load_settings
+    from skicyclerun.settings.placeholders import fill_in
+
     now = timestamp_now()
     try:
         return load_settings(config_file, lib_root=lib_root).log_file(now)
@@ -210,6 +214,8 @@ def settings_of(
 
     `needs_lib_root` and `only` as for `load_settings`; what is wrong in sections that are not needed is counted.
     """
+    from skicyclerun.settings.load import load_settings
+
     given = dict(overrides or {}) | given_source(source, library)
     settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
     for warning in settings.warnings:
@@ -224,6 +230,8 @@ def settings_of(
 
 def say_waiting(waiting: Waiting) -> None:
     """A line on stderr about what a source waits for, for commands without a progress display."""
+    from skicyclerun.progress.plain_text import waiting_in_words
+
     if not waiting.over:
         click.echo(f"Waiting for {waiting_in_words(waiting)}", err=True)
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
 
-from skicyclerun.actors.messages import Intent
-from skicyclerun.actors.stage_plan import StageAhead
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.choose_albums import album_choice, offer_everything
 from skicyclerun.commands.exit_codes import stdout_to_nowhere
-from skicyclerun.commands.offer_folders import Rebuild, with_folders_settled
 from skicyclerun.commands.options import (
     TakesStages,
     as_typed,
@@ -31,22 +26,19 @@ from skicyclerun.commands.options import (
     source_options,
     with_excluded,
 )
-from skicyclerun.commands.report import make_after_run
 from skicyclerun.errors import SkicyclerunError, UsageError
-from skicyclerun.progress.choose import choose_renderer
-from skicyclerun.progress.events import ProgressEvent, Renderer
-from skicyclerun.progress.terminal_text import columns
-from skicyclerun.run.plan import Plan, RunRequest
-from skicyclerun.run.report import as_json, as_text, stages_left
-from skicyclerun.run.session import RunOutcome, RunSession
-from skicyclerun.settings.days import looks_like_days
-from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
-from skicyclerun.settings.models import Settings
-from skicyclerun.stages.registry import check_stage_name, in_order, parse_stages
-from skicyclerun.stages.stage import Stage
-from skicyclerun.state.runs import RunRow
-from skicyclerun.state.stage_pictures import Why
 from skicyclerun.wording import counted, printable
+
+# What carries out a run is imported by the functions that do: `run --help` answers without it.
+if TYPE_CHECKING:
+    from skicyclerun.actors.stage_plan import StageAhead
+    from skicyclerun.commands.offer_folders import Rebuild
+    from skicyclerun.run.plan import Plan, RunRequest
+    from skicyclerun.run.session import RunOutcome
+    from skicyclerun.settings.later_stages import LeftStage
+    from skicyclerun.settings.models import Settings
+    from skicyclerun.stages.stage import Stage
+    from skicyclerun.state.runs import RunRow
 
 _SHOWN_ALBUMS = 12
 
@@ -132,6 +124,10 @@ def run(
     A fresh run puts the old outputs into a proved archive, empties their folders and exports. `--resume` carries on
     with a run that was stopped, at the first photo that is not safely on disk.
     """
+    from skicyclerun.actors.messages import Intent
+    from skicyclerun.run.plan import RunRequest
+    from skicyclerun.settings.later_stages import enabled_stages, left_in_words
+
     said = {
         "sweep_path_contains": sweep_path_contains,
         "sweep_limit": sweep_limit,
@@ -237,6 +233,10 @@ def retry_failed(
     as_json_lines: bool,
 ) -> int:
     """Do again what failed in the last run, in all its stages, and nothing else."""
+    from skicyclerun.actors.messages import Intent
+    from skicyclerun.run.plan import RunRequest
+    from skicyclerun.stages.registry import parse_stages
+
     overrides = {"logging.level": "DEBUG"} if verbose else {}
     chosen = None
     with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
@@ -249,6 +249,8 @@ def retry_failed(
 
 def _untils(typed: Sequence[str]) -> tuple[str | None, str | None]:
     """The stage and the day of --until, which means either. Raises UsageError where one of them is given twice."""
+    from skicyclerun.settings.days import looks_like_days
+
     days = [each for each in typed if looks_like_days(each)]
     stages = [each for each in typed if not looks_like_days(each)]
     if len(days) > 1 or len(stages) > 1:
@@ -275,6 +277,9 @@ def _stages(
     Those that the configuration switches off are left out unless they are typed. A typed export has the cleanup before
     it, unless that is left out by --no-cleanup, --update, `export.mode`, `cleanup.enabled` or --from.
     """
+    from skicyclerun.settings.later_stages import enabled_stages
+    from skicyclerun.stages.registry import parse_stages
+
     own = settings.own_stages()
     stages = parse_stages(wanted, own) if wanted else enabled_stages(settings, settings.pipeline.stages)
     named = _between(tuple(stage.name for stage in stages), own, begin, end)
@@ -295,6 +300,9 @@ def _stages(
 def _left_out(settings: Settings, *, begin: str | None, end: str | None) -> tuple[LeftStage, ...]:
     """Of the stages that the configuration lists those that cannot be run here, if the command line does not leave them
     out itself."""
+    from skicyclerun.settings.later_stages import left_stages
+    from skicyclerun.stages.registry import in_order
+
     left = left_stages(settings, settings.pipeline.stages)
     order = [stage.name for stage in in_order({stage.name: stage for stage in settings.own_stages()})]
     first = order.index(begin) if begin is not None else 0
@@ -304,6 +312,8 @@ def _left_out(settings: Settings, *, begin: str | None, end: str | None) -> tupl
 
 def _between(stages: tuple[str, ...], own: Sequence[Stage], begin: str | None, end: str | None) -> tuple[str, ...]:
     """Those of the stages from one to another, both included. Raises StageError, UsageError."""
+    from skicyclerun.stages.registry import check_stage_name, in_order
+
     order = [stage.name for stage in in_order({stage.name: stage for stage in own})]
     for name in (begin, end):
         if name is not None:
@@ -339,6 +349,14 @@ def carry_out(
     of an unfinished run, nor make a folder that is missing with the one above it: these have their own words.
     `rebuild` makes the request anew where a missing folder is replaced by another; without it nothing is offered.
     """
+    import anyio
+
+    from skicyclerun.actors.messages import Intent
+    from skicyclerun.commands.choose_albums import album_choice, offer_everything
+    from skicyclerun.commands.offer_folders import with_folders_settled
+    from skicyclerun.progress.choose import LateRenderer, choose_renderer
+    from skicyclerun.run.session import RunSession
+
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     asking = at_terminal and not yes and not request.dry_run
     choice = album_choice(request, choose=choose, dialogs=dialogs, at_terminal=at_terminal, asking=asking)
@@ -346,7 +364,7 @@ def carry_out(
         request = with_folders_settled(request, rebuild, dialogs=dialogs)
     how_to_agree = request.how_to_agree or _how_to_agree(request)
     request = replace(request, typed=as_typed(), may_empty=yes, how_to_agree=how_to_agree)
-    with _LateRenderer(
+    with LateRenderer(
         lambda: choose_renderer(
             sys.stdout if as_json_lines else sys.stderr,
             json=as_json_lines,
@@ -368,6 +386,8 @@ def carry_out(
 
 def _how_to_agree(request: RunRequest) -> str:
     """What to type where a run would empty folders and nobody can be asked."""
+    from skicyclerun.actors.messages import Intent
+
     step = f"`{printable(as_typed())} --yes` says yes to it."
     named = ",".join(click.get_current_context().params.get("stages") or ())
     if request.intent is Intent.FRESH and "export" in request.stages and "cleanup" not in named:
@@ -376,23 +396,6 @@ def _how_to_agree(request: RunRequest) -> str:
             "what is new or changed."
         )
     return step
-
-
-class _LateRenderer(Renderer):
-    """Appears with the first event: a live display that is there earlier wipes the questions off the terminal."""
-
-    def __init__(self, make: Callable[[], Renderer]) -> None:
-        self._make = make
-        self._made: Renderer | None = None
-
-    def handle(self, event: ProgressEvent) -> None:
-        if self._made is None:
-            self._made = self._make()
-        self._made.handle(event)
-
-    def close(self) -> None:
-        if self._made is not None:
-            self._made.close()
 
 
 def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
@@ -404,6 +407,8 @@ def _confirmed(plan: Plan, *, ask: bool, verbose: bool) -> bool:
 
 def summary(plan: Plan, *, verbose: bool) -> list[str]:
     """What is about to happen, in lines."""
+    from skicyclerun.actors.messages import Intent
+
     paths = plan.settings.paths
     lines = []
     if plan.gives_up is not None:
@@ -448,6 +453,8 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
 
 def _ahead_in_words(ahead: StageAhead) -> str:
     """`preprocessing: 12 to do (9 new, 3 setting changed), 40 up to date`."""
+    from skicyclerun.state.stage_pictures import Why
+
     to_do = {why: number for why, number in ahead.counts.items() if why not in (Why.UP_TO_DATE, Why.LEFT_OUT)}
     why = ", ".join(f"{number} {why}" for why, number in to_do.items() if number)
     total = sum(to_do.values())
@@ -481,6 +488,8 @@ def _conclude(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) 
 
 
 def _code_of(ended: RunOutcome | BaseException) -> int:
+    from skicyclerun.run.session import RunOutcome
+
     if isinstance(ended, SkicyclerunError):
         return exit_codes.code_of(ended)
     if not isinstance(ended, RunOutcome):
@@ -504,6 +513,9 @@ def _command_for(stages: Sequence[str]) -> str:
 
 
 def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> None:
+    from skicyclerun.progress.terminal_text import columns
+    from skicyclerun.run.report import as_json, as_text, stages_left
+
     report = outcome.report
     left: tuple[str, ...] = ()
     if report is not None:
@@ -533,6 +545,8 @@ def _page(outcome: RunOutcome, request: RunRequest, *, quiet: bool) -> str | Non
     the run: they want to be gone."""
     if not request.settings.report.html or request.dry_run or outcome.signal_code is not None:
         return None
+    from skicyclerun.commands.report import make_after_run
+
     file, problem = make_after_run(request.settings)
     if problem:
         click.echo(problem, err=True)

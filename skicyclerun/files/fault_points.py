@@ -14,7 +14,6 @@ a run there in a test: the crash campaign takes those of an export by their firs
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import signal
@@ -134,6 +133,8 @@ def _parsed(variable: str, wanted: str) -> tuple[str, int]:
     """(name, which visit) of `NAME` or `NAME:n`."""
     name, colon, count = wanted.partition(":")
     if name not in FAULT_POINTS:
+        import difflib
+
         near = difflib.get_close_matches(name, FAULT_POINTS, n=1)
         raise UsageError(
             f"{variable} names {name!r}, which is no fault point of this program.",

@@ -6,7 +6,6 @@ A disk may ignore case (APFS and NTFS as they come), Unicode normalisation (APFS
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -252,6 +251,8 @@ def _shortened(name: str, limit: int, *, whole: str = "") -> str:
     """`name`, or as much of it as fits `limit` bytes with `~` and a hash of `whole` (else of itself)."""
     if len(name) * 4 <= limit or len(name.encode()) <= limit:
         return name
+    import hashlib  # a name that long is rare
+
     digest = hashlib.sha256((whole or name).encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
     return _cut(name, limit - 1 - _HASH_DIGITS).rstrip(_EDGE) + "~" + digest
 

@@ -14,11 +14,12 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
-
-from filelock import Timeout, UnixFileLock
+from typing import TYPE_CHECKING, Final, Self
 
 from skicyclerun.errors import DiskFull, LockHeld, NotWritable, StorageError
+
+if TYPE_CHECKING:
+    from filelock import UnixFileLock
 
 # `current_holder` takes a shared lock for some microseconds; a run that starts just then must not be turned away.
 _PATIENCE_SECONDS: Final = 0.25
@@ -40,6 +41,8 @@ class RunLock:
 
         A file system without kernel locks is refused: a lock that outlives a killed process would be worse than none.
         """
+        from filelock import Timeout, UnixFileLock  # not for those who only look who holds it
+
         if self._lock is not None:
             raise LockHeld(self._lib_root, "this very process")
         self._make_folder()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skicyclerun.run.stage_report import (
     StageReport,
@@ -17,8 +17,6 @@ from skicyclerun.run.stage_report import (
     stages_as_json,
     summed,
 )
-from skicyclerun.settings.later_stages import cannot_run, later_stages, section_of
-from skicyclerun.settings.models import Settings
 from skicyclerun.state import albums, archive_copies, left_out, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow, Changes
 from skicyclerun.state.archive_copies import CopyRow
@@ -28,8 +26,11 @@ from skicyclerun.state.left_out import LeftOutPhoto
 from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, CopyStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
-from skicyclerun.state.store import Store
 from skicyclerun.wording import aligned, bytes_in_words, column_widths, counted, printable, seconds_in_words
+
+if TYPE_CHECKING:
+    from skicyclerun.settings.models import Settings
+    from skicyclerun.state.reading import Queries
 
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
@@ -116,7 +117,7 @@ class RunReport:
 
 
 async def build_report(
-    store: Store,
+    store: Queries,
     run: RunRow,
     export_folder: Path,
     *,
@@ -181,6 +182,8 @@ def stages_left(report: RunReport, settings: Settings, pipeline: Sequence[str]) 
 
     After a run without an export, not those before its last stage that have run earlier.
     """
+    from skicyclerun.settings.later_stages import cannot_run, later_stages, section_of  # for a run, not for `status`
+
     run, known_stages = report.run, later_stages(settings)
     order = list(known_stages)
     last = max((order.index(name) for name in run.stages if name in order), default=-1)
@@ -204,7 +207,7 @@ def stages_left(report: RunReport, settings: Settings, pipeline: Sequence[str]) 
     return () if run.unfinished else tuple(left)
 
 
-async def build_latest_report(store: Store, export_folder: Path) -> RunReport | None:
+async def build_latest_report(store: Queries, export_folder: Path) -> RunReport | None:
     """The report on the newest run, None where there is none."""
     run = await runs.latest(store)
     return await build_report(store, run, export_folder) if run else None

@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from skicyclerun.stages.registry import STAGE_BY_NAME
+from skicyclerun.stages.names import STAGE_OUTPUTS
 from skicyclerun.state import albums, stage_albums, stage_pictures
 from skicyclerun.state.albums import Accounting, AlbumRow, Changes
 from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_albums import StageAlbumRow, StageCounts
 from skicyclerun.state.stage_pictures import PictureStatus, StagePictureRow
-from skicyclerun.state.store import Store
 from skicyclerun.wording import aligned, bytes_in_words, column_widths, counted, printable, seconds_in_words
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries
 
 #: So many pictures that were not made are named for an album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
@@ -91,7 +93,7 @@ class StageReport:
 
 
 async def build_stage_reports(
-    store: Store, run: RunRow, exported: Sequence[AlbumRow], stage_folders: Mapping[str, Path], *, with_photos: bool
+    store: Queries, run: RunRow, exported: Sequence[AlbumRow], stage_folders: Mapping[str, Path], *, with_photos: bool
 ) -> tuple[StageReport, ...]:
     """The stages that the run has, and those that ran before it, in pipeline order. `exported`: the run's albums."""
     emptied = await stage_albums.emptied(store)
@@ -117,7 +119,7 @@ async def build_stage_reports(
 
 
 async def _album_report(
-    store: Store, folder: str, title: str, row: StageAlbumRow | None, *, with_photos: bool
+    store: Queries, folder: str, title: str, row: StageAlbumRow | None, *, with_photos: bool
 ) -> StageAlbumReport:
     if row is None:
         return StageAlbumReport(folder, title, None, StageCounts(0, 0, 0, 0, 0, 0), ())
@@ -133,7 +135,7 @@ async def _album_report(
 
 def _in_order(names: set[str], run: Sequence[str]) -> list[str]:
     """In pipeline order; a stage of the user's own comes where the run has it, else last."""
-    rank: dict[str, float] = {name: number for number, name in enumerate(STAGE_BY_NAME)}
+    rank: dict[str, float] = {name: number for number, name in enumerate(STAGE_OUTPUTS)}
     for before, name in pairwise(run):
         rank.setdefault(name, rank.get(before, len(rank)) + 0.5)
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from skicyclerun.errors import ConfigError
-from skicyclerun.settings.absolute_paths import absolute
 from skicyclerun.settings.command_stages import output_key
+from skicyclerun.settings.config_file import CONFIG_NAME, found_config, named_root
 from skicyclerun.settings.dotenv_file import variables_beside
 from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.file import read_config_file
@@ -23,9 +23,6 @@ from skicyclerun.settings.placeholders import escape
 from skicyclerun.settings.safety import lies_in, unsafe_source
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.stages.registry import STAGES
-
-LIB_ROOT_VARIABLE: Final = "SKICYCLERUN_LIB_ROOT"
-CONFIG_NAME: Final = "pipeline_config.json"
 
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -56,8 +53,8 @@ def load_settings(
 
     Raises ConfigError, or ConfigErrors with all problems at once; either carries the warnings there were.
     """
-    root = _root(lib_root, environ)
-    file = _found_config(root) if config_file is None else Path(os.path.abspath(config_file))
+    root = named_root(lib_root, environ)
+    file = found_config(root) if config_file is None else Path(os.path.abspath(config_file))
     # The shipped default is nobody's own, and neither is what lies beside it.
     beside = None if config_file is None and file == shipped_file(CONFIG_NAME) else file
     try:
@@ -68,33 +65,8 @@ def load_settings(
         raise
     variables = variables_beside(beside, environ)
     if root is None:
-        root = _root(None, variables)
+        root = named_root(None, variables)
     return settings_from(written, file, root, variables, overrides, needs_lib_root=needs_lib_root, only=only)
-
-
-def _root(lib_root: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """lib_root by the command line, else by the variable; None where neither names one."""
-    named_root, named_by = lib_root, "--lib-root"
-    if lib_root is None and (value := environ.get(LIB_ROOT_VARIABLE)):
-        named_root, named_by = Path(value), f"${LIB_ROOT_VARIABLE}"
-    try:
-        return None if named_root is None else absolute(str(named_root), environ, Path.cwd())
-    except ValueError as error:
-        raise ConfigError(str(error), key=named_by) from None
-
-
-def _found_config(root: Path | None) -> Path:
-    if root is not None:
-        own = root / "config" / CONFIG_NAME
-        try:
-            own.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError:
-            return own  # there, or hidden: reading it says what is wrong, where a silent default would surprise
-        else:
-            return own
-    return shipped_file(CONFIG_NAME)
 
 
 def check_source_and_outputs(settings: Settings, library: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
@@ -12,7 +13,10 @@ from skicyclerun.models import Album
 from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
 from skicyclerun.state.photos import PhotoPlan, insert_plans
 from skicyclerun.state.runs import RunRow, record
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Changes:
     unchanged: int
 
 
-async def changes_of_run(store: Store, run_id: int, counts: Mapping[int, Accounting]) -> dict[int, Changes]:
+async def changes_of_run(store: Queries, run_id: int, counts: Mapping[int, Accounting]) -> dict[int, Changes]:
     """Album row id → what an update did with it; `counts` are those of `accounting_of_run`."""
     return {
         row["id"]: Changes(
@@ -150,7 +154,7 @@ async def plan(
     fault_point("albums.planned")
 
 
-async def listing(store: Store, run_id: int, status: AlbumStatus | None = None) -> list[AlbumRow]:
+async def listing(store: Queries, run_id: int, status: AlbumStatus | None = None) -> list[AlbumRow]:
     """The run's albums in order, all or those of one status."""
     if status is None:
         rows = await store.all("albums_of_run", {"run_id": run_id})
@@ -159,7 +163,7 @@ async def listing(store: Store, run_id: int, status: AlbumStatus | None = None) 
     return [AlbumRow.of(row) for row in rows]
 
 
-async def with_files(store: Store) -> list[AlbumRow]:
+async def with_files(store: Queries) -> list[AlbumRow]:
     """The newest row of each album folder that holds exported files."""
     return [AlbumRow.of(row) for row in await store.all("album_folders_with_files")]
 
@@ -179,7 +183,7 @@ async def accounting(store: Store, album_id: int) -> Accounting:
     return Accounting.of(row)
 
 
-async def accounting_of_run(store: Store, run_id: int) -> dict[int, Accounting]:
+async def accounting_of_run(store: Queries, run_id: int) -> dict[int, Accounting]:
     """Album row id → its photos by status, in one query."""
     return {row["id"]: Accounting.of(row) for row in await store.all("album_counts_of_run", {"run_id": run_id})}
 

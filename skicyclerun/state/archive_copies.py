@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.state.machine import CopyStatus, CopyTrigger, copy_target
 from skicyclerun.state.runs import record
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class CopyRow:
 
 async def enter_copies(transaction: Transaction, remote: str, files: Sequence[str]) -> None:
     """Enter that these archives are to be copied there; those that are entered already stay as they are."""
+    import secrets  # not for those who only read
+
     for file in files:
         row = {"file": file, "remote": remote, "token": secrets.token_hex(16), "entered_at": transaction.now}
         if await transaction.execute("insert_copy", row) == 1:
@@ -63,7 +68,7 @@ async def enter(store: Store, remote: str, files: Sequence[str]) -> None:
         await enter_copies(transaction, remote, files)
 
 
-async def of_remote(store: Store, remote: str) -> list[CopyRow]:
+async def of_remote(store: Queries, remote: str) -> list[CopyRow]:
     """What is entered for this place and was not pruned, oldest first."""
     return [CopyRow.of(row) for row in await store.all("copies_of_remote", {"remote": remote})]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.state.archive_copies import enter_copies
 from skicyclerun.state.machine import ArchiveStatus, ArchiveTrigger, archive_target
 from skicyclerun.state.runs import record
-from skicyclerun.state.store import Row, Store
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ async def get(store: Store, job_id: int) -> ArchiveRow:
     return ArchiveRow.of(row)
 
 
-async def of_run(store: Store, run_id: int, purpose: Purpose = "outputs") -> ArchiveRow | None:
+async def of_run(store: Queries, run_id: int, purpose: Purpose = "outputs") -> ArchiveRow | None:
     """The newest job of a run."""
     row = await store.one("archive_of_run", {"run_id": run_id, "purpose": purpose})
     return ArchiveRow.of(row) if row else None

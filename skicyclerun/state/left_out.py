@@ -14,16 +14,18 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import anyio.to_thread
 import orjson
 
 from skicyclerun.files.atomic_files import write_atomically
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import Component, Photo
 from skicyclerun.state.photos import path_key
-from skicyclerun.state.store import Row, Store
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class NamedPhoto:
     """Its file was removed by hand, for which runs leave it out."""
 
 
-async def listing(store: Store) -> list[LeftOutPhoto]:
+async def listing(store: Queries) -> list[LeftOutPhoto]:
     """All of them, by album and file."""
     return [LeftOutPhoto.of(row) for row in await store.all("left_out_photos")]
 
@@ -101,6 +103,8 @@ async def leave_out(store: Store, photos: Sequence[LeftOutPhoto], export_folder:
     Not without one whose file a stopped run has left there: the run has to take it on, so that an update can put it
     away. The copy is written last. Raises StorageError; what is committed then holds all the same.
     """
+    import anyio.to_thread
+
     wanted = [{"photo_id": each.photo_id, "component": each.component} for each in photos]
     owed = [row for each in wanted for row in await store.all("owed_by_latest_run", each)]
 
@@ -134,6 +138,8 @@ async def put_back(store: Store, photos: Sequence[LeftOutPhoto]) -> None:
 
 
 async def _write_copy(store: Store) -> None:
+    import anyio.to_thread
+
     told = {"left_out": [asdict(photo) for photo in await listing(store)]}
     data = orjson.dumps(told, option=orjson.OPT_INDENT_2)
     await anyio.to_thread.run_sync(write_atomically, copy_beside(store.path), data)
@@ -146,6 +152,8 @@ def copy_beside(database: Path) -> Path:
 
 async def restore(store: Store) -> int:
     """Take the copy over into a database that knows of no run; returns how many photos. Never raises for the copy."""
+    import anyio.to_thread
+
     if await store.one("latest_run") is not None or await store.one("left_out_photos") is not None:
         return 0
     kept = await anyio.to_thread.run_sync(read_copy, copy_beside(store.path))

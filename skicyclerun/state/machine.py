@@ -8,11 +8,13 @@ has no model, no callbacks and no automatic transitions, so there is nothing tha
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, TypeVar
-
-from transitions import Machine
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from skicyclerun.errors import IllegalTransition
+
+if TYPE_CHECKING:
+    from transitions import Machine
 
 
 class AlbumStatus(StrEnum):
@@ -154,7 +156,10 @@ COPY_TRANSITIONS: Final = (
 _Status = TypeVar("_Status", bound=StrEnum)
 
 
+@cache
 def _table(statuses: type[StrEnum], rows: tuple[tuple[StrEnum, StrEnum, StrEnum], ...]) -> Machine:
+    from transitions import Machine  # nothing that only reads needs it
+
     return Machine(
         model=None,
         states=[status.value for status in statuses],
@@ -166,12 +171,6 @@ def _table(statuses: type[StrEnum], rows: tuple[tuple[StrEnum, StrEnum, StrEnum]
     )
 
 
-_ALBUM_TABLE: Final = _table(AlbumStatus, ALBUM_TRANSITIONS)
-_RUN_TABLE: Final = _table(RunStatus, RUN_TRANSITIONS)
-_ARCHIVE_TABLE: Final = _table(ArchiveStatus, ARCHIVE_TRANSITIONS)
-_COPY_TABLE: Final = _table(CopyStatus, COPY_TRANSITIONS)
-
-
 def _target(table: Machine, what: str, status: _Status, trigger: StrEnum) -> _Status:
     found = table.get_transitions(trigger=trigger.value, source=status.value)
     if not found:
@@ -181,19 +180,19 @@ def _target(table: Machine, what: str, status: _Status, trigger: StrEnum) -> _St
 
 def album_target(status: AlbumStatus, trigger: AlbumTrigger) -> AlbumStatus:
     """Where `trigger` leads an album that is `status`. Raises IllegalTransition where the table has no such step."""
-    return _target(_ALBUM_TABLE, "An album", status, trigger)
+    return _target(_table(AlbumStatus, ALBUM_TRANSITIONS), "An album", status, trigger)
 
 
 def run_target(status: RunStatus, trigger: RunTrigger) -> RunStatus:
     """Where `trigger` leads a run that is `status`. Raises IllegalTransition."""
-    return _target(_RUN_TABLE, "A run", status, trigger)
+    return _target(_table(RunStatus, RUN_TRANSITIONS), "A run", status, trigger)
 
 
 def archive_target(status: ArchiveStatus, trigger: ArchiveTrigger) -> ArchiveStatus:
     """Where `trigger` leads an archive job that is `status`. Raises IllegalTransition."""
-    return _target(_ARCHIVE_TABLE, "An archive job", status, trigger)
+    return _target(_table(ArchiveStatus, ARCHIVE_TRANSITIONS), "An archive job", status, trigger)
 
 
 def copy_target(status: CopyStatus, trigger: CopyTrigger) -> CopyStatus:
     """Where `trigger` leads the copy of an archive that is `status`. Raises IllegalTransition."""
-    return _target(_COPY_TABLE, "The copy of an archive", status, trigger)
+    return _target(_table(CopyStatus, COPY_TRANSITIONS), "The copy of an archive", status, trigger)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,7 +15,10 @@ from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Component, ExportedFacts, Face, Location, Photo, Place, Rendering
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 
 class PhotoStatus(StrEnum):
@@ -44,7 +48,8 @@ class PhotoPlan:
 
 @dataclass(frozen=True, slots=True)
 class PresentPhoto:
-    """A file of an earlier run, as an update compares it. `options` are the export settings it was made with."""
+    """A file of an earlier run, as an update compares it. `options` are the export settings it was made with, one
+    object for all photos of a run."""
 
     row_id: int
     file_name: str
@@ -201,20 +206,8 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
     """Enter an album's photos, in the transaction that starts the album."""
     numbered = list(enumerate(plans, start=1))
     carried = [(position, plan) for position, plan in numbered if plan.carried is not None]
-    await transaction.execute_many("not_present", [{"id": plan.carried} for _, plan in carried])
-    await transaction.execute_many(
-        "carry_photo",
-        [
-            {
-                "earlier": plan.carried,
-                "album": album_id,
-                "position": position,
-                "original_filename": plan.photo.original_filename,
-                "fingerprint": plan.photo.fingerprint,
-            }
-            for position, plan in carried
-        ],
-    )
+    if carried:
+        await _carry(transaction, album_id, carried)
     await transaction.execute_many(
         "insert_photo",
         [
@@ -237,6 +230,56 @@ async def insert_plans(transaction: Transaction, album_id: int, folder: str, pla
     )
 
 
+async def _carry(transaction: Transaction, album_id: int, carried: Sequence[tuple[int, PhotoPlan]]) -> None:
+    """Let the rows of files that are still right go on in this album, each with its position.
+
+    The row itself moves, and a copy of it that speaks for nothing stays where it was: so the indexes of what is present
+    need not be touched, which for 100,000 photos is most of the work. The catalog goes on saying the same of them,
+    unless their album or their name in the library is called something else now.
+    """
+    earlier = orjson.dumps([plan.carried for _, plan in carried]).decode()
+    rows = {row["id"]: row for row in await transaction.all("rows_to_carry", {"album": album_id, "earlier": earlier})}
+    if len(rows) != len(carried):
+        raise IllegalTransition(
+            f"{len(carried) - len(rows)} of {len(carried)} files are no longer in use as they were."
+        )
+    moving: list[dict[str, object]] = []
+    leaving: list[dict[str, object]] = []
+    otherwise = False
+    for position, plan in carried:
+        assert plan.carried is not None
+        former, photo = rows[plan.carried], plan.photo
+        name, fingerprint = former["original_filename"], former["fingerprint"]
+        otherwise |= bool(former["speaks_otherwise"]) or (name, fingerprint) != (
+            photo.original_filename,
+            photo.fingerprint,
+        )
+        moving.append(
+            {
+                "id": plan.carried,
+                "album": album_id,
+                "position": position,
+                "original_filename": photo.original_filename,
+                "fingerprint": photo.fingerprint,
+            }
+        )
+        leaving.append(
+            {
+                "id": plan.carried,
+                "former_album": former["album"],
+                "former_position": former["position"],
+                "former_original_filename": name,
+                "former_fingerprint": fingerprint,
+                "former_attempts": former["attempts"],
+                "former_reason": former["reason"],
+            }
+        )
+    await transaction.execute_many("carry_photo", moving)
+    await transaction.execute_many("leave_photo_behind", leaving)
+    if otherwise:
+        await transaction.execute("catalog_says_otherwise")
+
+
 async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:
     """The album's planned photos in album order: where a restart continues."""
     return [
@@ -245,7 +288,7 @@ async def to_do(store: Store, album_id: int) -> list[PhotoToDo]:
     ]
 
 
-async def of_album(store: Store, album_id: int) -> list[PhotoRow]:
+async def of_album(store: Queries, album_id: int) -> list[PhotoRow]:
     """All photo rows of an album, in album order."""
     return [PhotoRow.of(row) for row in await store.all("photos_of_album", {"album": album_id})]
 
@@ -310,9 +353,10 @@ async def present_of_album(
 ) -> dict[tuple[str, str], PresentPhoto]:
     """Files of an album of this source (kind, location) that earlier runs left, by (photo id, component)."""
     where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
+    options = cache(json.loads)  # few runs, many rows
     return {
         (row["source_id"], row["component"]): PresentPhoto(
-            row["id"], row["file_name"], row["fingerprint"], json.loads(row["options"])
+            row["id"], row["file_name"], row["fingerprint"], options(row["options"])
         )
         for row in await store.all("present_of_album", where)
     }

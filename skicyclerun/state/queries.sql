@@ -123,28 +123,29 @@ WITH emptied AS MATERIALIZED (
     FROM albums WHERE albums.run_id = :run_id
 )
 SELECT mine.id,
-       COUNT(photos.id) AS found,
-       COALESCE(SUM(photos.status = 'exported' AND photos.attempts = 0), 0) AS unchanged,
-       COALESCE(SUM(CASE
-           WHEN photos.status <> 'exported' OR photos.attempts = 0 THEN 0
-           WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
-           WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
-               SELECT 1
-               FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
-                    AND its.source_id = photos.source_id AND its.component = photos.component
-               WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
-                 AND its.exported_at > (SELECT at FROM emptied)
-                 AND NOT EXISTS (
-                     SELECT 1 FROM planned AS since
-                     WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
-                       AND NOT EXISTS (SELECT 1 FROM photos AS there
-                                       WHERE there.album = since.id AND there.source_id = photos.source_id
-                                         AND there.component = photos.component AND there.status <> 'left_out')))
-           ELSE 0 END), 0) AS replaced
-FROM mine LEFT JOIN photos ON photos.album = mine.id
-     LEFT JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
-                                   AND before.component = photos.component
-GROUP BY mine.id
+       (SELECT COUNT(*) FROM photos WHERE photos.album = mine.id) AS found,
+       (SELECT COUNT(*) FROM photos WHERE photos.album = mine.id AND photos.status = 'exported' AND photos.attempts = 0)
+       AS unchanged,
+       (SELECT COUNT(*)
+        FROM photos JOIN photos AS before ON before.album = mine.last AND before.source_id = photos.source_id
+                                             AND before.component = photos.component
+        WHERE photos.album = mine.id AND photos.status = 'exported' AND photos.attempts > 0
+          AND CASE
+              WHEN before.status = 'exported' THEN before.exported_at > (SELECT at FROM emptied)
+              WHEN before.status IN ('failed', 'missing', 'planned') THEN EXISTS (
+                  SELECT 1
+                  FROM planned AS earlier JOIN photos AS its ON its.album = earlier.id
+                       AND its.source_id = photos.source_id AND its.component = photos.component
+                  WHERE earlier.source_id = mine.source_id AND its.status = 'exported'
+                    AND its.exported_at > (SELECT at FROM emptied)
+                    AND NOT EXISTS (
+                        SELECT 1 FROM planned AS since
+                        WHERE since.source_id = mine.source_id AND since.run_id > earlier.run_id
+                          AND NOT EXISTS (SELECT 1 FROM photos AS there
+                                          WHERE there.album = since.id AND there.source_id = photos.source_id
+                                            AND there.component = photos.component AND there.status <> 'left_out')))
+              ELSE 0 END) AS replaced
+FROM mine
 
 -- name: earlier_failures
 -- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
@@ -186,8 +187,8 @@ WHERE source_kind = :source_kind AND source_location = :source_location AND albu
 -- name: folders_in_use
 -- Folders that hold files we exported and that have not been cleaned since, with the album they belong to.
 SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, albums.folder
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.present = 1
+FROM albums JOIN runs ON runs.id = albums.run_id
+WHERE EXISTS (SELECT 1 FROM photos WHERE photos.album = albums.id AND photos.status = 'exported' AND photos.present = 1)
 
 -- ── photos ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,13 +201,28 @@ VALUES (:album, :position, :source_id, :component, :original_filename, :fingerpr
 -- name: not_present
 UPDATE photos SET present = 0 WHERE id = :id
 
+-- name: rows_to_carry
+-- Rows of earlier runs that are to go on in an album, `earlier` being a JSON list; speaks_otherwise: of another album's
+-- title, say, so that its entry in the catalog changes.
+SELECT photos.id, photos.album, photos.position, photos.original_filename, photos.fingerprint, photos.attempts,
+       photos.reason, (former.title, former.folder_path, former.folder) IS NOT (now.title, now.folder_path, now.folder)
+       AS speaks_otherwise
+FROM photos JOIN albums AS former ON former.id = photos.album JOIN albums AS now ON now.id = :album
+WHERE photos.id IN (SELECT value FROM json_each(:earlier)) AND photos.present = 1
+
 -- name: carry_photo
--- A row of an earlier run goes on in this one: same file, same facts, same time of export.
+-- The row that speaks for a file goes on in this run: same file, same facts, same time of export.
+UPDATE photos SET album = :album, position = :position, original_filename = :original_filename,
+                  fingerprint = :fingerprint, attempts = 0, reason = ''
+WHERE id = :id AND present = 1
+
+-- name: leave_photo_behind
+-- In the album it was carried over from a row stays that says what it was there.
 INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, attempts,
-                    size, sha256, mtime_ns, facts, exported_at, present, path_key)
-SELECT :album, :position, source_id, component, :original_filename, :fingerprint, file_name, 'exported', 0,
-       size, sha256, mtime_ns, facts, exported_at, 1, path_key
-FROM photos WHERE id = :earlier
+                    reason, size, sha256, mtime_ns, facts, exported_at, path_key)
+SELECT :former_album, :former_position, source_id, component, :former_original_filename, :former_fingerprint, file_name,
+       status, :former_attempts, :former_reason, size, sha256, mtime_ns, facts, exported_at, path_key
+FROM photos WHERE id = :id
 
 -- name: present_of_album
 SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.fingerprint, runs.options
@@ -247,12 +263,13 @@ WHERE photos.present = 1 AND albums.folder <> :folder
 
 -- name: present_of_earlier_runs
 -- Of the same source; planned_again: its album is part of this run and was listed, and no photo of it has this file.
+-- CROSS: by way of the albums, of whose rows few are present still, rather than through all that are.
 SELECT photos.id, albums.folder, photos.file_name, albums.source_id AS album_id,
        EXISTS (SELECT 1 FROM albums AS again WHERE again.run_id = :run_id AND again.source_id = albums.source_id
                AND again.expected IS NOT NULL) AS planned_again
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-     JOIN runs AS this ON this.id = :run_id
-WHERE photos.present = 1 AND albums.run_id < :run_id
+FROM runs AS this CROSS JOIN albums ON albums.run_id < this.id CROSS JOIN runs ON runs.id = albums.run_id
+     CROSS JOIN photos ON photos.album = albums.id AND photos.status = 'exported' AND photos.present = 1
+WHERE this.id = :run_id
   AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
   AND NOT EXISTS (SELECT 1 FROM photos AS mine JOIN albums AS my_album ON my_album.id = mine.album
                   WHERE my_album.run_id = :run_id AND mine.path_key = photos.path_key AND mine.status <> 'left_out')
@@ -468,6 +485,9 @@ SELECT path, identity FROM catalog_written
 -- name: begin_catalog_write
 INSERT OR REPLACE INTO catalog_written (id, path, identity) VALUES (1, :path, '')
 
+-- name: catalog_says_otherwise
+DELETE FROM catalog_written
+
 -- name: mark_catalog_written
 UPDATE catalog_written SET identity = :identity WHERE id = 1
 
@@ -484,7 +504,7 @@ SELECT photos.source_id, photos.component, photos.sha256, runs.source_kind, runs
        (SELECT MIN(later.started_at) FROM runs AS later WHERE later.id > albums.run_id) AS since
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
 WHERE photos.path_key = :path_key AND photos.status = 'exported'
-ORDER BY photos.id DESC
+ORDER BY albums.run_id DESC, photos.id DESC
 
 -- name: stage_pictures_known_at
 -- The rows of a stage whose file had this name, the newest first.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import SourceKind
 from skicyclerun.state.machine import AlbumStatus, RunStatus, RunTrigger, run_target
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 #: In the options of a run: somebody has said yes to its emptying folders, which holds until its end.
 MAY_EMPTY_OPTION: Final = "may_empty"
@@ -109,7 +112,7 @@ async def create(
     return await get(store, run_id)
 
 
-async def get(store: Store, run_id: int) -> RunRow:
+async def get(store: Queries, run_id: int) -> RunRow:
     """The run of that id. Raises LookupError."""
     row = await store.one("run_by_id", {"id": run_id})
     if row is None:
@@ -117,13 +120,13 @@ async def get(store: Store, run_id: int) -> RunRow:
     return RunRow.of(row)
 
 
-async def latest(store: Store) -> RunRow | None:
+async def latest(store: Queries) -> RunRow | None:
     """The newest run, whatever became of it."""
     row = await store.one("latest_run")
     return RunRow.of(row) if row else None
 
 
-async def listing(store: Store) -> list[RunRow]:
+async def listing(store: Queries) -> list[RunRow]:
     """All runs, oldest first."""
     return [RunRow.of(row) for row in await store.all("all_runs")]
 

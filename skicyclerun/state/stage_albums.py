@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
 from skicyclerun.state.runs import record
 from skicyclerun.state.stage_pictures import PicturePlan, enter_plans
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class StageAlbumKey:
     title: str
 
 
-async def find(store: Store, key: StageAlbumKey) -> StageAlbumRow | None:
+async def find(store: Queries, key: StageAlbumKey) -> StageAlbumRow | None:
     """The row of this album, None where the run has not come to it."""
     row = await store.one("stage_album_by_key", {"run_id": key.run_id, "stage": key.stage, "folder": key.folder})
     return StageAlbumRow.of(row) if row else None
@@ -102,22 +106,22 @@ async def get(store: Store, album_id: int) -> StageAlbumRow:
     return StageAlbumRow.of(row)
 
 
-async def of_run(store: Store, run_id: int) -> list[StageAlbumRow]:
+async def of_run(store: Queries, run_id: int) -> list[StageAlbumRow]:
     """All rows of a run, in album order."""
     return [StageAlbumRow.of(row) for row in await store.all("stage_albums_of_run", {"run_id": run_id})]
 
 
-async def latest(store: Store, run_id: int) -> list[StageAlbumRow]:
+async def latest(store: Queries, run_id: int) -> list[StageAlbumRow]:
     """For each stage and album the newest row up to that run: how the pictures stand after it."""
     return [StageAlbumRow.of(row) for row in await store.all("latest_stage_albums", {"run_id": run_id})]
 
 
-async def emptied(store: Store) -> set[tuple[str, str]]:
+async def emptied(store: Queries) -> set[tuple[str, str]]:
     """(stage, folder) of albums whose files a cleanup has put away, and of which none was made since."""
     return {(row["stage"], row["folder"]) for row in await store.all("emptied_stage_albums")}
 
 
-async def accounting(store: Store, album: StageAlbumRow) -> StageCounts:
+async def accounting(store: Queries, album: StageAlbumRow) -> StageCounts:
     """The album's pictures by status, counted now."""
     row = await store.one("stage_album_accounting", {"album": album.id})
     assert row is not None

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.state.store import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from skicyclerun.state.reading import Queries, Row
+    from skicyclerun.state.store import Store, Transaction
 
 #: Before the digest of a result that is to be made again as soon as that helps.
 PROVISIONAL: Final = "provisional:"
@@ -257,7 +260,7 @@ async def of_folder(store: Store, stage: str, folder: str) -> list[StagePictureR
     ]
 
 
-async def of_album(store: Store, album_id: int) -> list[StagePictureRow]:
+async def of_album(store: Queries, album_id: int) -> list[StagePictureRow]:
     """The rows that a stage album planned, in its order."""
     return [StagePictureRow.of(row) for row in await store.all("stage_pictures_of_album", {"album": album_id})]
 

@@ -10,62 +10,50 @@ macOS (https://sqlite.org/pragma.html#pragma_fullfsync). Group commits are what 
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Self
 
 import aiosqlite
 import anyio
 import anyio.to_thread
 
 from skicyclerun.errors import (
-    DiskFailed,
-    DiskFull,
     NoState,
-    NotWritable,
     StateDamaged,
-    StateError,
     StateForeign,
     StateTooNew,
-    StorageError,
 )
 from skicyclerun.files.atomic_files import sync_directory
+from skicyclerun.state.reading import (
+    BUSY_SECONDS,
+    IMMUTABLE,
+    MIGRATION_NAME,
+    MIGRATIONS,
+    QUERIES,
+    READ_ONLY,
+    FileState,
+    Parameters,
+    Row,
+    is_of_the_disk,
+    latest_version,
+    quoted,
+    translated,
+    unwritten_state,
+)
 
-Parameters = Sequence[Any] | Mapping[str, Any]
-Row = sqlite3.Row
-
-_MIGRATION_NAME: Final = re.compile(r"(\d{4})_\w+\.sql")
-_BUSY_SECONDS: Final = 30
-_READ_ONLY: Final = "mode=ro"
-_IMMUTABLE: Final = "mode=ro&immutable=1"
-
-#: Inode, size, modification time.
-_FileState = tuple[int, int, int]
-
-
-def _named_queries() -> dict[str, str]:
-    """The statements of queries.sql, by the name in the `-- name:` line above each."""
-    text = (files(__package__) / "queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
-    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-QUERIES: Final = _named_queries()
+__all__ = ["QUERIES", "Parameters", "Reader", "Row", "Store", "Transaction", "check_integrity", "statements", "utc_now"]
 
 
 def _migrations() -> list[tuple[int, str]]:
-    entries = (files(__package__) / "migrations").iterdir()
-    named = ((entry, _MIGRATION_NAME.fullmatch(entry.name)) for entry in entries)
+    entries = MIGRATIONS.iterdir()
+    named = ((entry, MIGRATION_NAME.fullmatch(entry.name)) for entry in entries)
     return sorted((int(match[1]), entry.read_text(encoding="utf-8")) for entry, match in named if match)
 
 
@@ -135,7 +123,7 @@ class Reader:
         try:
             yield from self._connection.execute(QUERIES[query], parameters)
         except sqlite3.Error as error:
-            raise _translated(error, self._path) from error
+            raise translated(error, self._path) from error
 
 
 class Store:
@@ -145,7 +133,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._writing = anyio.Lock()
-        self._unwritten: _FileState | None = None
+        self._unwritten: FileState | None = None
         """Opened as a file that nobody writes: what it looked like then."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Holds what is read in the place of a database of an earlier version."""
@@ -159,9 +147,9 @@ class Store:
         try:
             await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
             is_new = not await anyio.Path(path).exists()
-            connection = await _connect(f"file:{_quoted(path)}")
+            connection = await _connect(f"file:{quoted(path)}")
         except (OSError, sqlite3.Error) as error:
-            raise _translated(error, path) from error
+            raise translated(error, path) from error
         store = cls(path, connection)
         try:
             await store._prepare()
@@ -169,7 +157,7 @@ class Store:
                 await anyio.to_thread.run_sync(_sync_names_above, path)
         except (OSError, sqlite3.Error) as error:
             await store.close()
-            raise _translated(error, path) from error
+            raise translated(error, path) from error
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await store.close()
@@ -188,11 +176,11 @@ class Store:
         error: sqlite3.Error | OSError | None = None
         # A reader of a WAL database makes -wal and -shm files beside it and leaves them there. Where there is no WAL
         # nobody writes, and `immutable` does without; on a read-only disk it is the only way at all.
-        unwritten = _unwritten(path)
-        ways = (_IMMUTABLE, _READ_ONLY) if unwritten else (_READ_ONLY, _IMMUTABLE)
+        unwritten = unwritten_state(path)
+        ways = (IMMUTABLE, READ_ONLY) if unwritten else (READ_ONLY, IMMUTABLE)
         for flags in ways:
             try:
-                connection = await _connect(f"file:{_quoted(path)}?{flags}")
+                connection = await _connect(f"file:{quoted(path)}?{flags}")
             except (sqlite3.Error, OSError) as failed:
                 error = failed
                 continue
@@ -201,23 +189,23 @@ class Store:
                 version = await store._check_version()
                 if version == 0:
                     raise NoState(path)  # A stop came between making the file and its tables.
-                if version < _migrations()[-1][0]:
+                if version < latest_version():
                     await store._read_through_copy(flags)
                 else:
-                    store._unwritten = unwritten if flags == _IMMUTABLE else None
+                    store._unwritten = unwritten if flags == IMMUTABLE else None
                 return store
             except sqlite3.OperationalError as failed:
                 await store.close()
                 error = failed
             except sqlite3.Error as failed:
                 await store.close()
-                raise _translated(failed, path) from failed
+                raise translated(failed, path) from failed
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await store.close()
                 raise
         assert error is not None
-        raise _translated(error, path) from error
+        raise translated(error, path) from error
 
     async def _prepare(self) -> None:
         connection = self._connection
@@ -249,7 +237,7 @@ class Store:
     async def _read_through_copy(self, flags: str) -> None:
         """Go on with a migrated copy, which is gone when the store is closed."""
         self._copy = await anyio.to_thread.run_sync(partial(_copied, self.path, flags))
-        fresh = await _connect(f"file:{_quoted(self._file)}")
+        fresh = await _connect(f"file:{quoted(self._file)}")
         former, self._connection = self._connection, fresh
         await former.close()
         await fresh.execute_fetchall("PRAGMA synchronous = OFF")
@@ -262,7 +250,7 @@ class Store:
         return self.path if self._copy is None else Path(self._copy.name, self.path.name)
 
     async def _check_version(self) -> int:
-        known = _migrations()[-1][0]
+        known = latest_version()
         rows = list(await self._connection.execute_fetchall("PRAGMA user_version"))
         version = int(rows[0][0])
         if version > known:
@@ -276,11 +264,11 @@ class Store:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """For one worker thread; blocks. Raises StateDamaged, NotWritable."""
-        flags = _IMMUTABLE if self._unwritten is not None else _READ_ONLY
+        flags = IMMUTABLE if self._unwritten is not None else READ_ONLY
         try:
-            connection = sqlite3.connect(f"file:{_quoted(self._file)}?{flags}", uri=True, timeout=_BUSY_SECONDS)
+            connection = sqlite3.connect(f"file:{quoted(self._file)}?{flags}", uri=True, timeout=BUSY_SECONDS)
         except sqlite3.Error as error:
-            raise _translated(error, self.path) from error
+            raise translated(error, self.path) from error
         connection.row_factory = sqlite3.Row
         try:
             yield Reader(connection, self.path)
@@ -288,7 +276,7 @@ class Store:
             connection.close()
 
     async def _reopen(self) -> None:
-        fresh = await _connect(f"file:{_quoted(self.path)}?{_READ_ONLY}")
+        fresh = await _connect(f"file:{quoted(self.path)}?{READ_ONLY}")
         former, self._connection, self._unwritten = self._connection, fresh, None
         await former.close()
 
@@ -325,7 +313,7 @@ class Store:
                 except sqlite3.Error as error:
                     if self._connection.in_transaction:
                         await self._connection.execute("ROLLBACK")
-                    raise _translated(error, self.path) from error
+                    raise translated(error, self.path) from error
 
     async def one(self, query: str, parameters: Parameters = ()) -> Row | None:
         """The first row of the named query, or None."""
@@ -335,11 +323,11 @@ class Store:
     async def all(self, query: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of the named query. Raises StateDamaged."""
         try:
-            if self._unwritten is not None and _unwritten(self.path) != self._unwritten:
+            if self._unwritten is not None and unwritten_state(self.path) != self._unwritten:
                 await self._reopen()  # A run has begun meanwhile.
             return list(await self._connection.execute_fetchall(QUERIES[query], parameters))
         except sqlite3.Error as error:
-            raise _translated(error, self.path) from error
+            raise translated(error, self.path) from error
 
 
 def _sync_names_above(path: Path) -> None:
@@ -357,7 +345,7 @@ def _copied(path: Path, flags: str) -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="skicyclerun-")
     try:
         with (
-            closing(sqlite3.connect(f"file:{_quoted(path)}?{flags}", uri=True, timeout=_BUSY_SECONDS)) as there,
+            closing(sqlite3.connect(f"file:{quoted(path)}?{flags}", uri=True, timeout=BUSY_SECONDS)) as there,
             closing(sqlite3.connect(Path(folder.name, path.name))) as here,
         ):
             there.backup(here)
@@ -371,24 +359,13 @@ def _probe(database: str) -> None:
     sqlite3.connect(database, uri=True).close()
 
 
-def _unwritten(path: Path) -> _FileState | None:
-    """What the database looks like while nobody writes it; None where there is a WAL, or no file."""
-    try:
-        if os.path.lexists(f"{path}-wal"):
-            return None
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 async def _connect(database: str) -> aiosqlite.Connection:
     # aiosqlite does not wait for its thread when a connection cannot be opened, and the thread then reports to an event
     # loop that may be closed (0.22.1); so the opening is tried without it first.
     await anyio.to_thread.run_sync(_probe, database)
     # Shielded: cancelled in the middle, aiosqlite lets go of a connection that its thread has opened, unclosed.
     with anyio.CancelScope(shield=True):
-        connection = await aiosqlite.connect(database, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
+        connection = await aiosqlite.connect(database, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         connection.row_factory = sqlite3.Row
         await connection.execute_fetchall("PRAGMA foreign_keys = ON")
@@ -407,46 +384,8 @@ async def check_integrity(connection: aiosqlite.Connection) -> str:
     try:
         rows = list(await connection.execute_fetchall("PRAGMA quick_check(1)"))
     except sqlite3.DatabaseError as error:
-        if _is_of_the_disk(error):
+        if is_of_the_disk(error):
             raise
         return str(error)
     found = str(rows[0][0])
     return "" if found == "ok" else found.splitlines()[-1]  # the first line only names the schema
-
-
-def _quoted(path: Path) -> str:
-    # Characters that end or change the meaning of an SQLite URI: https://sqlite.org/uri.html#the_uri_path
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _is_of_the_disk(error: Exception) -> bool:
-    """Whether SQLite was refused by the system. Only its low byte is the kind (https://sqlite.org/rescode.html)."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-
-
-def _translated(error: Exception, path: Path) -> StateError | StorageError:
-    """SQLite's and the system's errors, as sentences of ours. The one boundary to both."""
-    text = str(error)
-    if "disk is full" in text or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(
-            f"The disk is full: {path} could not be written. What was committed before is kept.",
-            next_step="Free some space, then `skicyclerun run --resume`.",
-        )
-    unwritable = ("readonly", "read-only", "unable to open", "permission denied")
-    if isinstance(error, OSError) or any(phrase in text.lower() for phrase in unwritable):
-        return NotWritable(
-            f"{path} cannot be opened or written ({text}).", next_step="Check the disk and the folder's permissions."
-        )
-    if _is_of_the_disk(error):
-        # Never taken for damage: a database that could not be read for a moment must not be set aside.
-        return DiskFailed(
-            f"The disk did not answer as it should: {path} could not be read or written ({text}). "
-            "What was committed before is kept.",
-            next_step="Look whether the disk is connected and well, then type the command again.",
-        )
-    if "locked" in text or "busy" in text:
-        return StateError(
-            f"{path} is in use by another program ({text}). Nothing was lost.",
-            next_step="Close the other program and type the command again.",
-        )
-    return StateDamaged(path, text)
