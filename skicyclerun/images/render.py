@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images import raw
-from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
+from skicyclerun.images.convert import Converted, convert, decode, displayed_size, encoded
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.jpeg_scan_watch import ScanWatch
@@ -90,9 +90,9 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
-            picture = decode(original, content, options.max_pixels)
-            jpeg = _encoded(picture, options)
-            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content)
+            converted = convert(original, content, options.max_pixels, options.quality)
+            jpeg = Original.of_bytes(converted.jpeg)
+            written = _write_with_tags(original, jpeg, converted, fetched.metadata, staged, content)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
             facts = _with_library(facts, fetched.metadata)
@@ -194,29 +194,25 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 # ── everything else that becomes a JPEG ───────────────────────────────────────────────────────────────────────────
 
 
-def _encoded(picture: Picture, options: RenderOptions) -> Original:
-    return Original.of_bytes(encode_jpeg(picture, options.quality))
-
-
 def _write_with_tags(
     original: Original,
     jpeg: Original,
-    picture: Picture | None,
+    converted: Converted | None,
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,
     notes: tuple[str, ...] = (),
 ) -> _Written:
-    """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
+    """`jpeg` with the tags of `original`. Without `converted` it is a preview, to be turned as the original says."""
     header = read_header(jpeg)
     frame = header.frame
     with exiv2_session() as exiv2:
-        if picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
-            tags = tags_of_blobs(exiv2, picture.exif, picture.xmp)
+        if converted is not None and (converted.exif or converted.xmp or content in (Content.HEIF, Content.AVIF)):
+            tags = tags_of_blobs(exiv2, converted.exif, converted.xmp)
         else:
             tags = tags_of_file(exiv2, original.path)
         try:
-            orientation = orientation_of(tags.exif) if picture is None else 1
+            orientation = orientation_of(tags.exif) if converted is None else 1
             fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
             segments, facts, said = _apply_and_encode(exiv2, tags, known)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
@@ -251,7 +247,8 @@ def _render_raw(
         picture = decode(original, content, options.max_pixels)
     else:
         picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
-    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, notes)
+    converted = encoded(picture, options.quality)
+    return _write_with_tags(original, Original.of_bytes(converted.jpeg), converted, known, staged, content, notes)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────
