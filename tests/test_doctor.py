@@ -73,7 +73,8 @@ def test_a_healthy_place_is_said_to_be_one(lib_root: Path, photos: Path) -> None
     code, found = run("--lib-root", lib_root, "--library", photos)
     assert code == 0
     assert list(found) == [
-        "configuration", "python", "packages", "heic", "source", "osascript", "AppleScript", "automation", "Full Disk Access",
+        "configuration", "python", "packages", "heic", "source", "osascript", "AppleScript", "automation",
+        "Full Disk Access",
         "library", "disk space (lib_root)", "file system (lib_root)", "lock", "state",
         *(f"stage {stage.name}" for stage in STAGES),
     ]  # fmt: skip

@@ -273,12 +273,13 @@ def _convert_plain_heif(original: Original, max_pixels: int, quality: int) -> Co
     data = original.read(0, original.size)
     with _share_of_cores() as pillow_heif:
         heif = pillow_heif.HeifFile(data, convert_hdr_to_8bit=True)
-        check_pixels(*heif.size, max_pixels)
+        width, height = heif.size
+        check_pixels(width, height, max_pixels)
         info = heif.info
         plain = heif.mode == "RGB" and info.get("bit_depth") == 8 and info.get("chroma") == 420
-        if not plain or max(heif.size) > LARGEST_JPEG_SIDE:
+        if not plain or max(width, height) > LARGEST_JPEG_SIDE:
             return None
-        jpeg = plain_jpeg(data, heif.size, quality, fitting(info.get("icc_profile"), "RGB"))
+        jpeg = plain_jpeg(data, (width, height), quality, fitting(info.get("icc_profile"), "RGB"))
         pillow_heif.set_orientation(info)  # as its `to_pillow` does: what EXIF says of turning does not count
     return None if jpeg is None else Converted(jpeg, info.get("exif"), info.get("xmp"))
 
