@@ -282,7 +282,7 @@ def _archive_json(archive: ArchiveRow | None) -> dict[str, Any] | None:
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_RUN_WORDS: Final = {
+RUN_WORDS: Final = {
     RunStatus.ACTIVE: "unfinished",
     RunStatus.INTERRUPTED: "interrupted",
     RunStatus.FINISHED: "finished",
@@ -309,7 +309,7 @@ def as_text(report: RunReport, *, width: int | None = None) -> str:
 
 def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     run = report.run
-    state = "running" if report.running else _RUN_WORDS[run.status]
+    state = "running" if report.running else RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and not report.accounted_for:
         state = "finished, with failures"
     because = f" ({run.reason})" if run.reason and not report.running else ""

@@ -22,6 +22,24 @@ SELECT * FROM runs ORDER BY id DESC LIMIT 1
 -- name: all_runs
 SELECT * FROM runs ORDER BY id
 
+-- name: run_summaries
+-- Every run with its albums and photos counted. `failures`: an album of it failed, in the export or in a stage.
+SELECT runs.*,
+       (SELECT COUNT(*) FROM albums WHERE albums.run_id = runs.id) AS albums,
+       (SELECT COUNT(*) FROM albums WHERE albums.run_id = runs.id AND albums.status = 'done') AS albums_done,
+       EXISTS (SELECT 1 FROM albums WHERE albums.run_id = runs.id AND albums.status = 'failed')
+           OR EXISTS (SELECT 1 FROM stage_albums
+                      WHERE stage_albums.run_id = runs.id AND stage_albums.status = 'failed') AS failures,
+       COALESCE(counted.exported, 0) AS exported, COALESCE(counted.failed, 0) AS failed,
+       COALESCE(counted.missing, 0) AS missing
+FROM runs LEFT JOIN (
+    SELECT albums.run_id, SUM(photos.status = 'exported') AS exported, SUM(photos.status = 'failed') AS failed,
+           SUM(photos.status = 'missing') AS missing
+    FROM albums JOIN photos ON photos.album = albums.id
+    GROUP BY albums.run_id
+) AS counted ON counted.run_id = runs.id
+ORDER BY runs.id
+
 -- name: step_run
 UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
 WHERE id = :id AND status = :from_status

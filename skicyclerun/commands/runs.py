@@ -1,0 +1,136 @@
+"""`skicyclerun runs`. Imports neither a source nor the image stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from skicyclerun.commands import exit_codes
+from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.run.lock import current_holder
+from skicyclerun.run.report import RUN_WORDS
+from skicyclerun.settings.missing_folders import check_folders
+from skicyclerun.settings.models import Settings
+from skicyclerun.state import runs as run_rows
+from skicyclerun.state.machine import RunStatus
+from skicyclerun.state.runs import RunSummary
+from skicyclerun.state.store import Store
+from skicyclerun.wording import aligned, column_widths, printable, seconds_in_words
+
+_HEADER = ("Run", "Albums", "Photos", "Failed", "Begun (UTC)", "Took", "What", "End")
+_NUMBERS = 4
+
+
+@click.command(epilog=exit_codes.HELP)
+@place_options
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def runs(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
+    """List the runs there were, the newest last: what each did, and how it ended.
+
+    Albums are those that are done, of all of the run; photos those that it exported, also where they have been archived
+    since; failed those that failed or are missing. `skicyclerun status --run N` reports on one.
+    """
+    settings = settings_of(config_file, lib_root, only=())
+    found, running = anyio.run(_read, settings)
+    if json_wanted:
+        click.echo(
+            json.dumps(
+                [_as_json(each, _is_running(each, found, running)) for each in found], indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        for line in _lines(found, running):
+            click.echo(line)
+    return exit_codes.OK
+
+
+async def _read(settings: Settings) -> tuple[list[RunSummary], bool]:
+    """The runs, oldest first, and whether somebody works on the last one."""
+    state_db = settings.paths.state_db
+    check_folders(settings, ())
+    async with await Store.open_to_read(state_db) as store:
+        return await run_rows.summaries(store), current_holder(state_db.parent / "run.lock") is not None
+
+
+def _is_running(summary: RunSummary, found: list[RunSummary], running: bool) -> bool:
+    return running and summary is found[-1] and summary.run.status is RunStatus.ACTIVE
+
+
+def _lines(found: list[RunSummary], running: bool) -> Iterator[str]:
+    if not found:
+        yield "There was no run yet."
+        return
+    rows = [_cells(each, _is_running(each, found, running)) for each in found]
+    widths = column_widths(_HEADER, rows)
+    for cells in (_HEADER, *rows):
+        numbers, words = cells[:_NUMBERS], cells[_NUMBERS:]
+        yield f"{aligned(numbers, widths[:_NUMBERS], left=0)}  {aligned(words, widths[_NUMBERS:], left=len(words))}"
+
+
+def _cells(summary: RunSummary, is_running: bool) -> tuple[str, ...]:
+    run = summary.run
+    return (
+        str(run.id),
+        f"{summary.albums_done}/{summary.albums}",
+        str(summary.exported),
+        str(summary.failed + summary.missing),
+        run.started_at[:16].replace("T", " "),
+        seconds_in_words(_seconds(summary)) if run.ended_at else "",
+        printable(_what(summary)),
+        printable(_end(summary, is_running)),
+    )
+
+
+def _seconds(summary: RunSummary) -> float:
+    """From its beginning to its last end; a run that was resumed has stood still in between."""
+    begun, ended = (datetime.fromisoformat(each) for each in (summary.run.started_at, summary.run.ended_at or ""))
+    return max(0.0, (ended - begun).total_seconds())
+
+
+def _what(summary: RunSummary) -> str:
+    run = summary.run
+    if of := run.options.get("repairs_run"):
+        return f"repairs run {of}"
+    named = [stage for stage in run.stages if stage not in ("cleanup", "export")]
+    if "export" in run.stages:
+        named.insert(0, "update" if run.mode == "update" else "export")
+    return ", ".join(named or run.stages)
+
+
+def _end(summary: RunSummary, is_running: bool) -> str:
+    run = summary.run
+    if is_running:
+        return "running"
+    words = RUN_WORDS[run.status]
+    if run.status is RunStatus.FINISHED and summary.has_failures:
+        words += ", with failures"
+    return f"{words} ({run.reason})" if run.reason else words
+
+
+def _as_json(summary: RunSummary, is_running: bool) -> dict[str, Any]:
+    run = summary.run
+    return {
+        "run": run.id,
+        "status": run.status.value,
+        "running": is_running,
+        "mode": run.mode,
+        "repairs_run": run.options.get("repairs_run"),
+        "stages": list(run.stages),
+        "source": {"kind": run.source_kind.value, "location": run.source_location},
+        "selection": list(run.selection),
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "reason": run.reason,
+        "albums": summary.albums,
+        "albums_done": summary.albums_done,
+        "exported": summary.exported,
+        "failed": summary.failed,
+        "missing": summary.missing,
+        "with_failures": summary.has_failures,
+    }
