@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
-from skicyclerun.run.lock import current_holder
+from skicyclerun.errors import Cancelled, UsageError
+from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.run.report import RUN_WORDS
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs as run_rows
 from skicyclerun.state.machine import RunStatus
+from skicyclerun.state.pruning import Forgettable, forget, forgettable
 from skicyclerun.state.runs import RunSummary
 from skicyclerun.state.store import Store
-from skicyclerun.wording import aligned, column_widths, printable, seconds_in_words
+from skicyclerun.wording import aligned, column_widths, counted, printable, seconds_in_words
 
+#: A fortnight of nightly updates.
+KEPT_RUNS: Final = 14
 _HEADER = ("Run", "Albums", "Photos", "Failed", "Begun (UTC)", "Took", "What", "End")
 _NUMBERS = 4
 
 
-@click.command(epilog=exit_codes.HELP)
+@click.group(invoke_without_command=True, epilog=exit_codes.HELP)
 @place_options
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
-def runs(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
+@click.pass_context
+def runs(context: click.Context, *, lib_root: Path | None, config_file: Path | None, json_wanted: bool) -> int:
     """List the runs there were, the newest last: what each did, and how it ended.
 
     Albums are those that are done, of all of the run; photos those that it exported, also where they have been archived
     since; failed those that failed or are missing. `skicyclerun status --run N` reports on one.
     """
+    if context.invoked_subcommand is not None:
+        if lib_root is not None or config_file is not None or json_wanted:
+            raise UsageError(f"The options of `runs {context.invoked_subcommand}` are typed behind it.")
+        return exit_codes.OK
     settings = settings_of(config_file, lib_root, only=())
     found, running = anyio.run(_read, settings)
     if json_wanted:
@@ -48,6 +59,91 @@ def runs(*, lib_root: Path | None, config_file: Path | None, json_wanted: bool) 
         for line in _lines(found, running):
             click.echo(line)
     return exit_codes.OK
+
+
+def _days(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    """`90d` → 90."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,5})d", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a number of days like `90d`.")
+    return int(match[1])
+
+
+@runs.command("prune", epilog=exit_codes.HELP)
+@place_options
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=KEPT_RUNS,
+    show_default=True,
+    help="Leave the newest N runs alone.",
+)
+@click.option(
+    "--older-than", "days", callback=_days, metavar="90d", help="And all that ended in the last so many days."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten; change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
+def prune(
+    *,
+    keep: int,
+    days: int | None,
+    dry_run: bool,
+    yes: bool,
+    lib_root: Path | None,
+    config_file: Path | None,
+    json_wanted: bool,
+) -> int:
+    """Forget which photos old runs exported, where nothing depends on it any more.
+
+    Never forgotten: what speaks for a file on disk, what failed, is missing or was left out, and the figures of each
+    run. No file is touched. The database gets no smaller; its room is used for what comes.
+    """
+    settings = settings_of(config_file, lib_root, only=())
+    before = None
+    if days is not None:
+        before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    async def looked() -> list[Forgettable]:
+        async with await Store.open_to_read(settings.paths.state_db) as store:
+            return await forgettable(store, keep=keep, ended_before=before)
+
+    async def done() -> list[Forgettable]:
+        async with await Store.open(settings.paths.state_db) as store:
+            return await forget(store, keep=keep, ended_before=before)
+
+    check_folders(settings, ())
+    found = anyio.run(looked)
+    if found and not dry_run:
+        if not yes:
+            _confirm(found)
+        with RunLock(settings.lib_root, settings.paths.state_db.parent / "run.lock"):
+            found = anyio.run(done)
+    if json_wanted:
+        per_run = [{"run": each.run_id, "photos": each.photos} for each in found]
+        click.echo(json.dumps({"dry_run": dry_run, "forgotten": per_run}, indent=2))
+    elif not found:
+        click.echo("There is nothing to forget.")
+    else:
+        click.echo(f"{'Would forget' if dry_run else 'Forgotten:'} {_in_words(found)}.")
+    return exit_codes.OK
+
+
+def _in_words(found: list[Forgettable]) -> str:
+    rows = sum(each.photos for each in found)
+    return f"{counted(rows, 'photo row')} of {counted(len(found), 'run')}, {found[0].run_id} to {found[-1].run_id}"
+
+
+def _confirm(found: list[Forgettable]) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "Nobody is there to say yes. Nothing was forgotten.", next_step="--yes forgets without asking."
+        )
+    if not click.confirm(f"Forget {_in_words(found)}?", err=True):
+        raise Cancelled("Nothing was forgotten.")
 
 
 async def _read(settings: Settings) -> tuple[list[RunSummary], bool]:
