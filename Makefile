@@ -92,6 +92,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.stages --photos 1000 5000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.preprocessing --photos 200
 	$(BIN)/python -m bench.llm
+	$(BIN)/python -m bench.report --photos 2000 --albums 10 --scratch $(SCRATCH)
 	@echo "bench.s3 needs awscli: python -m bench.s3 --aws PATH"
 
 clean:

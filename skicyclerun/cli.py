@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "retry-failed": ("skicyclerun.commands.run", "retry_failed", "Fetch again what failed in the last run."),
     "status": ("skicyclerun.commands.status", "status", "Report on the last run, album by album."),
     "runs": ("skicyclerun.commands.runs", "runs", "List the runs there were, and how they ended."),
+    "report": ("skicyclerun.commands.report", "report", "A page that shows what happened, for a browser."),
     "albums": ("skicyclerun.commands.albums", "albums", "List the albums the source offers."),
     "config": ("skicyclerun.commands.config", "config", "Check, show or begin a configuration."),
     "verify": ("skicyclerun.commands.verify", "verify", "Compare files, database and catalog; --repair puts right."),

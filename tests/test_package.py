@@ -76,3 +76,6 @@ def test_it_works_away_from_the_checkout(site: Path, tmp_path: Path) -> None:
     result = installed(site, "demo", "--to", "demo", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "demo").rglob("master.json"))
+    result = installed(site, "report", "--lib-root", "demo/results", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "All 13 photos are here." in (tmp_path / "demo" / "results" / "report.html").read_text()

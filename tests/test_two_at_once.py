@@ -41,6 +41,7 @@ WORKING = {
 READING = {
     "status": ("status", {OK}),
     "status --json": ("status --photos --json", {OK}),
+    "report": ("report --html {elsewhere}.html", {OK}),
     "verify": ("verify", {OK, WITH_FAILURES}),
     "verify --full": ("verify --full --json", {OK, WITH_FAILURES}),
     "archive list": ("archive list", {OK}),
@@ -157,11 +158,15 @@ def unfinished(name: str) -> bool:
 
 
 def on_the_disk(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Everything there: inode, size, time. But for logs, where a refusal is noted, and SQLite's files of readers."""
+    """Everything there: inode, size, time.
+
+    But for logs, where a refusal is noted, SQLite's files of readers, and thumbnails, which `report` makes anew.
+    """
     return {
         str(path.relative_to(root)): (found.st_ino, found.st_size, found.st_mtime_ns)
         for path in root.rglob("*")
         if not path.is_dir() and not path.name.endswith(("-shm", "-wal")) and path.parent.name != "logs"
+        if "thumbnails" not in path.parts
         for found in [path.lstat()]
     }
 

@@ -57,6 +57,7 @@ def demo(*, folder: Path) -> int:
     click.echo(f"The albums are in {settings.paths.apple_photos_export}")
     click.echo(f"Scaled and watermarked pictures are in {settings.paths.watermarked_final}")
     click.echo(f"What is known of each file is in {settings.paths.master_catalog}")
+    click.echo(f"Look at it with: skicyclerun report --open --lib-root {lib_root}")
     click.echo(f"Ask again with: skicyclerun status --lib-root {lib_root}")
     return code
 

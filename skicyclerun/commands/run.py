@@ -28,6 +28,7 @@ from skicyclerun.commands.options import (
     settings_of,
     source_options,
 )
+from skicyclerun.commands.report import make_after_run
 from skicyclerun.errors import Cancelled, SkicyclerunError, UsageError
 from skicyclerun.progress.choose import choose_renderer
 from skicyclerun.progress.events import ProgressEvent, Renderer
@@ -504,6 +505,7 @@ def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> 
         final: dict[str, Any] = {"event": "report", "said": outcome.said or None}
         if report is not None:
             final |= as_json(report) | {"next": {"stages": left, "command": _command_for(left)} if left else None}
+            final["page"] = _page(outcome, request, quiet=True)
         click.echo(json.dumps({key: value for key, value in final.items() if value is not None}))
         return
     if outcome.said:
@@ -513,5 +515,20 @@ def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> 
         if left:
             first = "Next" if report.accounted_for else "Then"
             click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.", err=True)
+    if report is not None:
+        _page(outcome, request, quiet=False)
     if outcome.log_file is not None:
         click.echo(f"Log: {outcome.log_file}", err=True)
+
+
+def _page(outcome: RunOutcome, request: RunRequest, *, quiet: bool) -> str | None:
+    """Make the page that shows the run, where the configuration asks for it; its path. Not for whoever has just stopped
+    the run: they want to be gone."""
+    if not request.settings.report.html or request.dry_run or outcome.signal_code is not None:
+        return None
+    file, problem = make_after_run(request.settings)
+    if problem:
+        click.echo(problem, err=True)
+    elif not quiet:
+        click.echo(f"Page: {printable(str(file))}", err=True)
+    return str(file) if file is not None else None

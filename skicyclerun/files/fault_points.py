@@ -90,6 +90,11 @@ FAULT_POINTS: tuple[str, ...] = (
     # the end of an update (actors/departures.py)
     "departures.removed",
     "departures.forgotten",
+    # the page that shows a run (report/thumbnails.py, report/publish.py)
+    "report.thumbnail_made",
+    "report.album_written",
+    "report.albums_written",
+    "report.written",
 )
 
 _KILL = os.environ.get("SKICYCLERUN_FAULT", "")

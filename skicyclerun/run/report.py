@@ -427,8 +427,7 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
-    yield from _copies_in_words(report.copies)
-    failed += sum(stage.failed_here for stage in report.stages)
+    yield from copies_in_words(report.copies)
     if totals.exported and not report.files_present:
         yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
     else:
@@ -441,20 +440,40 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield _earlier_in_words(report.earlier_failures)
     if report.running:
         yield f"In progress: {report.running}."
-    elif report.run.unfinished:
-        yield "Next: `skicyclerun run --resume` carries on."
-    elif failed and not report.is_latest:
-        yield "Next: `skicyclerun run --update` asks again for what is not exported yet."
-    elif failed and (elsewhere := _stages_to_ask(report)):
-        yield (
-            f"Next: `skicyclerun run {elsewhere}` makes what the stages wait for, and goes on with them; "
-            "`retry-failed` would do only these stages again."
+    elif step := next_step(report):
+        yield f"Next: `skicyclerun {step.arguments}` {step.does}"
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What to type next, and what comes of it."""
+
+    arguments: str
+    """What follows `skicyclerun`."""
+    does: str
+    """The rest of a sentence that begins with the command."""
+
+
+def next_step(report: RunReport) -> NextStep | None:
+    """What carries on with the run, or mends what failed; None where nothing is to be done, or it is at work."""
+    failed = report.albums_with(AlbumStatus.FAILED) + sum(stage.failed_here for stage in report.stages)
+    if report.running:
+        return None
+    if report.run.unfinished:
+        return NextStep("run --resume", "carries on.")
+    if not failed:
+        return None
+    if not report.is_latest:
+        return NextStep("run --update", "asks again for what is not exported yet.")
+    if elsewhere := _stages_to_ask(report):
+        return NextStep(
+            f"run {elsewhere}",
+            "makes what the stages wait for, and goes on with them; `retry-failed` would do only these stages again.",
         )
-    elif failed:
-        yield "Next: `skicyclerun retry-failed` asks again for what failed, and for nothing else."
+    return NextStep("retry-failed", "asks again for what failed, and for nothing else.")
 
 
-def _copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
+def copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
     """Where the run's archive lies besides, and which archives are still to be copied."""
     pending = [copy for copy in copies if copy.status is CopyStatus.PENDING]
     for copy in copies:

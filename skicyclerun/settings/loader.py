@@ -1,7 +1,7 @@
 """One reading of a configuration, step by step: every problem is gathered before any is raised.
 
-The sections `pipeline`, `paths`, `export`, `cleanup`, `logging` and `stages` are ours and strictly checked, those of
-stages are shared with other programs (`read_stages.py`), and the rest is carried along (`carried.py`).
+The sections `pipeline`, `paths`, `export`, `cleanup`, `logging`, `report` and `stages` are ours and strictly checked,
+those of stages are shared with other programs (`read_stages.py`), and the rest is carried along (`carried.py`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from skicyclerun.settings.models import (
     ExportSettings,
     LoggingSettings,
     PipelineSettings,
+    ReportSettings,
     Settings,
 )
 from skicyclerun.settings.path_texts import path_texts, resolve_paths, settle_root
@@ -88,6 +89,7 @@ def settings_from(
         export=read_section(ExportSettings, "export", ours["export"], scope, problems),
         cleanup=cleanup,
         logging=_logging(ours["logging"], scope, problems),
+        report=read_section(ReportSettings, "report", ours["report"], scope, problems),
         stages=read_stage_sections(read, written, {stage.section for stage in provided}, scope, carried, problems),
         command_stages=read_command_stages(ours["stages"], paths, requested, scope, carried, problems),
         carried=carried,
@@ -181,7 +183,7 @@ def _with_overrides(
 
 
 def _override(section: dict[str, object], dotted: str, last: str, value: object, environ: Mapping[str, str]) -> None:
-    is_path = dotted.startswith("paths.") or dotted in ("export.library", "logging.file")
+    is_path = dotted.startswith("paths.") or dotted in ("export.library", "logging.file", "report.file")
     if (is_path or (dotted.startswith("stages.") and last == "output_folder")) and isinstance(value, str | Path):
         value = str(absolute(str(value), environ, Path.cwd()))
     if dotted in ("paths.apple_photos_export", "paths.raw_input"):
@@ -237,6 +239,8 @@ def _unsafe(settings: Settings, environ: Mapping[str, str]) -> list[ConfigError]
         if name in kept and metadata is not None and lies_in(kept[name], metadata):
             del kept[name]
     kept["the configuration file"] = settings.file
+    if settings.report.file is not None:
+        kept["report.file"] = settings.report.file
     folders = {name: path for name, path in paths.items() if name not in files}
     folders["logging.file"] = kept["logging.file"] = settings.log_folder
     remote = archive_url(settings.cleanup.remote, environ).folder if settings.cleanup.remote is not None else None

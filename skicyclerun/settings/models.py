@@ -132,6 +132,17 @@ class LoggingSettings(Section):
     """False: of the progress only warnings, errors and failed albums go to the terminal."""
 
 
+class ReportSettings(Section):
+    """The page that shows what a run did."""
+
+    html: bool = False
+    """Make it at the end of every run."""
+    file: Path | None = None
+    """None: `report.html` in lib_root."""
+    map: bool = True
+    """False: nothing on it says where a photo was taken."""
+
+
 #: Our sections, in the order in which `config show` prints them.
 SECTIONS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {
@@ -140,6 +151,7 @@ SECTIONS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "export": ExportSettings,
         "cleanup": CleanupSettings,
         "logging": LoggingSettings,
+        "report": ReportSettings,
     }
 )
 #: Keys of `paths` that a cleanup archives and empties.
@@ -199,6 +211,7 @@ class Settings:
     export: ExportSettings
     cleanup: CleanupSettings
     logging: LoggingSettings
+    report: ReportSettings = field(default_factory=ReportSettings)
     stages: Mapping[str, StageSection] = field(default_factory=dict)
     """The sections of the provided stages, by the section's name."""
     command_stages: Mapping[str, CommandStageSettings] = field(default_factory=dict)
@@ -219,6 +232,11 @@ class Settings:
     def log_folder(self) -> Path:
         """The folder of the log files."""
         return Path(fill_in(self.logging.file, timestamp="")).parent
+
+    @property
+    def report_file(self) -> Path:
+        """The page that shows what a run did, unless the command line names another."""
+        return self.report.file or self.lib_root / "report.html"
 
     def log_file(self, timestamp: str) -> Path:
         """The log file of the run that began at `timestamp` (text that can stand in a file name)."""

@@ -89,9 +89,9 @@ def _meaning(text: str, key: str, scope: Scope, problems: Problems) -> str | Pat
         return str(archive_url(plain(resolved), scope.environ))
     if key == "cleanup.remote_service.endpoint_url":
         return check_endpoint(plain(resolved))
-    if key != "export.library":
+    if key not in ("export.library", "report.file"):
         return plain(resolved)
-    library = absolute(plain(resolved), scope.environ, scope.root)
-    if scope.unset_root is not None and lies_in(library, scope.root):
+    path = absolute(plain(resolved), scope.environ, scope.root)
+    if scope.unset_root is not None and lies_in(path, scope.root):
         problems.errors.append(scope.unset_root)  # written as lying below it, so it is needed after all
-    return library
+    return path

@@ -7,6 +7,24 @@ VALUES (:subject, :subject_id, :from_status, :trigger, :to_status, :reason, :at)
 -- name: transitions_of
 SELECT * FROM transitions WHERE subject = :subject AND subject_id = :subject_id ORDER BY id
 
+-- name: transitions_of_run
+-- Of its albums, its archive jobs and its albums of stages; with the album's folder and the stage.
+SELECT subject, 'export' AS stage, folder, subject_id, from_status, trigger, to_status, at
+FROM albums JOIN transitions ON subject = 'album' AND subject_id = albums.id WHERE albums.run_id = :run_id
+UNION ALL
+SELECT subject, 'cleanup', '', subject_id, from_status, trigger, to_status, at
+FROM archives JOIN transitions ON subject = 'archive' AND subject_id = archives.id WHERE archives.run_id = :run_id
+UNION ALL
+SELECT subject, stage, folder, subject_id, from_status, trigger, to_status, at
+FROM stage_albums JOIN transitions ON subject = 'stage_album' AND subject_id = stage_albums.id
+WHERE stage_albums.run_id = :run_id
+ORDER BY at
+
+-- name: last_progress_of_albums
+-- Of the albums of a run: when each photo that it exported was committed.
+SELECT DISTINCT albums.folder, photos.exported_at AS at FROM albums JOIN photos ON photos.album = albums.id
+WHERE albums.run_id = :run_id AND photos.exported_at IS NOT NULL ORDER BY photos.exported_at
+
 -- ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: insert_run
@@ -425,6 +443,11 @@ GROUP BY folder ORDER BY first
 SELECT albums.folder, photos.file_name, photos.sha256
 FROM photos JOIN albums ON albums.id = photos.album WHERE photos.present = 1
 
+-- name: contents_present
+-- Of every file that a row speaks for.
+SELECT sha256 FROM photos WHERE present = 1
+UNION SELECT sha256 FROM stage_pictures WHERE present = 1 AND file_name <> '' AND sha256 IS NOT NULL
+
 -- name: present_of_run
 SELECT COUNT(*) AS files FROM photos JOIN albums ON albums.id = photos.album
 WHERE albums.run_id = :run_id AND photos.present = 1
@@ -793,6 +816,11 @@ WHERE stage = :stage AND folder = :folder AND departed = 0 AND status IN ('plann
 -- Facts that stages without files found of the photos of a folder.
 SELECT stage, photo, facts, made_at FROM stage_pictures
 WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND status = 'done' AND file_name = '' AND facts IS NOT NULL
+
+-- name: stage_examples
+-- Some of what a stage has made last, the newest album first.
+SELECT * FROM stage_pictures WHERE stage = :stage AND departed = 0 AND status = 'done' AND present = 1
+ORDER BY album DESC, position, variant LIMIT 60
 
 -- name: stage_pictures_of_folder
 SELECT * FROM stage_pictures WHERE stage = :stage AND folder = :folder AND departed = 0 ORDER BY position, variant
