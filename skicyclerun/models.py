@@ -37,6 +37,25 @@ class Rendering(StrEnum):
     """The largest rendering the library holds, where the original is absent and `export.missing` is `preview`."""
 
 
+class AlbumKind(StrEnum):
+    """What an album is in its library."""
+
+    ALBUM = "album"
+    """One that the person made."""
+    SHARED = "shared"
+    """A shared album of iCloud; the library holds reduced copies of its photos."""
+    PROJECT = "project"
+    """A book, a card, a calendar, a slideshow."""
+
+
+class MediaKind(StrEnum):
+    """What a media item is."""
+
+    PHOTO = "photo"
+    """A picture, also the still of a Live Photo."""
+    VIDEO = "video"
+
+
 @dataclass(frozen=True, slots=True)
 class Album:
     """An album of a source. Its identity is `id`; titles repeat."""
@@ -48,6 +67,7 @@ class Album:
     photo_count: int = 0
     size: int = field(default=0, compare=False)
     """Bytes of its originals, where the source knows them without opening each; 0 where it does not."""
+    kind: AlbumKind = AlbumKind.ALBUM
 
     @property
     def path(self) -> str:
@@ -67,6 +87,70 @@ class Photo:
     """Changes when the photo, its edit or what the library knows about it changes; compared, never parsed."""
     extension: str = field(default="", compare=False)
     """Of the file that `fetch` will hand over, with its dot, where that is not the original's (an edit, a preview)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a photo was taken, in the library's words; untrusted. An empty text is not known."""
+
+    country: str = ""
+    country_code: str = ""
+    """ISO 3166-1, two capital letters."""
+    state: str = ""
+    """State, province or region."""
+    city: str = ""
+    """City, town or village."""
+    name: str = ""
+    """The whole as the library shows it (`Great Gable Cumbria, England, United Kingdom`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face in a photo's current version, as displayed: turned, and edited where it is.
+
+    `x` and `y` are the centre as shares of the width from the left and of the height from the top; `width` and
+    `height` are shares of the picture's. The region may reach over the picture's edge.
+    """
+
+    name: str
+    """Of the person; empty where nobody has named it."""
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What a library knows of a media item without opening its file: what people choose by.
+
+    There is one for each media item: a Live Photo is one, with `media` PHOTO. Texts are untrusted.
+    """
+
+    id: str
+    """As in `Photo.id`."""
+    original_filename: str
+    media: MediaKind = MediaKind.PHOTO
+    date: datetime | None = None
+    """Aware. In the photo's own offset where `offset_known`, otherwise in UTC; None where it has no date."""
+    offset_known: bool = False
+    favorite: bool = False
+    hidden: bool = False
+    in_trash: bool = False
+    shown: bool = True
+    """False: a picture of a burst that Photos keeps behind the key photo, because nobody has picked it."""
+    screenshot: bool = False
+    """A screenshot or, of a video, a recording of the screen."""
+    width: int = 0
+    """Pixels of the current version as displayed; 0 where it is not known."""
+    height: int = 0
+    keywords: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    """Names of the persons that are named."""
+    albums: tuple[str, ...] = ()
+    """Ids of the albums it is in, of those that the source lists."""
+    shared: bool = False
+    """It is somebody's photo of a shared album, not one of the library's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +202,12 @@ class LibraryMetadata:
     persons: tuple[str, ...] = ()
     rating: int | None = None
     """XMP Rating, 0 to 5; a favourite is 5."""
+    faces: tuple[Face, ...] = ()
+    """Of the version that is handed over; those that nobody has named are not written."""
+    place: Place | None = None
+    favorite: bool = False
+    labels: tuple[str, ...] = ()
+    """What the library found to be in the picture, by itself (`Tree`, `Snow`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +242,12 @@ class ExportedFacts:
     description: str | None = None
     keywords: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()
+    faces: tuple[Face, ...] = ()
+    """Of the persons, in the picture as displayed."""
+    place: Place | None = None
+    """Where it was taken, in the library's words."""
+    favorite: bool = False
+    labels: tuple[str, ...] = ()
     rendering: Rendering = Rendering.ORIGINAL
     note: str = ""
     mtime_ns: int = 0

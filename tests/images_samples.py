@@ -41,6 +41,14 @@ def render(
     return render_photo(Fetched(source, metadata=known), component, destination, options or RenderOptions())
 
 
+def run_exiftool(*arguments: str) -> dict[str, Any]:
+    """What it says of one file with `-j` among the arguments; nothing otherwise."""
+    said = subprocess.run(["exiftool", *arguments], capture_output=True, check=True)
+    tags = json.loads(said.stdout)[0] if "-j" in arguments else {}
+    assert isinstance(tags, dict)
+    return tags
+
+
 def exiftool(path: Path) -> dict[str, Any]:
     """Every tag as `Group:Name`, numbers as numbers."""
     said = subprocess.run(

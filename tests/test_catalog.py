@@ -22,7 +22,7 @@ from skicyclerun.catalog.master_json import read_catalog, update_catalog
 from skicyclerun.catalog.object_text import ObjectText
 from skicyclerun.errors import DiskFull, NotWritable, StorageError
 from skicyclerun.files import fault_points
-from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
+from skicyclerun.models import Component, ExportedFacts, Face, Location, Place, Rendering, SourceKind
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 FIRST, SECOND = "2026-03-01T10:00:00Z", "2026-03-02T10:00:00Z"
@@ -57,6 +57,10 @@ FULL = ExportedFacts(
     description="Two\nlines",
     keywords=("a", "b"),
     persons=("Anna",),
+    faces=(Face("Anna", 0.25, 0.5, 0.125, 0.1),),
+    place=Place("Switzerland", "CH", city="Bern", name="Bern, Switzerland"),
+    favorite=True,
+    labels=("Tree",),
     rendering=Rendering.PREVIEW,
     note="preview 1024x768",
     extra={"camera": "X"},
@@ -112,6 +116,10 @@ def test_an_entry_says_what_the_design_promises() -> None:
         "title": "A title",
         "description": "Two\nlines",
         "persons": ["Anna"],
+        "faces": [{"name": "Anna", "x": 0.25, "y": 0.5, "width": 0.125, "height": 0.1}],
+        "place": {"country": "Switzerland", "country_code": "CH", "city": "Bern", "name": "Bern, Switzerland"},
+        "favorite": True,
+        "labels": ["Tree"],
         "rendering": "preview",
         "note": "preview 1024x768",
         "facts": {"camera": "X"},
@@ -130,7 +138,9 @@ def test_absent_facts_are_absent_keys_and_numbers_are_finite() -> None:
     assert entry_of(record(facts=somewhere))["gps"] == {"lat": 0.0, "lon": 0.0}
 
 
-texts = st.text(st.characters(exclude_categories=()), max_size=6)
+any_texts = st.text(st.characters(exclude_categories=()), max_size=6)
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
+"""What a row can hold: no half characters."""
 names = texts.filter(bool)
 finite = st.floats(-90, 90)
 records = st.builds(
@@ -158,6 +168,10 @@ records = st.builds(
         description=st.none() | names,
         keywords=st.lists(names, max_size=3).map(tuple),
         persons=st.lists(names, max_size=3).map(tuple),
+        faces=st.lists(st.builds(Face, names, *[finite.map(lambda side: round(side, 6))] * 4), max_size=2).map(tuple),
+        place=st.none() | st.builds(Place, names, texts, texts, texts, texts),
+        favorite=st.booleans(),
+        labels=st.lists(names, max_size=3).map(tuple),
         rendering=st.sampled_from(Rendering),
         note=texts,
         mtime_ns=st.just(0),
@@ -167,12 +181,12 @@ records = st.builds(
     fingerprint=texts,
 ).map(lambda made: replace(made, file_name=made.file_path.rpartition("/")[2]))
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_texts
 json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=8
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_texts, inner, max_size=3), max_leaves=8
 )
 our_keys = st.sampled_from([*entry_of(record(facts=FULL)), "stages", "timestamps", "last_updated", "lat", "kind"])
-strange_entries = json_values | st.dictionaries(our_keys | texts, json_values, max_size=6)
+strange_entries = json_values | st.dictionaries(our_keys | any_texts, json_values, max_size=6)
 
 
 @given(records)

@@ -221,6 +221,124 @@ def test_odd_dates_in_files_are_read_or_left() -> None:
     )
 
 
+def iptc_of(date: str, time: str, **further: str) -> bytes:
+    """A JPEG with an IPTC block of these, and texts by data set of the application record."""
+    data = b"".join(
+        b"\x1c\x02" + bytes([int(number)]) + struct.pack(">H", len(text)) + text.encode()
+        for number, text in {"55": date, "60": time, **further}.items()
+    )
+    block = struct.pack(">I", len(data)) + data + b"\x00" * (len(data) % 2)
+    segment = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00" + block
+    plain = encoded(quadrants(), "JPEG")
+    return plain[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+
+
+NEW_YORK = datetime(2018, 9, 28, 15, 35, 49, tzinfo=timezone(timedelta(hours=-4)))
+
+
+@needs_exiftool
+@pytest.mark.parametrize(
+    ("date", "time"),
+    [
+        ("20180928", "153549+0000"),  # another offset than the library's (Pumkins1 of the test library)
+        ("20180928", "153549-0700"),
+        ("20180928", "153549"),  # none at all, which exiv2 would make +00:00
+        ("20180927", "101112-0400"),
+    ],
+)
+def test_iptcs_date_and_time_are_the_librarys_with_its_offset(tmp_path: Path, date: str, time: str) -> None:
+    (tmp_path / "in.jpg").write_bytes(iptc_of(date, time))
+    render(tmp_path / "in.jpg", tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK, location=None))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert (tags["IPTC:DateCreated"], tags["IPTC:TimeCreated"]) == ("2018:09:28", "15:35:49-04:00")
+
+
+@needs_exiftool
+def test_a_file_without_iptc_gets_its_date_and_time(jpeg: Path, tmp_path: Path) -> None:
+    render(jpeg, tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert (tags["IPTC:DateCreated"], tags["IPTC:TimeCreated"]) == ("2018:09:28", "15:35:49-04:00")
+    once = (tmp_path / "out.jpg").read_bytes()
+    render(tmp_path / "out.jpg", tmp_path / "again.jpg", LibraryMetadata(date=NEW_YORK))
+    assert (tmp_path / "again.jpg").read_bytes() == once
+
+
+@needs_exiftool
+def test_an_iptc_time_of_digitizing_gets_no_offset_that_nobody_said(tmp_path: Path) -> None:
+    (tmp_path / "in.jpg").write_bytes(iptc_of("20180928", "153549", **{"62": "20180928", "63": "153549"}))
+    render(tmp_path / "in.jpg", tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK))
+    assert exiftool(tmp_path / "out.jpg")["IPTC:DigitalCreationTime"] == "15:35:49-04:00"
+
+
+@needs_exiftool
+@pytest.mark.parametrize("hours", [-9.5, -0.5, 0, 5.75])
+def test_iptcs_time_takes_offsets_of_half_hours(jpeg: Path, tmp_path: Path, hours: float) -> None:
+    zone = timezone(timedelta(hours=hours))
+    render(jpeg, tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK.replace(tzinfo=zone)))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags["IPTC:TimeCreated"] == f"15:35:49{tags['ExifIFD:OffsetTimeOriginal']}"
+
+
+@needs_exiftool
+def test_a_date_without_an_offset_enters_no_iptc_and_takes_a_wrong_time_away(jpeg: Path, tmp_path: Path) -> None:
+    naive = LibraryMetadata(date=datetime(2018, 9, 28, 15, 35, 49))
+    render(jpeg, tmp_path / "out.jpg", naive)
+    assert not [name for name in exiftool(tmp_path / "out.jpg") if name.startswith("IPTC")]
+    (tmp_path / "in.jpg").write_bytes(iptc_of("20180927", "101112-0400"))
+    render(tmp_path / "in.jpg", tmp_path / "out.jpg", naive)
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags["IPTC:DateCreated"] == "2018:09:28"
+    assert "IPTC:TimeCreated" not in tags
+
+
+@needs_exiftool
+@pytest.mark.parametrize(
+    ("changed", "offset", "expected"),
+    [
+        ("2018:10:04 15:02:59", None, "-04:00"),  # when it was changed, by a clock of which nothing is known
+        ("2018:10:04 15:02:59", "+01:00", "+01:00"),  # a program that says its own
+        ("2018:09:28 15:35:49", "+01:00", "-04:00"),  # a copy of the date
+        ("    :  :     :  :  ", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_date_of_change_has_an_offset(
+    tmp_path: Path, changed: str | None, offset: str | None, expected: str | None
+) -> None:
+    exif = exif_with()
+    if changed:
+        exif[0x0132] = changed
+    if offset:
+        exif.get_ifd(0x8769)[0x9010] = offset
+    (tmp_path / "in.jpg").write_bytes(encoded(quadrants(), "JPEG", exif=exif))
+    render(tmp_path / "in.jpg", tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK))
+    tags = exiftool(tmp_path / "out.jpg")
+    assert tags.get("ExifIFD:OffsetTime") == expected
+    assert tags.get("IFD0:ModifyDate") == changed
+    assert tags["ExifIFD:OffsetTimeOriginal"] == "-04:00"
+
+
+@needs_exiftool
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ("2018-09-28T15:35:49-07:00", "2018:09:28 15:35:49-04:00"),
+        ("2018-09-28T15:35:49-04:00", "2018:09:28 15:35:49-04:00"),
+        ("2018-09-28T15:35:49", "2018:09:28 15:35:49"),
+        ("2018-09-28", "2018:09:28 15:35:49-04:00"),
+    ],
+)
+def test_xmps_date_does_not_contradict_the_librarys_offset(tmp_path: Path, there: str, expected: str) -> None:
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
+        f'photoshop:DateCreated="{there}"/></rdf:RDF></x:xmpmeta>'
+    )
+    (tmp_path / "in.jpg").write_bytes(encoded(quadrants(), "JPEG", xmp=xmp.encode()))
+    render(tmp_path / "in.jpg", tmp_path / "out.jpg", LibraryMetadata(date=NEW_YORK))
+    assert exiftool(tmp_path / "out.jpg")["XMP-photoshop:DateCreated"] == expected
+
+
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 any_text = st.text(st.characters(), max_size=60)  # surrogates, NUL and other control characters included

@@ -402,6 +402,7 @@ async def test_a_photo_comes_with_what_photos_knows(scenario: Scenario, app: Mak
         description='two\nlines, and "quotes"',
         keywords=("ski, alpine", "NFD " + NFC),
         rating=5,
+        favorite=True,
     )
     assert len(scenario.notes()) == 1, "one call of osascript a photo"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import plistlib
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skicyclerun.errors import LibraryError, OriginalMissing, PhotoUnreadable, SourceError, SourceStopped
+from skicyclerun.images.render import RenderOptions, render_photo
 from skicyclerun.models import Component, Fetched, Photo, Rendering
 from skicyclerun.sources import photos_bundle, photos_database
+from skicyclerun.sources.photos_asset import PhotosDatabase, altitude_and_heading
 from skicyclerun.sources.photos_bundle import CopyFolder
-from skicyclerun.sources.photos_database import Abandoned, LibraryLoader, PhotosDatabase, altitude_and_heading
+from skicyclerun.sources.photos_database import Abandoned, LibraryLoader
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, jpeg_size
+from skicyclerun.sources.photos_snapshot import Snapshot
 from tests.shared_libraries import (
     BETA_LIBRARY,
     MEDIA_TYPES_LIBRARY,
@@ -108,6 +112,19 @@ def osxphotos_fails() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+@contextmanager
+def photos_at_work(library: Path) -> Iterator[sqlite3.Connection]:
+    """Photos has the library open, and what it saved last is in the write-ahead log."""
+    with closing(sqlite3.connect(library / "database" / "Photos.sqlite")) as photos_app:
+        photos_app.execute("PRAGMA journal_mode = WAL")
+        photos_app.execute("PRAGMA wal_autocheckpoint = 0")
+        photos_app.execute(
+            "UPDATE ZGENERICALBUM SET ZTITLE = 'Just renamed' WHERE ZTITLE = 'Pumpkin Farm' AND ZKIND = 2"
+        )
+        photos_app.commit()
+        yield photos_app
 
 
 def put_in_album(library: Path, album: str, *uuids: str) -> None:
@@ -374,6 +391,23 @@ async def test_faces_without_a_name_are_no_persons(library: Path) -> None:
     metadata = (await fetch(library, PUMPKIN_FARM, "Pumkins1.jpg")).metadata
     assert metadata is not None
     assert metadata.persons == ("Katie",)
+    assert {face.name for face in metadata.faces} == {"Katie", ""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE ZDETECTEDFACE SET ZCENTERX = 'here'",
+        "UPDATE ZDETECTEDFACE SET ZSIZE = 1e999",
+        "UPDATE ZDETECTEDFACE SET ZCENTERY = x'00'",
+    ],
+)
+async def test_faces_that_are_nowhere_do_not_fail_a_photo(library: Path, change: str, tmp_path: Path) -> None:
+    edit_database(library, change)
+    fetched = await fetch(library, PUMPKIN_FARM, "Pumkins1.jpg")
+    facts = render_photo(fetched, Component.STILL, tmp_path / "out.jpg", RenderOptions())
+    assert facts.persons == ("Katie", "Suzy")
+    assert all(math.isfinite(side) for face in facts.faces for side in (face.x, face.y, face.width, face.height))
 
 
 @pytest.mark.parametrize(
@@ -443,13 +477,7 @@ async def test_a_library_on_which_nothing_may_be_written_is_read_and_left_as_it_
 
 
 async def test_what_photos_has_not_checkpointed_yet_is_seen(library: Path) -> None:
-    with closing(sqlite3.connect(library / "database" / "Photos.sqlite")) as photos_app:
-        photos_app.execute("PRAGMA journal_mode = WAL")
-        photos_app.execute("PRAGMA wal_autocheckpoint = 0")
-        photos_app.execute(
-            "UPDATE ZGENERICALBUM SET ZTITLE = 'Just renamed' WHERE ZTITLE = 'Pumpkin Farm' AND ZKIND = 2"
-        )
-        photos_app.commit()
+    with photos_at_work(library) as photos_app:
         photos_app.execute("BEGIN IMMEDIATE")
         photos_app.execute("UPDATE ZGENERICALBUM SET ZTITLE = 'Not yet' WHERE ZTITLE = 'Just renamed'")
         before = tree_state(library)
@@ -476,9 +504,10 @@ async def test_a_checkpoint_during_the_copy_makes_it_be_taken_again(
 
     monkeypatch.setattr(photos_bundle, "_copy", copy_and_checkpoint)
     source = PhotosLibrary(library)
-    await source.open()
-    assert "Renamed meanwhile" in [album.title for album in await source.albums()]
-    await source.close()
+    with photos_at_work(library):
+        await source.open()
+        assert "Renamed meanwhile" in [album.title for album in await source.albums()]
+        await source.close()
     assert copied.count("Photos.sqlite") == 2
 
 
@@ -488,7 +517,7 @@ async def test_a_library_that_never_rests_is_given_up_with_a_sentence(
     ticks = iter(range(1000))
     monkeypatch.setattr(photos_bundle, "_moment", lambda *_: (next(ticks), 0, b""))
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    with pytest.raises(LibraryError, match="Photos is writing to it without a pause"):
+    with photos_at_work(library), pytest.raises(LibraryError, match="Photos is writing to it without a pause"):
         await PhotosLibrary(library).open()
     assert not os.listdir(temporary)
 
@@ -529,10 +558,10 @@ async def test_cancelled_in_the_middle_of_opening_nothing_is_left_behind(
     reached, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     check, run = photos_database._check_sqlite, LibraryLoader.run
 
-    def stop_here(*args: Path) -> None:
+    def stop_here(library: Path, snapshot: Snapshot) -> None:
         reached.set()
         go_on.wait()
-        check(*args)
+        check(library, snapshot)
 
     def run_and_tell(loader: LibraryLoader[object]) -> object:
         try:
@@ -761,7 +790,8 @@ async def test_a_full_temporary_disk_is_said(library: Path, temporary: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(photos_bundle, "_copy", full)
-    error = await refused(library)
+    with photos_at_work(library):
+        error = await refused(library)
     assert f"does not fit into {temporary}" in str(error)
     assert "TMPDIR" in error.next_step
     assert not os.listdir(temporary)

@@ -142,9 +142,10 @@ def test_a_strangers_file_and_a_departed_file_that_was_edited_stay(lib_root: Pat
     assert "Alps/IMG_1.jpg" not in names(lib_root)
 
 
-def test_new_export_settings_make_everything_anew(lib_root: Path, library: Path) -> None:
+@pytest.mark.parametrize("setting", ['"jpeg_quality": 60', '"person_keywords": true'])
+def test_new_export_settings_make_everything_anew(lib_root: Path, library: Path, setting: str) -> None:
     (lib_root / "config").mkdir()
-    (lib_root / "config" / "pipeline_config.json").write_text('{"export": {"jpeg_quality": 60}}')
+    (lib_root / "config" / "pipeline_config.json").write_text(f'{{"export": {{{setting}}}}}')
     before = traces(lib_root)
     assert update(lib_root, library) == 0
     after = traces(lib_root)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def entry(lib_root: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def exiftool(path: Path) -> dict[str, Any]:
-    answer = subprocess.run(["exiftool", "-json", "-n", "-G1", path], capture_output=True, check=True).stdout
+def exiftool(path: Path, *options: str) -> dict[str, Any]:
+    answer = subprocess.run(["exiftool", "-json", "-n", "-G1", *options, path], capture_output=True, check=True).stdout
     (facts,) = json.loads(answer)
     assert isinstance(facts, dict)
     return facts
@@ -72,6 +73,76 @@ def test_what_the_library_knows_is_in_the_file(tmp_path: Path) -> None:
     assert park["Composite:GPSLongitude"] == pytest.approx(138.59686167, abs=1e-5)
     wedding = exiftool(albums(tmp_path) / "AlbumInFolder" / "wedding.jpg")
     assert wedding["XMP-xmp:Rating"] == 5
+
+
+_ASK_OSXPHOTOS = """
+import json, sys, osxphotos
+print(json.dumps({photo.uuid: {
+    "day": photo.date.strftime("%Y:%m:%d"), "time": photo.date.strftime("%H:%M:%S"),
+    "offset": photo.date.strftime("%z"),
+    "favorite": photo.favorite, "country": (photo.place.names.country or [None])[0] if photo.place else None,
+    "labels": photo.labels,
+    "faces": {face.name: face.mwg_rs_area for face in photo.face_info if face.name in photo.persons}
+} for photo in osxphotos.PhotosDB(dbfile=sys.argv[1]).photos()}))
+"""
+
+
+@needs_exiftool
+def test_faces_dates_and_offsets_are_those_that_osxphotos_writes(tmp_path: Path) -> None:
+    """osxphotos is the oracle: it says of each face what its own export with exiftool writes."""
+    assert export(tmp_path, {"person_keywords": True}) == 3
+    # In a process of its own: it leaves a temporary folder to the garbage collector.
+    copy = tmp_path / TEST_LIBRARY.name  # and it opens the search index where it lies
+    shutil.copytree(TEST_LIBRARY / "database", copy / "database")
+    answer = subprocess.run([sys.executable, "-c", _ASK_OSXPHOTOS, copy], capture_output=True, check=True)
+    library = json.loads(answer.stdout)
+    catalog = json.loads((tmp_path / "metadata" / "master.json").read_text())
+    with_faces = 0
+    for path, said in catalog.items():
+        photo = library[said["source"]["photo_id"]]
+        tags = exiftool(Path(path), "-struct")
+        offset = f"{photo['offset'][:3]}:{photo['offset'][3:]}"
+        assert tags["ExifIFD:OffsetTimeOriginal"] == offset
+        assert (tags["IPTC:DateCreated"], tags["IPTC:TimeCreated"]) == (photo["day"], photo["time"] + offset)
+        assert tags.get("ExifIFD:OffsetTime") == (offset if "IFD0:ModifyDate" in tags else None)
+        assert said.get("favorite", False) == photo["favorite"]
+        assert said.get("place", {}).get("country") == photo["country"]
+        assert said.get("labels", []) == sorted(photo["labels"])
+        names = photo["faces"].keys() - {"_UNKNOWN_"}
+        assert {face["name"] for face in said.get("faces", ())} == names
+        if not names:
+            assert "XMP-mwg-rs:RegionInfo" not in tags
+            continue
+        with_faces += 1
+        assert names <= set(said["keywords"])
+        regions = tags["XMP-mwg-rs:RegionInfo"]
+        with Image.open(path) as picture:
+            assert (regions["AppliedToDimensions"]["W"], regions["AppliedToDimensions"]["H"]) == picture.size
+        assert len(regions["RegionList"]) == len(names)
+        for region in regions["RegionList"]:
+            area, (x, y, height, width) = region["Area"], photo["faces"][region["Name"]]
+            assert (area["X"], area["Y"], area["W"], area["H"]) == pytest.approx((x, y, width, height), abs=1e-5)
+        people = tags["XMP-MP:RegionInfoMP"]["Regions"]
+        assert {person["PersonDisplayName"] for person in people} == names
+    assert with_faces >= 4
+
+
+def test_faces_places_and_labels_survive_the_loss_of_catalog_and_state(tmp_path: Path) -> None:
+    assert export(tmp_path) == 3
+    catalog = tmp_path / "metadata" / "master.json"
+    before = json.loads(catalog.read_text())
+    said = {key for entry in before.values() for key in entry}
+    assert {"faces", "place", "favorite"} <= said
+    assert ("labels" in said) == (TEST_LIBRARY / "database" / "search" / "psi.sqlite").is_file()
+    for path in (tmp_path / "state").glob("skicyclerun.sqlite3*"):
+        path.unlink()
+    rebuilt = skicyclerun("rebuild-state", "--library", TEST_LIBRARY, "--lib-root", tmp_path)
+    assert rebuilt.code == 0, rebuilt.stderr
+    assert json.loads(catalog.read_text()) == before
+    catalog.unlink()
+    assert skicyclerun("rebuild-catalog", "--lib-root", tmp_path).code == 0
+    assert json.loads(catalog.read_text()) == before
+    assert skicyclerun("verify", "--lib-root", tmp_path, "--json").code in (0, 3)
 
 
 def test_an_edited_photo_comes_out_as_it_was_edited(tmp_path: Path) -> None:

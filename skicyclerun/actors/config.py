@@ -95,6 +95,7 @@ def options_of(settings: Settings) -> ExportOptions:
         jpeg_quality=export.jpeg_quality,
         missing=export.missing,
         live_photos=export.live_photos,
+        person_keywords=export.person_keywords,
         videos=export.videos,
         max_pixels=export.max_pixels,
         removed_files=export.removed_files,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-from skicyclerun.models import Component, ExportedFacts, Location, Rendering, SourceKind
+from skicyclerun.models import Component, ExportedFacts, Face, Location, Place, Rendering, SourceKind
 from skicyclerun.stages.registry import STAGES
 
 ENTRY_TYPE: Final = "exported"
@@ -32,6 +32,10 @@ _OPTIONAL_KEYS: Final = frozenset(
         "title",
         "description",
         "persons",
+        "faces",
+        "place",
+        "favorite",
+        "labels",
         "rendering",
         "note",
         "facts",
@@ -62,6 +66,8 @@ _IDENTITY: Final = frozenset(
 )
 #: Stages that this program may provide and that make files, under whose names `derivatives` holds them.
 MADE_BY_US: Final = frozenset(stage.name for stage in STAGES if stage.output)
+_SIDES: Final = ("x", "y", "width", "height")
+_PLACE: Final = tuple(field.name for field in fields(Place))
 _RENDERINGS: Final[Mapping[object, Rendering]] = {rendering.value: rendering for rendering in Rendering}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -235,6 +241,10 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "title": facts.title,
         "description": facts.description,
         "persons": list(facts.persons),
+        "faces": [_face_entry(face) for face in facts.faces],
+        "place": {key: text for key, text in asdict(facts.place).items() if text} if facts.place else None,
+        "favorite": True if facts.favorite else None,
+        "labels": list(facts.labels),
         "rendering": facts.rendering.value if facts.rendering is not Rendering.ORIGINAL else None,
         "note": facts.note,
         "facts": dict(facts.extra),
@@ -439,6 +449,10 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
             description=_text(entry.get("description")),
             keywords=_texts(entry.get("keywords")),
             persons=_texts(entry.get("persons")),
+            faces=_faces_from(entry.get("faces")),
+            place=_place_from(entry.get("place")),
+            favorite=entry.get("favorite") is True,
+            labels=_texts(entry.get("labels")),
             rendering=_RENDERINGS.get(_text(entry.get("rendering")), Rendering.ORIGINAL),
             note=_text(entry.get("note")) or "",
             extra={
@@ -582,6 +596,24 @@ def _location_from(gps: object) -> Location | None:
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
         return None
     return Location(latitude, longitude, _number(values.get("altitude")), _number(values.get("heading")))
+
+
+def _face_entry(face: Face) -> dict[str, Any]:
+    return {"name": face.name} | {side: round(getattr(face, side), 6) for side in _SIDES}
+
+
+def _faces_from(value: object) -> tuple[Face, ...]:
+    faces = []
+    for each in value if isinstance(value, list) else ():
+        name, sides = _text(_dict(each).get("name")), [_number(_dict(each).get(side)) for side in _SIDES]
+        if name is not None and None not in sides:
+            faces.append(Face(name, *(side for side in sides if side is not None)))
+    return tuple(faces)
+
+
+def _place_from(value: object) -> Place | None:
+    texts = {key: text for key in _PLACE if (text := _text(_dict(value).get(key)))}
+    return Place(**texts) if texts else None
 
 
 def _without(values: dict[str, Any], dropped: frozenset[str]) -> dict[str, Any]:

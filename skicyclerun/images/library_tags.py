@@ -9,19 +9,26 @@ import math
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from skicyclerun.images.face_regions import write_face_regions
 from skicyclerun.images.metadata import (
     GPS_POINTER,
     PhotoTags,
-    erase_where,
+    description_of,
     exif_date_of,
-    facts_of,
-    iptc_list,
+    keywords_of,
     lang_alt_of,
     list_of,
     location_of,
-    text_of,
 )
-from skicyclerun.images.tag_dates import SAME_MOMENT, exif_date, exif_offset, in_whole_minutes, iso_date
+from skicyclerun.images.tag_dates import (
+    SAME_MOMENT,
+    exif_date,
+    exif_offset,
+    in_whole_minutes,
+    iso_date,
+    parse_date,
+    parse_iso_date,
+)
 from skicyclerun.images.tag_positions import (
     SAME_HEADING,
     SAME_METRES,
@@ -49,14 +56,30 @@ _MOST_IPTC_TITLE: Final = 64
 _MOST_IPTC_KEYWORD: Final = 64
 _MOST_IPTC_CAPTION: Final = 2_000
 
+_IPTC_DATE: Final = "Iptc.Application2.DateCreated"
+_IPTC_TIME: Final = "Iptc.Application2.TimeCreated"
+_IPTC_DIGITIZED: Final = ("Iptc.Application2.DigitizationDate", "Iptc.Application2.DigitizationTime")
+
 _RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
 
 # Kept when a position changes: when the satellites were heard has nothing to do with where.
-_GPS_TIMES: Final = ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID")
+_GPS_TIMES: Final = tuple(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
 
 
-def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) -> None:
-    """Bring the tags to what the library says, by the rules of LibraryMetadata. Within an `exiv2_session`."""
+def write_library_metadata(
+    exiv2: Any,
+    tags: PhotoTags,
+    known: LibraryMetadata,
+    stored: tuple[int, int] | None = None,
+    *,
+    person_keywords: bool = False,
+) -> None:
+    """Bring the tags to what the library says, by the rules of LibraryMetadata. Within an `exiv2_session`.
+
+    `stored` is the size of the picture they go into, pixels before its orientation is applied; without it no face
+    regions are written. With `person_keywords`
+    the names of persons are keywords too, behind those of the library or else of the file.
+    """
     if known.date is not None:
         _write_date(exiv2, tags, known.date)
     if known.location is not None and valid(known.location):
@@ -69,11 +92,16 @@ def write_library_metadata(exiv2: Any, tags: PhotoTags, known: LibraryMetadata) 
     if known.description is not None and (description := clean(known.description)):
         _note_if_cut(tags, "description", description, cut(description, _MOST_XMP_DESCRIPTION))
         _write_description(exiv2, tags, description)
-    if known.keywords and (keywords := _within_limits(tags, "keywords", clean_list(known.keywords))):
+    wanted = known.keywords
+    if person_keywords and known.persons:
+        wanted = (*(wanted or keywords_of(tags)), *known.persons)
+    if wanted and (keywords := _within_limits(tags, "keywords", clean_list(wanted))):
         _write_keywords(exiv2, tags, keywords)
     if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
         if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
             tags.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag))
+    if stored is not None:
+        write_face_regions(exiv2, tags, known.faces, stored)
     if known.rating is not None:
         _write_rating(exiv2, tags, max(0, min(known.rating, 5)))
 
@@ -115,15 +143,58 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
             _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeDigitized", exif_date(date))
             _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeDigitized", offset)
             _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
+    if offset is not None and "Exif.Image.DateTime" in tags.exif:
+        _write_offset_of_change(exiv2, tags, date, offset)
     # Copies of the date that other programs wrote must not contradict it.
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
-        if key in tags.xmp and not text_of(tags.xmp, key).startswith(iso_date(date)[:19]):
+        if key in tags.xmp and not _says(tags.xmp.text(key), date):
             tags.put(key, iso_date(date))
-    if "Iptc.Application2.DateCreated" in tags.iptc:
-        day = date.date().isoformat()
-        if text_of(tags.iptc, "Iptc.Application2.DateCreated") != day:
-            tags.put("Iptc.Application2.DateCreated", exiv2.DateValue(date.year, date.month, date.day))
-            erase_where(tags.iptc, lambda tag: tag.key() == "Iptc.Application2.TimeCreated")
+    _write_iptc_date(exiv2, tags, date)
+
+
+def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset: str) -> None:
+    """OffsetTime, which belongs to ModifyDate: the photo's own where there is none, or a wrong one."""
+    there = tags.exif.text("Exif.Photo.OffsetTime")
+    changed = parse_date(tags.exif.text("Exif.Image.DateTime"), there)
+    if changed is None:
+        return
+    at_once = _same_wall_time(changed, date)
+    if changed.tzinfo is None or (at_once and exif_offset(changed) != offset):
+        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTime", offset)
+
+
+def _says(text: str, date: datetime) -> bool:
+    """Whether an XMP date is this one as far as it goes: the same wall clock, and no other offset."""
+    there = parse_iso_date(text)
+    if there is None or not text.startswith(iso_date(date)[:19]):
+        return False
+    return there.tzinfo is None or date.tzinfo is None or there.utcoffset() == date.utcoffset()
+
+
+def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
+    """DateCreated and TimeCreated, whose time has an offset (IPTC-IIM 4.2, 2:55 and 2:60).
+
+    A date without an offset is not entered where the file has none, and takes away a time that is another.
+    """
+    zone = date.utcoffset()
+    if zone is None and _IPTC_DATE not in tags.iptc:
+        return
+    if tags.iptc.text(_IPTC_DATE) != date.date().isoformat():
+        tags.put(_IPTC_DATE, exiv2.DateValue(date.year, date.month, date.day))
+        if zone is None:
+            tags.iptc.remove(_IPTC_TIME)
+    offset = exif_offset(date)
+    if zone is None or offset is None:
+        return
+    minutes = round(zone / timedelta(minutes=1))
+    hours, minutes = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
+    time = exiv2.TimeValue(date.hour, date.minute, date.second, hours, minutes)
+    if tags.iptc.text(_IPTC_TIME) != f"{date:%H:%M:%S}{offset}":
+        tags.put(_IPTC_TIME, time)
+    # A time without an offset gets one of zero from exiv2 when the block is written.
+    same_day = tags.iptc.text(_IPTC_DIGITIZED[0]) == date.date().isoformat()
+    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{date:%H:%M:%S}+00:00" and offset != "+00:00":
+        tags.put(_IPTC_DIGITIZED[1], time)
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:
@@ -138,11 +209,9 @@ def _same_wall_time(one: datetime, other: datetime) -> bool:
 def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> None:
     """Set, or with None remove. A file without an Exif version gets the one that has these tags."""
     if text is None:
-        if key in tags.exif:
-            del tags.exif[key]
-            tags.exif_changed = True
+        tags.exif.remove(key)
         return
-    tags.put(key, exiv2.AsciiValue(text))
+    tags.exif.put_text(key, exiv2.AsciiValue(text), text)
     if "Exif.Photo.ExifVersion" not in tags.exif:
         tags.put("Exif.Photo.ExifVersion", "48 50 51 50")  # "0232"
 
@@ -154,7 +223,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     there = location_of(tags.exif)
     if there is None or not same_place(there, location):
         # What belonged to the other place (altitude, direction, precision, destination) goes with it.
-        erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" and tag.tagName() not in _GPS_TIMES)
+        tags.exif.erase_where(_belongs_to_a_place)
         _remove_xmp_position(tags)
         _put_position(exiv2, tags, "Latitude", location.latitude, "N", "S")
         _put_position(exiv2, tags, "Longitude", location.longitude, "E", "W")
@@ -162,7 +231,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     altitude = location.altitude
     if altitude is not None and math.isfinite(altitude) and not _near(there.altitude, altitude, SAME_METRES):
         tags.put("Exif.GPSInfo.GPSAltitudeRef", "1" if altitude < 0 else "0")
-        tags.put("Exif.GPSInfo.GPSAltitude", exiv2.URationalValue([to_fraction(altitude, 1000)]))
+        _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSAltitude", [to_fraction(altitude, 1000)])
     heading = location.heading
     if (
         heading is not None
@@ -171,7 +240,11 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         and not _near(there.heading, heading, SAME_HEADING)
     ):
         tags.put("Exif.GPSInfo.GPSImgDirectionRef", exiv2.AsciiValue("T"))
-        tags.put("Exif.GPSInfo.GPSImgDirection", exiv2.URationalValue([to_fraction(heading % 360, 1000)]))
+        _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSImgDirection", [to_fraction(heading % 360, 1000)])
+
+
+def _belongs_to_a_place(key: str) -> bool:
+    return key.startswith("Exif.GPSInfo.") and key not in _GPS_TIMES
 
 
 def _near(one: float | None, other: float, tolerance: float) -> bool:
@@ -181,20 +254,23 @@ def _near(one: float | None, other: float, tolerance: float) -> bool:
 def _put_position(exiv2: Any, tags: PhotoTags, axis: str, degrees: float, positive: str, negative: str) -> None:
     if "Exif.GPSInfo.GPSVersionID" not in tags.exif:
         tags.put("Exif.GPSInfo.GPSVersionID", "2 3 0 0")
-    tags.put(f"Exif.GPSInfo.GPS{axis}Ref", exiv2.AsciiValue(negative if degrees < 0 else positive))
-    tags.put(f"Exif.GPSInfo.GPS{axis}", exiv2.URationalValue(to_sexagesimal(degrees)))
+    side = negative if degrees < 0 else positive
+    tags.exif.put_text(f"Exif.GPSInfo.GPS{axis}Ref", exiv2.AsciiValue(side), side)
+    _put_rationals(exiv2, tags, f"Exif.GPSInfo.GPS{axis}", to_sexagesimal(degrees))
+
+
+def _put_rationals(exiv2: Any, tags: PhotoTags, key: str, fractions: list[tuple[int, int]]) -> None:
+    tags.exif.put_rationals(key, exiv2.URationalValue(fractions), fractions)
 
 
 def _remove_location(tags: PhotoTags) -> None:
-    if erase_where(tags.exif, lambda tag: tag.groupName() == "GPSInfo" or tag.key() == GPS_POINTER):
-        tags.exif_changed = True
+    tags.exif.erase_where(lambda key: key.startswith("Exif.GPSInfo.") or key == GPS_POINTER)
     _remove_xmp_position(tags)
 
 
 def _remove_xmp_position(tags: PhotoTags) -> None:
     """`exif:GPS…` at the top and inside structures such as `Iptc4xmpExt:LocationCreated`."""
-    if erase_where(tags.xmp, lambda tag: "exif.GPS" in tag.key() or "exif:GPS" in tag.key()):
-        tags.xmp_changed = True
+    tags.xmp.erase_where(lambda key: "exif.GPS" in key or "exif:GPS" in key)
 
 
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,11 +283,11 @@ def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
 
 
 def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
-    before = facts_of(tags).description or ""
+    before = description_of(tags)
     _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
-    if text_of(tags.exif, "Exif.Image.ImageDescription") != short:
+    if tags.exif.text("Exif.Image.ImageDescription") != short:
         tags.put("Exif.Image.ImageDescription", exiv2.AsciiValue(short))
     write_windows_description(exiv2, tags, description, before)
 
@@ -234,13 +310,12 @@ def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
 
 
 def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
-    if iptc_list(tags.iptc, key) == texts:
+    if tags.iptc.texts(key) == texts:
         return
     _make_iptc_utf8(exiv2, tags)
-    erase_where(tags.iptc, lambda tag: tag.key() == key)
+    tags.iptc.remove(key)
     for text in texts:
-        tags.iptc.add(exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
-    tags.iptc_changed = True
+        tags.iptc.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
 
 
 _UTF8_DECLARED: Final = "\x1b%G"
@@ -248,14 +323,15 @@ _UTF8_DECLARED: Final = "\x1b%G"
 
 def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
     """Declare UTF-8, and bring the texts that are there to it: a declaration holds for all of them."""
-    if (
-        "Iptc.Envelope.CharacterSet" in tags.iptc
-        and tags.iptc["Iptc.Envelope.CharacterSet"].toString() == _UTF8_DECLARED
-    ):
+    declared = tags.iptc.tag("Iptc.Envelope.CharacterSet")
+    if declared is not None and declared.toString() == _UTF8_DECLARED:
         return
-    for tag in tags.iptc:
+
+    def rewrite(tag: Any) -> None:
         if tag.typeId() == exiv2.TypeId.string and not (text := tag.toString()).isascii():
             tag.setValue(exiv2.StringValue(from_tag(text)))
+
+    tags.iptc.rewrite_all(rewrite)
     tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(_UTF8_DECLARED))
 
 
@@ -263,14 +339,14 @@ def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
 
 
 def _write_rating(exiv2: Any, tags: PhotoTags, rating: int) -> None:
-    in_xmp, in_exif = text_of(tags.xmp, "Xmp.xmp.Rating"), text_of(tags.exif, "Exif.Image.Rating")
+    in_xmp, in_exif = tags.xmp.text("Xmp.xmp.Rating"), tags.exif.text("Exif.Image.Rating")
     if rating == 0 and not in_xmp and not in_exif:
         return  # not rated, here as there
     if in_xmp != str(rating):
         tags.put("Xmp.xmp.Rating", str(rating))
     if in_exif != str(rating):
         tags.put("Exif.Image.Rating", exiv2.UShortValue(rating))
-    if "Exif.Image.RatingPercent" in tags.exif and text_of(tags.exif, "Exif.Image.RatingPercent") != str(
+    if "Exif.Image.RatingPercent" in tags.exif and tags.exif.text("Exif.Image.RatingPercent") != str(
         _RATING_PERCENT[rating]
     ):
         tags.put("Exif.Image.RatingPercent", exiv2.UShortValue(_RATING_PERCENT[rating]))

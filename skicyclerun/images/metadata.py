@@ -5,7 +5,7 @@ What the library knows is written into them by `library_tags`; `metadata_segment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from skicyclerun.images import jpeg_segments
 from skicyclerun.images.tag_dates import parse_date, parse_iso_date
+from skicyclerun.images.tag_index import TagIndex
 from skicyclerun.images.tag_positions import from_sexagesimal, valid
 from skicyclerun.images.texts import from_tag
 from skicyclerun.images.windows_tags import windows_keywords_of, windows_title_of
@@ -32,6 +33,10 @@ _KEPT_OF_IFD0: Final = frozenset(
     "FocalLength".split()
 )
 _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
+
+# exiv2's TypeIds xmpAlt, xmpBag and xmpSeq; langAlt.
+_ARRAYS: Final = (0x10006, 0x10007, 0x10008)
+_LANG_ALT: Final = 0x10009
 
 GPS_POINTER: Final = "Exif.Image.GPSTag"
 
@@ -55,28 +60,24 @@ class PhotoTags:
     """The tags of one photo, in exiv2's hands; to be touched within an `exiv2_session` only."""
 
     image: Any
-    exif: Any
-    iptc: Any
-    xmp: Any
-    exif_changed: bool = False
-    iptc_changed: bool = False
-    xmp_changed: bool = False
+    exif: TagIndex
+    iptc: TagIndex
+    xmp: TagIndex
     notes: list[str] = field(default_factory=list)
     """What the report should say about them: what could not be read, what was shortened."""
 
     @property
     def changed(self) -> bool:
-        return self.exif_changed or self.iptc_changed or self.xmp_changed
+        return self.exif.changed or self.iptc.changed or self.xmp.changed
 
     def count_all_as_changed(self) -> None:
-        for kind in ("exif", "iptc", "xmp"):
-            setattr(self, f"{kind}_changed", not getattr(self, kind).empty())
+        """All there are, that is: a kind without tags is not written."""
+        for kind in (self.exif, self.iptc, self.xmp):
+            kind.changed = not kind.empty
 
     def put(self, key: str, value: Any) -> None:
         """Set a tag; what its key begins with (`Exif.`, `Iptc.`, `Xmp.`) says where."""
-        kind = key.partition(".")[0].lower()
-        getattr(self, kind)[key] = value
-        setattr(self, f"{kind}_changed", True)
+        (self.exif if key.startswith("Exif.") else self.xmp if key.startswith("Xmp.") else self.iptc).put(key, value)
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,7 +90,12 @@ def minimal_jpeg(segments: Iterable[bytes]) -> bytes:
 def _open(exiv2: Any, data: bytes | str) -> PhotoTags:
     image = exiv2.ImageFactory.open(data)
     image.readMetadata()
-    return PhotoTags(image, image.exifData(), image.iptcData(), image.xmpData())
+    return _tags_in(image)
+
+
+def _tags_in(image: Any) -> PhotoTags:
+    exif, iptc, xmp = TagIndex(image.exifData(), stays=True), TagIndex(image.iptcData()), TagIndex(image.xmpData())
+    return PhotoTags(image, exif, iptc, xmp)
 
 
 def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> PhotoTags:
@@ -119,9 +125,9 @@ def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> P
                 except exiv2.Exiv2Error:
                     unreadable.append(name)
             tags = _open(exiv2, minimal_jpeg(readable))
-    if found["EXIF"] and tags.exif.empty() and len(found["EXIF"][0]) > 24 and "EXIF" not in unreadable:
+    if found["EXIF"] and tags.exif.empty and len(found["EXIF"][0]) > 24 and "EXIF" not in unreadable:
         unreadable.append("EXIF")
-    if found["XMP"] and tags.xmp.empty() and b"rdf:Description" in found["XMP"][0] and "XMP" not in unreadable:
+    if found["XMP"] and tags.xmp.empty and b"rdf:Description" in found["XMP"][0] and "XMP" not in unreadable:
         unreadable.append("XMP")
     _note_unreadable(tags, unreadable)
     return tags
@@ -134,14 +140,14 @@ def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTag
     if exif and "EXIF" not in unreadable:
         try:
             block = _open(exiv2, exif[6:] if exif.startswith(b"Exif\x00\x00") else exif)
-            tags.image.setExifData(block.exif)
+            tags.image.setExifData(block.exif.data)
         except (exiv2.Exiv2Error, ValueError):
             unreadable.append("EXIF")
     if xmp and "XMP" not in unreadable and xmp.strip(b"\x00 \r\n"):
         try:
             start = max(xmp.find(b"<"), 0)
             block = _open(exiv2, xmp[start:].rstrip(b"\x00"))
-            tags.image.setXmpData(block.xmp)
+            tags.image.setXmpData(block.xmp.data)
         except (exiv2.Exiv2Error, ValueError):
             unreadable.append("XMP")
     _note_unreadable(tags, unreadable)
@@ -155,9 +161,9 @@ def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
         source = _open(exiv2, str(path))
     except (exiv2.Exiv2Error, ValueError):
         return _all_new(tags)
-    tags.image.setExifData(source.exif)
-    tags.image.setIptcData(source.iptc)
-    tags.image.setXmpData(source.xmp)
+    tags.image.setExifData(source.exif.data)
+    tags.image.setIptcData(source.iptc.data)
+    tags.image.setXmpData(source.xmp.data)
     return _all_new(tags)
 
 
@@ -167,8 +173,8 @@ def no_tags(exiv2: Any) -> PhotoTags:
 
 
 def _all_new(tags: PhotoTags) -> PhotoTags:
-    image = tags.image
-    fresh = PhotoTags(image, image.exifData(), image.iptcData(), image.xmpData(), notes=tags.notes)
+    fresh = _tags_in(tags.image)
+    fresh.notes = tags.notes
     fresh.count_all_as_changed()
     return fresh
 
@@ -181,74 +187,58 @@ def _note_unreadable(tags: PhotoTags, kinds: list[str]) -> None:
 # ── changing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def erase_where(data: Any, unwanted: Callable[[Any], bool]) -> bool:
-    """Remove every tag `unwanted` says so of; whether there was any."""
-    erased = False
-    at = data.begin()
-    while at != data.end():
-        if unwanted(at):
-            at = data.erase(at)
-            erased = True
-        else:
-            next(at)
-    return erased
+def group_of(key: str) -> str:
+    """`GPSInfo` of `Exif.GPSInfo.GPSLatitude`."""
+    return key.split(".", 2)[1]
 
 
-def _describes_storage(tag: Any) -> bool:
-    group = tag.groupName()
+def _describes_storage(key: str) -> bool:
+    _, group, name = key.split(".", 2)
     if group == "Image":
-        return tag.tagName() not in _KEPT_OF_IFD0 and tag.tagName() not in ("ExifTag", "GPSTag")
-    return bool(group.startswith(_STORAGE_GROUPS))
+        return name not in _KEPT_OF_IFD0 and name not in ("ExifTag", "GPSTag")
+    return group.startswith(_STORAGE_GROUPS)
 
 
 def fit_to_pixels(exiv2: Any, tags: PhotoTags, width: int, height: int, orientation: int = 1) -> None:
     """Make tags that came from another file true of the JPEG they go into: size, orientation, no old thumbnail."""
-    erase_where(tags.exif, _describes_storage)
-    if not tags.exif.empty():
+    tags.exif.erase_where(_describes_storage)
+    if not tags.exif.empty:
         if orientation != 1 or "Exif.Image.Orientation" in tags.exif:
-            tags.exif["Exif.Image.Orientation"] = exiv2.UShortValue(orientation)
-        tags.exif["Exif.Photo.PixelXDimension"] = exiv2.ULongValue(width)
-        tags.exif["Exif.Photo.PixelYDimension"] = exiv2.ULongValue(height)
-        tags.exif_changed = True
+            tags.put("Exif.Image.Orientation", exiv2.UShortValue(orientation))
+        tags.put("Exif.Photo.PixelXDimension", exiv2.ULongValue(width))
+        tags.put("Exif.Photo.PixelYDimension", exiv2.ULongValue(height))
     stale = ("Xmp.tiff.ImageWidth", "Xmp.tiff.ImageLength", "Xmp.exif.PixelXDimension", "Xmp.exif.PixelYDimension")
-    erase_where(
-        tags.xmp,
-        lambda tag: tag.key() in stale or tag.key().startswith(("Xmp.tiff.Orientation", "Xmp.xmp.Thumbnails")),
+    tags.xmp.erase_where(
+        lambda key: key in stale or key.startswith(("Xmp.tiff.Orientation", "Xmp.xmp.Thumbnails")),
     )
 
 
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def text_of(data: Any, key: str) -> str:
-    """The tag's text, clean; empty if there is none. `key` must be one that exiv2 knows."""
-    return from_tag(data[key].toString()) if key in data else ""
-
-
-def list_of(xmp: Any, key: str) -> tuple[str, ...]:
-    """An XMP bag or sequence as texts."""
-    if key not in xmp:
+def list_of(xmp: TagIndex, key: str) -> tuple[str, ...]:
+    """An XMP bag or sequence as texts; of what a writer has made a simple text, that."""
+    tag = xmp.tag(key)
+    if tag is None:
         return ()
-    value = xmp[key].value()
-    items = list(value) if hasattr(value, "xmpArrayType") else [xmp[key].toString()]
-    return tuple(dict.fromkeys(text for item in items if (text := from_tag(str(item)))))
+    if tag.typeId() == _LANG_ALT:
+        return (text,) if (text := lang_alt_of(xmp, key)) else ()
+    items = [tag.toString(number) for number in range(tag.count())] if tag.typeId() in _ARRAYS else [tag.toString()]
+    return tuple(dict.fromkeys(text for item in items if (text := from_tag(item))))
 
 
-def lang_alt_of(xmp: Any, key: str) -> str:
+def lang_alt_of(xmp: TagIndex, key: str) -> str:
     """An XMP text in its default language, or in the first there is."""
-    if key not in xmp:
+    tag = xmp.tag(key)
+    if tag is None:
         return ""
-    value = xmp[key].value()
+    if tag.typeId() == _LANG_ALT and (text := tag.toString(0)):  # its text in x-default, which nearly always is there
+        return from_tag(text)
     try:
-        languages = {str(language): str(text) for language, text in dict(value).items()}
+        languages = {str(language): str(text) for language, text in dict(tag.value()).items()}
     except (TypeError, ValueError):
-        return from_tag(xmp[key].toString())
+        return from_tag(tag.toString())
     return from_tag(languages.get("x-default") or next(iter(languages.values()), ""))
-
-
-def iptc_list(iptc: Any, key: str) -> tuple[str, ...]:
-    """Every value of a repeatable IPTC data set."""
-    return tuple(dict.fromkeys(text for tag in iptc if tag.key() == key and (text := from_tag(tag.toString()))))
 
 
 def date_of(tags: PhotoTags) -> datetime | None:
@@ -257,11 +247,11 @@ def date_of(tags: PhotoTags) -> datetime | None:
         found = exif_date_of(tags.exif, kind)
         if found is not None:
             return found
-    found = parse_date(text_of(tags.exif, "Exif.Image.DateTimeOriginal"))
+    found = parse_date(tags.exif.text("Exif.Image.DateTimeOriginal"))
     if found is not None:
         return found
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated", "Xmp.xmp.CreateDate"):
-        found = parse_iso_date(text_of(tags.xmp, key))
+        found = parse_iso_date(tags.xmp.text(key))
         if found is not None:
             return found
     return None
@@ -273,47 +263,37 @@ _DATE_KEYS: Final = {
 }
 
 
-def exif_date_of(exif: Any, kind: str) -> datetime | None:
+def exif_date_of(exif: TagIndex, kind: str) -> datetime | None:
     """`kind` is `Original` or `Digitized`."""
-    date, offset, fraction = (text_of(exif, key) for key in _DATE_KEYS[kind])
+    date, offset, fraction = (exif.text(key) for key in _DATE_KEYS[kind])
     return parse_date(date, offset, fraction)
 
 
-def location_of(exif: Any) -> Location | None:
+def location_of(exif: TagIndex) -> Location | None:
     """The position EXIF gives; None if there is none or it is not on this planet."""
     if "Exif.GPSInfo.GPSLatitude" not in exif or "Exif.GPSInfo.GPSLongitude" not in exif:
         return None
-    latitude = from_sexagesimal(
-        rationals(exif, "Exif.GPSInfo.GPSLatitude"), text_of(exif, "Exif.GPSInfo.GPSLatitudeRef")
-    )
-    longitude = from_sexagesimal(
-        rationals(exif, "Exif.GPSInfo.GPSLongitude"), text_of(exif, "Exif.GPSInfo.GPSLongitudeRef")
-    )
+    latitude = from_sexagesimal(exif.rationals("Exif.GPSInfo.GPSLatitude"), exif.text("Exif.GPSInfo.GPSLatitudeRef"))
+    longitude = from_sexagesimal(exif.rationals("Exif.GPSInfo.GPSLongitude"), exif.text("Exif.GPSInfo.GPSLongitudeRef"))
     if latitude is None or longitude is None:
         return None
     altitude = _ratio(exif, "Exif.GPSInfo.GPSAltitude")
-    if altitude is not None and text_of(exif, "Exif.GPSInfo.GPSAltitudeRef") in ("1", "3"):
+    if altitude is not None and exif.text("Exif.GPSInfo.GPSAltitudeRef") in ("1", "3"):
         altitude = -altitude
     location = Location(latitude, longitude, altitude, _ratio(exif, "Exif.GPSInfo.GPSImgDirection"))
     return location if valid(location) else None
 
 
-def rationals(exif: Any, key: str) -> list[tuple[int, int]]:
-    """The fractions of a tag; empty if it holds none."""
-    try:
-        return [(int(numerator), int(denominator)) for numerator, denominator in exif[key].value()]
-    except (TypeError, ValueError):
-        return []
-
-
-def _ratio(exif: Any, key: str) -> float | None:
-    fractions = rationals(exif, key) if key in exif else []
+def _ratio(exif: TagIndex, key: str) -> float | None:
+    fractions = exif.rationals(key)
     return fractions[0][0] / fractions[0][1] if fractions and fractions[0][1] else None
 
 
 def rating_of(tags: PhotoTags) -> int | None:
     """XMP's word, else EXIF's; None if there is none or it is no number from -1 to 5."""
-    for text in (text_of(tags.xmp, "Xmp.xmp.Rating"), text_of(tags.exif, "Exif.Image.Rating")):
+    for text in (tags.xmp.text("Xmp.xmp.Rating"), tags.exif.text("Exif.Image.Rating")):
+        if not text:
+            continue
         try:
             rating = round(float(text))
         except (ValueError, OverflowError):
@@ -323,10 +303,27 @@ def rating_of(tags: PhotoTags) -> int | None:
     return None
 
 
-def orientation_of(exif: Any) -> int:
+def orientation_of(exif: TagIndex) -> int:
     """1 to 8; 1 where nothing sensible is said."""
-    text = text_of(exif, "Exif.Image.Orientation")
+    text = exif.text("Exif.Image.Orientation")
     return int(text) if text in ("1", "2", "3", "4", "5", "6", "7", "8") else 1
+
+
+def description_of(tags: PhotoTags) -> str:
+    """Empty if there is none."""
+    return (
+        lang_alt_of(tags.xmp, "Xmp.dc.description")
+        or tags.iptc.text("Iptc.Application2.Caption")
+        or tags.exif.text("Exif.Image.ImageDescription")
+    )
+
+
+def keywords_of(tags: PhotoTags) -> tuple[str, ...]:
+    return (
+        list_of(tags.xmp, "Xmp.dc.subject")
+        or tags.iptc.texts("Iptc.Application2.Keywords")
+        or windows_keywords_of(tags.exif)
+    )
 
 
 def facts_of(tags: PhotoTags) -> TagFacts:
@@ -335,16 +332,11 @@ def facts_of(tags: PhotoTags) -> TagFacts:
         date=date_of(tags),
         location=location_of(tags.exif),
         title=lang_alt_of(tags.xmp, "Xmp.dc.title")
-        or text_of(tags.iptc, "Iptc.Application2.ObjectName")
+        or tags.iptc.text("Iptc.Application2.ObjectName")
         or windows_title_of(tags.exif)
         or None,
-        description=lang_alt_of(tags.xmp, "Xmp.dc.description")
-        or text_of(tags.iptc, "Iptc.Application2.Caption")
-        or text_of(tags.exif, "Exif.Image.ImageDescription")
-        or None,
-        keywords=list_of(tags.xmp, "Xmp.dc.subject")
-        or iptc_list(tags.iptc, "Iptc.Application2.Keywords")
-        or windows_keywords_of(tags.exif),
+        description=description_of(tags) or None,
+        keywords=keywords_of(tags),
         persons=list_of(tags.xmp, "Xmp.iptcExt.PersonInImage"),
         orientation=orientation_of(tags.exif),
         rating=rating_of(tags),

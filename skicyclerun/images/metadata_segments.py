@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from skicyclerun.images import jpeg_segments
-from skicyclerun.images.metadata import PhotoTags, erase_where, lang_alt_of, minimal_jpeg, text_of
+from skicyclerun.images.face_regions import WITH_REGIONS
+from skicyclerun.images.metadata import PhotoTags, group_of, lang_alt_of, minimal_jpeg
 from skicyclerun.images.texts import cut
 
 
@@ -24,10 +25,34 @@ class NewSegments:
 
 def encode(exiv2: Any, tags: PhotoTags) -> NewSegments:
     """The changed kinds as JPEG segments. What does not fit into one (64 kB) is shortened step by step, and noted."""
+    try:
+        return _all_at_once(exiv2, tags)
+    except exiv2.Exiv2Error:  # it does not say which of them was too large
+        return NewSegments(
+            exif=_encode_exif(exiv2, tags) if tags.exif.changed else None,
+            xmp=_encode_xmp(exiv2, tags) if tags.xmp.changed else None,
+            iptc=_encode_iptc(exiv2, tags) if tags.iptc.changed else None,
+        )
+
+
+def _all_at_once(exiv2: Any, tags: PhotoTags) -> NewSegments:
+    def put(image: Any) -> None:
+        if tags.exif.changed:
+            image.setExifData(tags.exif.data)
+        if tags.xmp.changed:
+            image.setXmpData(tags.xmp.data)
+        if tags.iptc.changed:
+            image.setIptcData(tags.iptc.data)
+
+    segments = _written(exiv2, put, tags.image.byteOrder() if tags.exif.changed else None)
+    exif, xmp, iptc = (
+        tuple(data for data in segments if data.startswith(identifier, 4))
+        for identifier in (jpeg_segments.EXIF, jpeg_segments.XMP, jpeg_segments.IPTC)
+    )
     return NewSegments(
-        exif=_encode_exif(exiv2, tags) if tags.exif_changed else None,
-        xmp=_encode_xmp(exiv2, tags) if tags.xmp_changed else None,
-        iptc=_encode_iptc(exiv2, tags) if tags.iptc_changed else None,
+        exif=exif if tags.exif.changed else None,
+        xmp=xmp if tags.xmp.changed else None,
+        iptc=iptc if tags.iptc.changed else None,
     )
 
 
@@ -75,16 +100,16 @@ def _encode_exif(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
 
     def shorten_description() -> None:
         if "Exif.Image.ImageDescription" in exif:
-            text = cut(text_of(exif, "Exif.Image.ImageDescription"), 2000)
-            exif["Exif.Image.ImageDescription"] = exiv2.AsciiValue(text)
+            text = cut(exif.text("Exif.Image.ImageDescription"), 2000)
+            exif.put("Exif.Image.ImageDescription", exiv2.AsciiValue(text))
 
     steps: list[Callable[[], object]] = [
         shorten_description,
-        lambda: erase_where(exif, lambda tag: tag.groupName() == "Thumbnail"),
-        lambda: erase_where(exif, lambda tag: tag.size() > 16_000),
-        lambda: erase_where(exif, lambda tag: tag.size() > 256),
+        lambda: exif.erase_where(lambda key: group_of(key) == "Thumbnail"),
+        lambda: exif.erase_larger_than(16_000),
+        lambda: exif.erase_larger_than(256),
     ]
-    write = partial(_written, exiv2, lambda image: image.setExifData(exif), tags.image.byteOrder())
+    write = partial(_written, exiv2, lambda image: image.setExifData(exif.data), tags.image.byteOrder())
     return _first_that_fits(exiv2, tags, "EXIF", write, steps)
 
 
@@ -94,18 +119,21 @@ def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
     def shorten_description() -> None:
         if "Xmp.dc.description" in xmp:
             text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
-            xmp["Xmp.dc.description"] = exiv2.LangAltValue({"x-default": text})
+            xmp.put("Xmp.dc.description", exiv2.LangAltValue({"x-default": text}))
 
     steps: list[Callable[[], object]] = [
         shorten_description,
-        lambda: erase_where(xmp, lambda tag: tag.key().startswith("Xmp.xmp.Thumbnails")),
-        lambda: erase_where(xmp, lambda tag: tag.size() > 16_000),
-        lambda: erase_where(xmp, lambda tag: tag.size() > 1_000),
+        lambda: xmp.erase_where(lambda key: key.startswith("Xmp.xmp.Thumbnails")),
+        lambda: xmp.erase_where(lambda key: key.startswith(WITH_REGIONS)),
+        lambda: xmp.erase_larger_than(16_000),
+        lambda: xmp.erase_larger_than(1_000),
     ]
-    return _first_that_fits(exiv2, tags, "XMP", partial(_written, exiv2, lambda image: image.setXmpData(xmp)), steps)
+    return _first_that_fits(
+        exiv2, tags, "XMP", partial(_written, exiv2, lambda image: image.setXmpData(xmp.data)), steps
+    )
 
 
 def _encode_iptc(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
     return _first_that_fits(
-        exiv2, tags, "IPTC", partial(_written, exiv2, lambda image: image.setIptcData(tags.iptc)), []
+        exiv2, tags, "IPTC", partial(_written, exiv2, lambda image: image.setIptcData(tags.iptc.data)), []
     )

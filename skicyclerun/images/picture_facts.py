@@ -22,15 +22,14 @@ from skicyclerun.images.metadata import (
     date_of,
     location_of,
     orientation_of,
-    rationals,
     tags_of_file,
     tags_of_segments,
-    text_of,
 )
 from skicyclerun.images.movies import check_movie
 from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import open_original
 from skicyclerun.images.tag_dates import iso_date, iso_date_utc
+from skicyclerun.images.tag_index import TagIndex
 
 _POINTS: Final = ("N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW")
 
@@ -119,7 +118,7 @@ def _facts_of(tags: PhotoTags, size: tuple[int, int] | None, *, turned: bool) ->
 # ── where ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def gps_of(exif: Any) -> dict[str, Any]:
+def gps_of(exif: TagIndex) -> dict[str, Any]:
     """Position, altitude and heading; empty where there is no position, or none on earth, or the camera had no fix."""
     found = location_of(exif)
     if found is None or not _has_fix(exif):
@@ -130,15 +129,15 @@ def gps_of(exif: Any) -> dict[str, Any]:
     if found.heading is not None and 0 <= found.heading <= 360:
         said["heading"] = round(found.heading, 2) % 360
         said["cardinal"] = cardinal(said["heading"])
-        if text_of(exif, "Exif.GPSInfo.GPSImgDirectionRef") == "M":
+        if exif.text("Exif.GPSInfo.GPSImgDirectionRef") == "M":
             said["heading_reference"] = "magnetic"
     return said
 
 
-def _has_fix(exif: Any) -> bool:
+def _has_fix(exif: TagIndex) -> bool:
     """Cameras that had no position write degrees of 0/0, which is not the equator."""
     for key in ("Exif.GPSInfo.GPSLatitude", "Exif.GPSInfo.GPSLongitude"):
-        degrees = rationals(exif, key)[:1]
+        degrees = exif.rationals(key)[:1]
         if not degrees or degrees[0][1] == 0:
             return False
     return True
@@ -163,7 +162,7 @@ def exif_of(tags: PhotoTags) -> dict[str, Any]:
     )
     bias = _number(exif, "Exif.Photo.ExposureBiasValue", -30, 30)
     said: dict[str, Any] = {
-        "camera": _with_make(text_of(exif, "Exif.Image.Make"), text_of(exif, "Exif.Image.Model")),
+        "camera": _with_make(exif.text("Exif.Image.Make"), exif.text("Exif.Image.Model")),
         "lens": _lens(tags),
         "focal_length_mm": None if focal is None else _plain(round(focal, 2)),
         "focal_length_35mm": None if focal_35 is None else _plain(round(focal_35, 2)),
@@ -188,23 +187,23 @@ def _plain(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _number(exif: Any, key: str, least: float, most: float) -> float | None:
+def _number(exif: TagIndex, key: str, least: float, most: float) -> float | None:
     """The first number of a tag, if it lies between these."""
     if key not in exif:
         return None
-    fractions = rationals(exif, key)
+    fractions = exif.rationals(key)
     if fractions:
         numerator, denominator = fractions[0]
         value = numerator / denominator if denominator else math.nan
     else:
         try:
-            value = float(text_of(exif, key).split(" ")[0])
+            value = float(exif.text(key).split(" ")[0])
         except ValueError:
             return None
     return value if least <= value <= most else None
 
 
-def _iso(exif: Any) -> int | None:
+def _iso(exif: TagIndex) -> int | None:
     """Exif.Photo.ISOSpeedRatings has two bytes; 65535 there says that the number is in one of the others."""
     for key in (
         "Exif.Photo.ISOSpeedRatings",
@@ -219,7 +218,7 @@ def _iso(exif: Any) -> int | None:
     return None
 
 
-def _flash(exif: Any) -> bool | None:
+def _flash(exif: TagIndex) -> bool | None:
     """Whether it fired (bit 0)."""
     value = _number(exif, "Exif.Photo.Flash", 0, 0xFFFF)
     return None if value is None else bool(int(value) & 1)
@@ -236,5 +235,5 @@ def _with_make(make: str, model: str) -> str:
 
 def _lens(tags: PhotoTags) -> str:
     """As the lens calls itself; the maker's name is not put before it, as it is not on the lens."""
-    model = text_of(tags.exif, "Exif.Photo.LensModel") or text_of(tags.xmp, "Xmp.aux.Lens")
+    model = tags.exif.text("Exif.Photo.LensModel") or tags.xmp.text("Xmp.aux.Lens")
     return "" if set(model.casefold()) <= _NO_NAME else model

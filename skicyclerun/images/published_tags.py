@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from skicyclerun.images.metadata import GPS_POINTER, PhotoTags, erase_where, fit_to_pixels, orientation_of
+from skicyclerun.images.metadata import GPS_POINTER, PhotoTags, fit_to_pixels, group_of, orientation_of
 
 # EXIF in pixels of the old picture, or of the sensor.
 _STALE_EXIF: Final = frozenset(
@@ -44,16 +44,16 @@ def fit_to_new_pixels(
     turned = orientation_of(tags.exif) != 1
     tags.count_all_as_changed()
     fit_to_pixels(exiv2, tags, width, height)
-    erase_where(tags.exif, lambda tag: tag.key() in _STALE_EXIF)
-    erase_where(tags.xmp, lambda tag: any(word in tag.key() for word in _STALE_XMP))
+    tags.exif.erase_where(_STALE_EXIF.__contains__)
+    tags.xmp.erase_where(lambda key: any(word in key for word in _STALE_XMP))
     if turned:
-        erase_where(tags.xmp, lambda tag: tag.key().startswith(_REGIONS))
+        tags.xmp.erase_where(lambda key: key.startswith(_REGIONS))
     if not with_orientation:
-        erase_where(tags.exif, lambda tag: tag.key() == "Exif.Image.Orientation")
+        tags.exif.remove("Exif.Image.Orientation")
     if now_srgb:
         if "Exif.Photo.ColorSpace" in tags.exif:
-            tags.exif["Exif.Photo.ColorSpace"] = exiv2.UShortValue(1)
-        erase_where(tags.xmp, lambda tag: tag.key() in ("Xmp.exif.ColorSpace", "Xmp.photoshop.ICCProfile"))
+            tags.put("Exif.Photo.ColorSpace", exiv2.UShortValue(1))
+        tags.xmp.erase_where(("Xmp.exif.ColorSpace", "Xmp.photoshop.ICCProfile").__contains__)
 
 
 def remove_whereabouts(tags: PhotoTags) -> None:
@@ -64,12 +64,11 @@ def remove_whereabouts(tags: PhotoTags) -> None:
     somebody typed into a title, a description or a keyword stay, and so does the photographer's own address.
     """
     # What exiv2 can take apart of a maker note stands in groups named for the maker.
-    erase_where(
-        tags.exif,
-        lambda tag: tag.groupName() not in ("Image", "Photo") or tag.key() in (GPS_POINTER, "Exif.Photo.MakerNote"),
+    tags.exif.erase_where(
+        lambda key: group_of(key) not in ("Image", "Photo") or key in (GPS_POINTER, "Exif.Photo.MakerNote"),
     )
-    erase_where(tags.iptc, lambda tag: tag.key() in _IPTC_PLACES)
-    erase_where(tags.xmp, lambda tag: _tells_place(tag.key()))
+    tags.iptc.erase_where(_IPTC_PLACES.__contains__)
+    tags.xmp.erase_where(_tells_place)
 
 
 def _tells_place(key: str) -> bool:

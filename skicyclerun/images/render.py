@@ -5,17 +5,19 @@ Everything blocks, so that it can be called from worker threads; several at once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images import raw
 from skicyclerun.images.convert import Converted, convert, decode, displayed_size, encoded
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
+from skicyclerun.images.face_regions import named_faces
 from skicyclerun.images.jpeg_scan_watch import ScanWatch
 from skicyclerun.images.jpeg_segments import (
+    Frame,
     JpegHeader,
     read_header,
     replace_metadata,
@@ -38,10 +40,12 @@ from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
-from skicyclerun.images.texts import clean, clean_line, clean_list
-from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata
+from skicyclerun.images.texts import clean, clean_line, clean_list, cut
+from skicyclerun.models import Component, ExportedFacts, Fetched, LibraryMetadata, Place
 
 DEFAULT_MAX_PIXELS = 300_000_000
+_MOST_PLACE_NAME: Final = 1_000
+"""Bytes of UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class RenderOptions:
     """Of JPEGs that are encoded here, 1 to 100; a JPEG original is never encoded again."""
     max_pixels: int = DEFAULT_MAX_PIXELS
     """A picture with more is not decoded."""
+    person_keywords: bool = False
+    """The names of persons are written as keywords too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +92,16 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif options.format == "original":
             written = _copy_original(original, content, staged)
         elif content is Content.JPEG:
-            written = _pass_jpeg_through(original, fetched.metadata, staged)
+            written = _pass_jpeg_through(original, fetched.metadata, staged, options)
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
             converted = convert(original, content, options.max_pixels, options.quality)
             jpeg = Original.of_bytes(converted.jpeg)
-            written = _write_with_tags(original, jpeg, converted, fetched.metadata, staged, content)
+            written = _write_with_tags(original, jpeg, converted, fetched.metadata, staged, content, options)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
-            facts = _with_library(facts, fetched.metadata)
+            facts = _with_library(facts, fetched.metadata, options)
         date = fetched.metadata.date if fetched.metadata and fetched.metadata.date else facts.date
         mtime_ns = since_epoch_ns(date) if date is not None else None
         kept_ns = staged.finish(original.mtime_ns if mtime_ns is None else mtime_ns)
@@ -108,6 +114,7 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         rendering=fetched.rendering,
         note="; ".join(note for note in (fetched.note, *written.notes) if note),
         mtime_ns=kept_ns,
+        **_in_the_library_only(fetched.metadata, component),
         extra={"converted_from": written.converted_from} if written.converted_from else {},
     )
 
@@ -146,14 +153,36 @@ def _exported_facts(facts: TagFacts, **of_the_file: Any) -> ExportedFacts:
     )
 
 
+def _in_the_library_only(known: LibraryMetadata | None, component: Component) -> dict[str, Any]:
+    """What no file is read for again: the catalog has it from the library."""
+    if known is None:
+        return {}
+    return {
+        "faces": named_faces(known.faces) if component is Component.STILL else (),
+        "place": _clean_place(known.place),
+        "favorite": known.favorite,
+        "labels": clean_list(known.labels),
+    }
+
+
+def _clean_place(place: Place | None) -> Place | None:
+    """With texts as the catalog can hold them."""
+    if place is None:
+        return None
+    texts = {field.name: cut(clean_line(getattr(place, field.name)), _MOST_PLACE_NAME) for field in fields(place)}
+    return Place(**texts) if any(texts.values()) else None
+
+
 # ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged: StagedFile) -> _Written:
+def _pass_jpeg_through(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+) -> _Written:
     """A new header before the untouched scans, in one pass over the file."""
     header = read_header(original)
     check_first_rows(original, header)
-    segments, facts, notes = _tagged(header, known)
+    segments, facts, notes = _tagged(header, known, options)
     if segments is None:
         staged.write(original.read(0, header.size))
     else:
@@ -166,23 +195,26 @@ def _pass_jpeg_through(original: Original, known: LibraryMetadata | None, staged
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 
 
-def _tagged(header: JpegHeader, known: LibraryMetadata | None) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
+def _tagged(
+    header: JpegHeader, known: LibraryMetadata | None, options: RenderOptions
+) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
     with exiv2_session() as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
-            return _apply_and_encode(exiv2, tags, known)
+            return _apply_and_encode(exiv2, tags, known, header.frame, options)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be changed and was replaced"]
-            return _apply_and_encode(exiv2, fresh, known)
+            return _apply_and_encode(exiv2, fresh, known, header.frame, options)
 
 
 def _apply_and_encode(
-    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None
+    exiv2: Any, tags: PhotoTags, known: LibraryMetadata | None, frame: Frame, options: RenderOptions
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     if known is not None:
-        write_library_metadata(exiv2, tags, known)
+        stored = (frame.width, frame.height)
+        write_library_metadata(exiv2, tags, known, stored, person_keywords=options.person_keywords)
     segments = encode(exiv2, tags) if tags.changed else None
     return segments, facts_of(tags), tuple(tags.notes)
 
@@ -201,6 +233,7 @@ def _write_with_tags(
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,
+    options: RenderOptions,
     notes: tuple[str, ...] = (),
 ) -> _Written:
     """`jpeg` with the tags of `original`. Without `converted` it is a preview, to be turned as the original says."""
@@ -214,11 +247,11 @@ def _write_with_tags(
         try:
             orientation = orientation_of(tags.exif) if converted is None else 1
             fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
-            segments, facts, said = _apply_and_encode(exiv2, tags, known)
+            segments, facts, said = _apply_and_encode(exiv2, tags, known, frame, options)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be carried over"]
-            segments, facts, said = _apply_and_encode(exiv2, fresh, known)
+            segments, facts, said = _apply_and_encode(exiv2, fresh, known, frame, options)
     segments = segments or NewSegments()
     staged.write(
         replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
@@ -241,14 +274,16 @@ def _render_raw(
     preview = raw.full_size_jpeg(original)
     if preview is not None:
         jpeg = Original.of_bytes(preview.data)
-        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, ("the RAW file's own JPEG",))
-    notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ("the RAW file's own JPEG",)
+        return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, options, notes)
+    notes = ()
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
     else:
         picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
     converted = encoded(picture, options.quality)
-    return _write_with_tags(original, Original.of_bytes(converted.jpeg), converted, known, staged, content, notes)
+    jpeg = Original.of_bytes(converted.jpeg)
+    return _write_with_tags(original, jpeg, converted, known, staged, content, options, notes)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +301,7 @@ def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Wr
 def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
     """Byte for byte. A JPEG is checked on the way like one that is passed through, of others the header is read."""
     if content is Content.JPEG:
-        return _pass_jpeg_through(original, None, staged)
+        return _pass_jpeg_through(original, None, staged, RenderOptions())
     width, height = (None, None) if content is Content.RAW else displayed_size(original, content)
     for block in original.blocks():
         staged.write(block)
@@ -278,7 +313,7 @@ def _copy_original(original: Original, content: Content, staged: StagedFile) -> 
     return _Written(facts, width, height)
 
 
-def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
+def _with_library(facts: TagFacts, known: LibraryMetadata | None, options: RenderOptions) -> TagFacts:
     """For files whose bytes are left alone the catalog is the only place that can keep what the library knows."""
     if known is None:
         return facts
@@ -289,7 +324,7 @@ def _with_library(facts: TagFacts, known: LibraryMetadata | None) -> TagFacts:
         location=known.location if placed or removed else facts.location,
         title=clean_line(known.title or "") or facts.title,
         description=clean(known.description or "") or facts.description,
-        keywords=clean_list(known.keywords) or facts.keywords,
+        keywords=clean_list((*(known.keywords or facts.keywords), *(known.persons if options.person_keywords else ()))),
         persons=clean_list(known.persons) or facts.persons,
         orientation=facts.orientation,
         rating=facts.rating if known.rating is None else known.rating,

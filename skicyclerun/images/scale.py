@@ -259,7 +259,8 @@ def _tags(
             fit_to_new_pixels(exiv2, tags, *size, now_srgb=now_srgb, with_orientation=with_orientation)
             if options.metadata == "strip_location":
                 remove_whereabouts(tags)
-            return encode(exiv2, _without_empty_kinds(tags)), tags.notes
+            tags.count_all_as_changed()
+            return encode(exiv2, tags), tags.notes
     except TagsUnreadable:
         return NewSegments(), ["the metadata could not be carried over"]
 
@@ -270,13 +271,6 @@ def _read_tags(exiv2: Any, original: Original, content: Content, loaded: Loaded)
     if content in (Content.HEIF, Content.AVIF):
         return tags_of_blobs(exiv2, loaded.exif, loaded.xmp)
     return tags_of_file(exiv2, original.path)
-
-
-def _without_empty_kinds(tags: PhotoTags) -> PhotoTags:
-    tags.exif_changed = not tags.exif.empty()
-    tags.iptc_changed = not tags.iptc.empty()
-    tags.xmp_changed = not tags.xmp.empty()
-    return tags
 
 
 def _exif_block(segments: NewSegments) -> bytes:

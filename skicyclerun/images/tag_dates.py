@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 _DATE: Final = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
@@ -18,6 +19,7 @@ SAME_MOMENT: Final = timedelta(milliseconds=5)
 """Libraries keep seconds in floating point; what differs by less is the same moment."""
 
 
+@lru_cache(maxsize=64)
 def parse_date(text: str, offset: str = "", fraction: str = "") -> datetime | None:
     """From the three EXIF texts; None for a date that is none (`0000:00:00 00:00:00`, blanks)."""
     found = _DATE.match(text)

@@ -6,7 +6,6 @@ Exif 3.0, 4.6.7 (GPS attribute information).
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Final
 
 from skicyclerun.models import Location
@@ -45,13 +44,15 @@ def from_sexagesimal(parts: list[tuple[int, int]], side: str) -> float | None:
     """Degrees, negative in the south and west; None if the fractions are none or lead off the planet."""
     if not parts or any(denominator == 0 and numerator != 0 for numerator, denominator in parts):
         return None
-    total = sum(
-        (Fraction(numerator, denominator or 1) / 60**place for place, (numerator, denominator) in enumerate(parts[:3])),
-        Fraction(0),
-    )
-    if total > 180:
+    above, below = 0, 1
+    for place, (numerator, denominator) in enumerate(parts[:3]):
+        unit = (denominator or 1) * 60**place
+        above, below = above * unit + numerator * below, below * unit
+    if below < 0:
+        above, below = -above, -below
+    if above > 180 * below:
         return None
-    return float(-total if side[:1].upper() in ("S", "W") else total)
+    return (-above if side[:1].upper() in ("S", "W") else above) / below
 
 
 def to_fraction(value: float, per_unit: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from skicyclerun.images.texts import clean
 
 if TYPE_CHECKING:
     from skicyclerun.images.metadata import PhotoTags
+    from skicyclerun.images.tag_index import TagIndex
 
 _TITLE: Final = "Exif.Image.XPTitle"
 _COMMENT: Final = "Exif.Image.XPComment"
@@ -53,32 +54,32 @@ def write_windows_keywords(exiv2: Any, tags: PhotoTags, keywords: Sequence[str])
         fitting.append(keyword)
     if fitting:
         _put(exiv2, tags, _KEYWORDS, _SEPARATOR.join(fitting))
-    elif _KEYWORDS in tags.exif:
-        del tags.exif[_KEYWORDS]
-        tags.exif_changed = True
+    else:
+        tags.exif.remove(_KEYWORDS)
 
 
-def windows_keywords_of(exif: Any) -> tuple[str, ...]:
+def windows_keywords_of(exif: TagIndex) -> tuple[str, ...]:
     """The keywords in XPKeywords, in order and without repetitions."""
     found = (keyword.strip() for keyword in windows_text_of(exif, _KEYWORDS).split(_SEPARATOR))
     return tuple(dict.fromkeys(keyword for keyword in found if keyword))
 
 
-def windows_title_of(exif: Any) -> str:
+def windows_title_of(exif: TagIndex) -> str:
     """XPTitle; empty where there is none."""
     return windows_text_of(exif, _TITLE)
 
 
-def windows_text_of(exif: Any, key: str) -> str:
+def windows_text_of(exif: TagIndex, key: str) -> str:
     """The text of one of these tags, clean; empty where there is none, or it is no text."""
     return clean(_bytes_of(exif, key).decode("utf-16-le", "ignore").partition("\x00")[0])
 
 
-def _bytes_of(exif: Any, key: str) -> bytes:
-    if key not in exif:
+def _bytes_of(exif: TagIndex, key: str) -> bytes:
+    tag = exif.tag(key)
+    if tag is None:
         return b""
     # exiv2 gives bytes as numbers with blanks between them, whatever type a writer has said they are.
-    numbers = exif[key].toString().split()
+    numbers = tag.toString().split()
     try:
         return bytes(int(number) for number in numbers)
     except ValueError:

@@ -308,5 +308,10 @@ def render(fetched: Fetched, component: Component, staged: Path, options: Export
     """Render one photo (`skicyclerun.images.render`). The image stack is imported by the first photo that needs it."""
     from skicyclerun.images.render import RenderOptions, render_photo
 
-    wanted = RenderOptions(format=options.format, quality=options.jpeg_quality, max_pixels=options.max_pixels)
+    wanted = RenderOptions(
+        format=options.format,
+        quality=options.jpeg_quality,
+        max_pixels=options.max_pixels,
+        person_keywords=options.person_keywords,
+    )
     return render_photo(fetched, component, staged, wanted)

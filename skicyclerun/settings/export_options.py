@@ -22,6 +22,7 @@ class ExportOptions:
     jpeg_quality: int = 95
     missing: Literal["fail", "skip", "preview"] = "fail"
     live_photos: bool = False
+    person_keywords: bool = False
     videos: bool = True
     max_pixels: int = 300_000_000
     removed_files: Literal["export_again", "leave_out"] = "export_again"
@@ -49,7 +50,12 @@ class ExportOptions:
     def same_bytes_as(self, earlier: Mapping[str, Any]) -> bool:
         """Whether a run with the options `earlier` (of its row) would have made the same bytes of the same photo."""
         before = ExportOptions.from_row(earlier)
-        return (self.format, self.jpeg_quality, self.missing) == (before.format, before.jpeg_quality, before.missing)
+        return (self.format, self.jpeg_quality, self.missing, self.person_keywords) == (
+            before.format,
+            before.jpeg_quality,
+            before.missing,
+            before.person_keywords,
+        )
 
     def wants(self, photo: Photo) -> bool:
         """False for components that are not part of the export at all (the movies of Live Photos, unless asked for)."""

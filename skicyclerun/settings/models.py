@@ -81,6 +81,7 @@ class ExportSettings(Section):
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     missing: Literal["fail", "skip", "preview"] = "fail"
     live_photos: bool = False
+    person_keywords: bool = False
     videos: bool = True
     mode: Literal["fresh", "update"] = "fresh"
     removed_files: Literal["export_again", "leave_out"] = "export_again"

@@ -10,12 +10,22 @@ One contract suite (tests/test_source_contract.py) holds every source to this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind, Waiting
+from skicyclerun.models import (
+    Album,
+    Component,
+    Face,
+    Fetched,
+    Photo,
+    PhotoFacts,
+    Place,
+    SourceKind,
+    Waiting,
+)
 
 
 class Source(Protocol):
@@ -72,6 +82,35 @@ class KeepsTime(Protocol):
     """
 
     on_wait: Callable[[Waiting], None]
+
+
+@runtime_checkable
+class KnowsPhotos(Protocol):
+    """A source that knows of all its photos, also of those in no album, without opening their files.
+
+    The source is open. All of it is as of the same snapshot as its albums.
+    """
+
+    async def facts(self, wanted: Callable[[PhotoFacts], bool] | None = None) -> list[PhotoFacts]:
+        """Of every media item that is `wanted` (all of them without it), oldest first, those of one moment by id.
+
+        Hidden ones, trashed ones and those behind a burst's key photo are among them: `wanted` decides. It is called
+        for each, in a worker thread, and only what it lets through is kept in memory. What it raises comes out.
+        Raises SourceError.
+        """
+        ...
+
+    async def photos_of(self, ids: Sequence[str]) -> list[Photo]:
+        """As `photos` of an album with these items in this order; ids that the source does not have are passed over."""
+        ...
+
+    async def places(self, ids: Iterable[str]) -> dict[str, Place]:
+        """Where these photos were taken, by id, for those where the source has a place in words."""
+        ...
+
+    async def faces(self, photo_id: str) -> tuple[Face, ...]:
+        """The faces in a photo, from left to right; none for a photo that the source does not have."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -429,6 +429,7 @@ def metadata_of(facts: ItemFacts, in_file: datetime | None) -> LibraryMetadata:
         description=facts.description or None,
         keywords=facts.keywords,
         rating=5 if facts.favorite else None,
+        favorite=facts.favorite,
     )
 
 

@@ -6,7 +6,7 @@ Photos 5 (macOS 10.15) and later keep it in `database/Photos.sqlite`, Photos 3 a
 Opening it where it lies would write: it is a WAL database, and SQLite makes or changes its `-shm` even
 for a read-only connection (https://sqlite.org/wal.html#read_only_databases). So the database and its WAL are copied;
 the `-shm` is left behind, SQLite builds a new one. Photos may be open meanwhile: a copy that a checkpoint ran into is
-taken again.
+taken again. Where the file system can, the copy is a clone. When no copy is needed: `photos_snapshot`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import shutil
+import sqlite3
 import stat
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import LibraryError
+from skicyclerun.files.clone import clone_file
 from skicyclerun.wording import bytes_in_words
 
 _FULL_DISK_ACCESS: Final = (
@@ -150,6 +152,15 @@ def unreadable(library: Path, error: OSError) -> LibraryError:
     return LibraryError(library, f"it cannot be read ({error.strerror or error})")
 
 
+def damaged(library: Path, error: sqlite3.Error) -> LibraryError:
+    """The LibraryError for a database that SQLite cannot read."""
+    return LibraryError(
+        library,
+        f"its database is damaged ({error})",
+        next_step="Photos can repair it: hold Option and Command while opening Photos.",
+    )
+
+
 def copy_database(library: Path, source: Path, directory: Path, check: Callable[..., None]) -> Path:
     """Copy a library's database (`check_is_library`) and its WAL as of one moment. Raises LibraryError."""
     wal = source.with_name(f"{source.name}-wal")
@@ -196,6 +207,9 @@ def _moment(source: Path, wal: Path) -> tuple[int, int, bytes]:
 
 
 def _copy(source: Path, target: Path, check: Callable[..., None]) -> None:
+    target.unlink(missing_ok=True)
+    if clone_file(source, target):
+        return
     with open(source, "rb", buffering=0) as reader, open(target, "wb") as writer:
         while block := reader.read(_BLOCK):
             check()

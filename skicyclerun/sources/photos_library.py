@@ -1,22 +1,17 @@
-"""A `.photoslibrary` bundle as a source, through osxphotos, without Photos.app and on any system.
+"""A `.photoslibrary` bundle as a source, without Photos.app and on any system.
 
 What an album holds is what Photos shows in it: photos in the trash and hidden ones are not there, and of a burst the
-key photo and those the person picked. Shared, smart and project albums are not offered, as `apple_photos` does not
-offer them either. docs/sources.md has the whole of it.
+key photo and those the person picked. Smart albums are not offered, as `apple_photos` does not offer them either.
+docs/sources.md has the whole of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import math
 import os
 import stat
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -39,14 +34,17 @@ from skicyclerun.images.staging import open_original
 from skicyclerun.models import (
     Album,
     Component,
+    Face,
     Fetched,
     LibraryMetadata,
-    Location,
     Photo,
+    PhotoFacts,
+    Place,
     Rendering,
     SourceKind,
 )
-from skicyclerun.sources.photos_database import Asset, LibraryLoader, PhotosDatabase
+from skicyclerun.sources.photos_asset import AlbumUnreadable, Asset, PhotosDatabase, fingerprint_of, metadata_of
+from skicyclerun.sources.photos_database import LibraryLoader
 
 Missing = Literal["fail", "skip", "preview"]
 
@@ -54,9 +52,6 @@ log = logging.getLogger(__name__)
 
 _NO_ORIGINAL: Final = "has no original here (iCloud)"
 _NO_REFERRED: Final = "has no original here (the library refers to a file outside it, which is not there)"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_UNKNOWN_PERSON: Final = "_UNKNOWN_"
-"""osxphotos' name for a face that nobody has named."""
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v"})
 _PICTURE_SUFFIXES: Final = (".jpeg", ".heic", ".jpg", ".png", ".tiff", ".tif")
 _SLOW_MOTION: Final = 3
@@ -93,7 +88,7 @@ class PhotosLibrary:
         return str(self._path)
 
     async def open(self) -> None:
-        """Copy the library's database and read it, in a worker thread. Raises LibraryError."""
+        """Look at the library's database, in a worker thread. Raises LibraryError."""
         if self._opened is not None:
             return
         loader = LibraryLoader(self._path, partial(_look, self._path))
@@ -104,14 +99,26 @@ class PhotosLibrary:
             raise
 
     async def albums(self) -> list[Album]:
-        """The user's albums in the order of Photos' sidebar, folders and albums together, empty ones included."""
+        """The person's own in the order of Photos' sidebar, folders and albums together, then shared ones, projects."""
         return list(self._open().albums)
 
     async def photos(self, album_id: str) -> list[Photo]:
         opened = self._open()
         if album_id not in opened.members:
             raise SourceError(f"The library {self._path} has no album {album_id} any more.")
-        return await anyio.to_thread.run_sync(self._photos, opened, album_id)
+        return await anyio.to_thread.run_sync(self._photos, opened, opened.members[album_id])
+
+    async def facts(self, wanted: Callable[[PhotoFacts], bool] | None = None) -> list[PhotoFacts]:
+        return await anyio.to_thread.run_sync(_facts, self._open(), wanted or _any)
+
+    async def photos_of(self, ids: Sequence[str]) -> list[Photo]:
+        return await anyio.to_thread.run_sync(self._photos, self._open(), ids)
+
+    async def places(self, ids: Iterable[str]) -> dict[str, Place]:
+        return await anyio.to_thread.run_sync(self._open().database.places, ids)
+
+    async def faces(self, photo_id: str) -> tuple[Face, ...]:
+        return await anyio.to_thread.run_sync(self._open().database.faces, photo_id)
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
         """The path of the current version inside the library; nothing is copied, `attempt_directory` is not made."""
@@ -131,20 +138,21 @@ class PhotosLibrary:
 
     # ── in worker threads ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def _photos(self, opened: _Opened, album_id: str) -> list[Photo]:
+    def _photos(self, opened: _Opened, uuids: Sequence[str]) -> list[Photo]:
         photos: list[Photo] = []
-        for uuid in opened.members[album_id]:
-            asset = opened.database.asset(uuid)
-            if asset is None:
-                continue
+        for item in opened.database.items(uuids):
+            asset = item.asset
+            uuid = asset.uuid
             try:
-                fingerprint = _fingerprint(asset, metadata_of(asset, opened.database))
+                fingerprint = fingerprint_of(item)
             except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
                 log.debug("%s: no fingerprint: %s: %s", uuid, type(error).__name__, error)
                 fingerprint = ""
             main = Component.VIDEO if asset.ismovie else Component.STILL
             photo = Photo(uuid, asset.original_filename, main, fingerprint)
-            photos.append(replace(photo, extension=self._other_extension(opened, photo, asset)))
+            if (extension := self._other_extension(opened, photo, asset)) != photo.extension:
+                photo = replace(photo, extension=extension)
+            photos.append(photo)
             if asset.live_photo and not asset.ismovie:
                 movie = f"{os.path.splitext(asset.original_filename)[0]}.mov"
                 photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
@@ -162,13 +170,19 @@ class PhotosLibrary:
         return os.path.splitext(path)[1].lower() if rendering is not Rendering.ORIGINAL else ""
 
     def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
-        asset = opened.database.asset(photo.id)
-        if asset is None or asset.intrash:
+        try:
+            items = opened.database.items((photo.id,))
+        except LibraryError as error:  # the whole database, not this photo
+            raise SourceStopped(str(error), next_step=error.next_step) from error
+        if not items or items[0].asset.intrash:
             raise PhotoGone(f"{photo.original_filename} is no longer in the library")
+        item, asset = items[0], items[0].asset
         try:
             path, rendering, note = self._find(opened, photo, asset)
             _check_readable(photo, asset, path, opened.root)
-            return Fetched(Path(path), rendering, metadata_of(asset, opened.database), note)
+            metadata = metadata_of(item)
+            still = photo.component is Component.STILL
+            return Fetched(Path(path), rendering, _in_detail(opened.database, photo.id, metadata, still=still), note)
         except SkicyclerunError:
             raise
         except Exception as error:
@@ -195,31 +209,47 @@ class PhotosLibrary:
         return path, rendering, note
 
 
-def nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
 def _look(library: Path, database: PhotosDatabase) -> _Opened:
-    albums: list[Album] = []
-    members: dict[str, tuple[str, ...]] = {}
-    title = ""
     try:
-        for record in database.albums:
-            title = nfc(record.title or "")
-            shown = tuple(asset.uuid for asset in record.photos if _is_shown(asset))
-            members[record.uuid] = shown
-            folders = tuple(nfc(name or "") for name in record.folder_names)
-            size = sum(asset.original_filesize or 0 for asset in record.photos if _is_shown(asset))
-            albums.append(Album(record.uuid, title, folders, len(shown), size))
-    except Exception as error:
-        # osxphotos has no common base for what it raises over rows it does not expect.
+        records = database.albums()
+    except AlbumUnreadable as error:
         raise LibraryError(
             library,
-            f"its album {title!r} cannot be understood ({type(error).__name__}: {error})",
+            f"its album {error.title!r} cannot be understood ({type(error.cause).__name__}: {error.cause})",
             next_step="A newer osxphotos may know it: `pip install --upgrade osxphotos`.",
         ) from error
-    database.keep_only({uuid for shown in members.values() for uuid in shown})
-    return _Opened(database, os.path.realpath(library), tuple(albums), members)
+    albums = tuple(
+        Album(record.id, record.title, record.folders, len(record.uuids), record.size, record.kind)
+        for record in records
+    )
+    members = {record.id: record.uuids for record in records}
+    return _Opened(database, os.path.realpath(library), albums, members)
+
+
+def _any(_facts: PhotoFacts) -> bool:
+    return True
+
+
+def _facts(opened: _Opened, wanted: Callable[[PhotoFacts], bool]) -> list[PhotoFacts]:
+    albums: dict[str, list[str]] = {}
+    for album in opened.albums:
+        for uuid in opened.members[album.id]:
+            albums.setdefault(uuid, []).append(album.id)
+    return opened.database.facts(albums, wanted)
+
+
+def _in_detail(database: PhotosDatabase, uuid: str, metadata: LibraryMetadata, *, still: bool) -> LibraryMetadata:
+    """With what is asked for a photo at a time, since a listing of many has no use for it."""
+    try:
+        faces = database.faces(uuid) if still and metadata.persons else ()
+        place = database.places((uuid,)).get(uuid) if metadata.location else None
+        labels = database.labels(uuid)
+    except SkicyclerunError:
+        raise
+    except Exception as error:  # the photo itself is none the worse
+        log.debug("%s: neither faces, place nor labels: %s: %s", uuid, type(error).__name__, error)
+        return metadata
+    return replace(metadata, faces=faces, place=place, labels=labels)
 
 
 def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
@@ -239,13 +269,6 @@ def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
             raise PhotoUnreadable(f"{photo.original_filename} is not a regular file")
     finally:
         os.close(descriptor)
-
-
-def _is_shown(asset: Asset) -> bool:
-    """Whether Photos shows it in an album: not trashed, not hidden, of a burst the key and the picked ones."""
-    if asset.intrash or asset.hidden:
-        return False
-    return not asset.burst or asset.burst_selected or asset.burst_key or asset.visible
 
 
 def _current_version(asset: Asset, root: str) -> tuple[str | None, Rendering, str]:
@@ -310,67 +333,3 @@ def jpeg_size(path: str) -> tuple[int, int]:
     except PhotoError:
         return 0, 0
     return frame.width, frame.height
-
-
-def metadata_of(asset: Asset, database: PhotosDatabase) -> LibraryMetadata:
-    """What Photos knows about a photo; its word is final on where it was taken, also that it is not known."""
-    persons = dict.fromkeys(name for name in asset.persons if name and name != _UNKNOWN_PERSON)
-    return LibraryMetadata(
-        date=_date(asset, database),
-        location=_location(asset, database),
-        location_known=True,
-        title=asset.title or None,
-        description=asset.description or None,
-        keywords=tuple(dict.fromkeys(asset.keywords)),
-        persons=tuple(persons),
-        rating=5 if asset.favorite else None,
-    )
-
-
-def _date(asset: Asset, database: PhotosDatabase) -> datetime | None:
-    """With the photo's own offset. None where the library has no date, or not the offset of its wall clock."""
-    date = asset.date
-    if date is None or date == _EPOCH:  # osxphotos gives the epoch for "no date"
-        return None
-    offset = asset.tzoffset
-    if offset is None:
-        offset = database.inferred_offset.get(asset.uuid)
-    if offset is None or abs(offset) >= 86_400:
-        return None
-    try:
-        return date.astimezone(timezone(timedelta(seconds=offset)))
-    except (OverflowError, ValueError):
-        return None
-
-
-def _location(asset: Asset, database: PhotosDatabase) -> Location | None:
-    latitude, longitude = asset.location
-    if latitude is None or longitude is None or not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return None
-    if abs(latitude) > 90 or abs(longitude) > 180:
-        return None
-    altitude, heading = database.place.get(asset.uuid, (None, None))
-    return Location(latitude, longitude, altitude, heading)
-
-
-def _fingerprint(asset: Asset, metadata: LibraryMetadata) -> str:
-    """A hash over everything that changes what `fetch` gives; the same in every process."""
-    modified = asset.date_modified
-    location = metadata.location
-    facts: Sequence[object] = (
-        asset.original_filename,
-        asset.original_filesize,
-        asset.fingerprint,
-        asset.ismissing,
-        asset.adjustment_type,
-        modified.timestamp() if modified else None,
-        metadata.date.isoformat() if metadata.date else None,
-        (location.latitude, location.longitude, location.altitude, location.heading) if location else None,
-        metadata.title,
-        metadata.description,
-        metadata.keywords,
-        metadata.persons,
-        metadata.rating,
-    )
-    text = json.dumps(facts, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

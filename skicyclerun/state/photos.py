@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +13,7 @@ import orjson
 from skicyclerun.errors import IllegalTransition
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.files.naming import collision_key
-from skicyclerun.models import Component, ExportedFacts, Location, Photo, Rendering
+from skicyclerun.models import Component, ExportedFacts, Face, Location, Photo, Place, Rendering
 from skicyclerun.state.store import Row, Store, Transaction
 
 
@@ -143,21 +143,27 @@ def facts_to_json(facts: ExportedFacts) -> str:
         "description": facts.description,
         "keywords": list(facts.keywords),
         "persons": list(facts.persons),
+        "faces": [[face.name, face.x, face.y, face.width, face.height] for face in facts.faces],
+        "labels": list(facts.labels),
         "note": facts.note,
         "extra": facts.extra,
     }
     if facts.rendering is not Rendering.ORIGINAL:
         known["rendering"] = facts.rendering.value
+    if facts.favorite:
+        known["favorite"] = True
+    if facts.place:
+        known["place"] = {key: text for key, text in asdict(facts.place).items() if text}
     if facts.location:
-        place = facts.location
-        known["location"] = [place.latitude, place.longitude, place.altitude, place.heading]
+        at = facts.location
+        known["location"] = [at.latitude, at.longitude, at.altitude, at.heading]
     return orjson.dumps({key: value for key, value in known.items() if value not in (None, "", [], {})}).decode()
 
 
 def facts_from_row(row: Row) -> ExportedFacts:
     """The facts of an exported row (columns size, sha256, mtime_ns, facts)."""
     known = orjson.loads(row["facts"] or "{}")
-    place = known.get("location")
+    at, place = known.get("location"), known.get("place")
     return ExportedFacts(
         size=row["size"],
         sha256=row["sha256"],
@@ -165,11 +171,15 @@ def facts_from_row(row: Row) -> ExportedFacts:
         height=known.get("height"),
         date_taken=known.get("date_taken"),
         date_taken_utc=known.get("date_taken_utc"),
-        location=Location(*place) if place else None,
+        location=Location(*at) if at else None,
         title=known.get("title"),
         description=known.get("description"),
         keywords=tuple(known.get("keywords", ())),
         persons=tuple(known.get("persons", ())),
+        faces=tuple(Face(*face) for face in known.get("faces", ())),
+        place=Place(**place) if place else None,
+        favorite=known.get("favorite", False),
+        labels=tuple(known.get("labels", ())),
         rendering=Rendering(known.get("rendering", Rendering.ORIGINAL)),
         note=known.get("note", ""),
         mtime_ns=row["mtime_ns"],
