@@ -9,7 +9,7 @@ absent). In turn, each in a process of its own:
     photos          a library opened, the photos of every album with their fingerprints
     facts           a library opened, what all photos are chosen by
     whole           the same library opened as `photosdb` does it: all of it through osxphotos
-    osxphotos       `osxphotos albums`
+    osxphotos       `osxphotos albums`; it opens the database in place, which leaves a -shm and a -wal beside it
 
 Figures are medians of CPU seconds (user and system) and wall seconds, and the highest peak of resident memory.
 Nothing is asserted.
@@ -45,7 +45,7 @@ class Measured:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", type=Path, default=None, help="a .photoslibrary; it is only read")
+    parser.add_argument("--library", type=Path, default=None, help="a .photoslibrary; ours only read it")
     parser.add_argument("--photos", type=int, default=10_000, help="of the library that is made (default 10,000)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=None, help="some of the works above")

@@ -26,6 +26,15 @@ class Component(StrEnum):
     """A media item that is a movie; copied unchanged with its own extension."""
     LIVE_MOVIE = "live_movie"
     """The moving half of a Live Photo, exported beside its still when `export.live_photos` is true."""
+    SIDECAR = "sidecar"
+    """A text file beside a picture or video that says what is known of it (`export.sidecar`)."""
+    ORIGINAL = "original"
+    """The unmodified original of what was converted, scaled or edited, in `originals/` (`export.keep_original`)."""
+
+    @property
+    def is_companion(self) -> bool:
+        """Whether it lies beside another file of ours and is nothing that a stage works on."""
+        return self in (Component.SIDECAR, Component.ORIGINAL)
 
 
 class Rendering(StrEnum):
@@ -68,6 +77,8 @@ class Album:
     size: int = field(default=0, compare=False)
     """Bytes of its originals, where the source knows them without opening each; 0 where it does not."""
     kind: AlbumKind = AlbumKind.ALBUM
+    filtered: int = field(default=0, compare=False)
+    """How many of its photos the filters of a run leave out; `photo_count` is without them."""
 
     @property
     def path(self) -> str:

@@ -273,6 +273,8 @@ class ToldSource(FolderTree):
         self.parallel = parallel
         self.fetched: list[str] = []
 
+    locate = None  # type: ignore[assignment]  # each is waited for, one by one
+
     async def albums(self) -> list[Album]:
         return await super().albums()
 

@@ -277,3 +277,113 @@ def test_a_photo_that_failed_for_another_reason_does_not_make_the_others_worse()
     ended = work_through("abc", attempts | {"c": [(1.0, PhotoError("damaged"))]})
     assert ended.error is None
     assert len(ended.played.settled) == 3
+
+
+# ── several at a time ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class PlayedInBatches(Played):
+    """First attempts several at a time, of which no further one is begun after `moment` seconds."""
+
+    batch_photos: int = 4
+    moment: float = 60.0
+    batches: list[str] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+
+    async def attempt_several(self, items: Sequence[str]) -> list[tuple[str, str] | Exception | None]:
+        self.batches.append("".join(items))
+        came: list[tuple[str, str] | Exception | None] = [None] * len(items)
+        began = anyio.current_time()
+        for number, item in enumerate(items):
+            if number and anyio.current_time() - began >= self.moment:
+                break
+            try:
+                came[number] = await self.attempt(item, 1)
+            except SkicyclerunError as error:
+                came[number] = error
+        return came
+
+    async def settle(self, group: Sequence[tuple[str, str]]) -> None:
+        self.groups.append(len(group))
+        await super().settle(group)
+
+
+def batches_of(played: PlayedInBatches, items: str, *, stop_after: float | None = None, **limits: float) -> Ended:
+    """As `work_through`; no batch is begun after `stop_after` seconds."""
+
+    async def main() -> Ended:
+        wanted = replace(LIMITS, **limits)  # type: ignore[arg-type]  # the tests name its fields
+        streak = TransientStreak(wanted.pause_after, lambda count, last: SourceStopped(f"{count} in a row: {last}"))
+        ends = None if stop_after is None else anyio.current_time() + stop_after
+        work = AlbumWork(played, wanted, streak, lambda: ends is not None and anyio.current_time() >= ends)
+        error: BaseException | None = None
+        try:
+            await work.run(items)
+        except BaseExceptionGroup as group:
+            error = unwrapped(group)
+        return Ended(played, work, anyio.current_time(), error, streak)
+
+    return run_in_virtual_time(main)
+
+
+def test_a_worker_gets_several_at_a_time_and_the_last_ones_are_shared_out() -> None:
+    played = PlayedInBatches({})
+    ended = batches_of(played, "abcdefghijkl")
+    assert played.batches == ["abcd", "efgh", "ij"]
+    assert played.done == list("abcdefghijkl")
+    assert played.settled == dict.fromkeys("abcdefghijkl", "done")
+    assert ended.error is None
+
+
+def test_groups_have_the_size_that_was_asked_for_whatever_comes_at_once() -> None:
+    played = PlayedInBatches({})
+    batches_of(played, "abcdefghijklmnop", group_photos=3, group_seconds=1000.0)
+    assert played.groups == [3, 3, 3, 3, 3, 1]
+
+
+def test_what_a_batch_did_not_begin_comes_next_and_no_photo_is_done_twice() -> None:
+    played = PlayedInBatches({}, moment=1.5)
+    batches_of(played, "abcdefgh")
+    assert played.batches[:2] == ["abcd", "cde"]
+    assert played.done == list("abcdefgh")
+
+
+def test_a_photo_that_fails_in_a_batch_is_tried_again_alone_with_its_attempts_counted() -> None:
+    torn = PhotoTransient("b: not now.")
+    played = PlayedInBatches({"b": [(1.0, torn), (1.0, None)], "c": [(1.0, torn)], "d": [(1.0, PhotoGone("d: gone"))]})
+    batches_of(played, "abcdefgh")
+    assert played.done.count("b") == 2
+    assert played.done.count("c") == LIMITS.attempts
+    assert played.done.count("d") == 1
+    assert played.settled | {"b": "done", "c": "b: not now. Tried 3 times.", "d": "d: gone"} == played.settled
+    assert all(played.settled[name] == "done" for name in "aefgh")
+
+
+def test_a_slow_photo_of_a_batch_comes_again_when_the_others_are_done() -> None:
+    played = PlayedInBatches({"b": [(120.0, slow("b")), (1.0, None)]})
+    batches_of(played, "abcdefgh")
+    assert played.done == [*"abcdefgh", "b"]
+    assert played.settled == dict.fromkeys("abcdefgh", "done")
+
+
+def test_a_stop_leaves_what_a_batch_did_not_begin() -> None:
+    played = PlayedInBatches({}, moment=1.5)
+    batches_of(played, "abcdefgh", stop_after=1.8)
+    assert played.settled == dict.fromkeys("ab", "done")
+
+
+def test_an_album_in_which_every_photo_is_refused_is_judged_in_batches_too() -> None:
+    plays: dict[str, list[Attempt]] = {name: [(1.0, refused(1))] for name in "abcdefgh"}
+    ended = batches_of(PlayedInBatches(plays), "abcdefgh")
+    assert isinstance(ended.error, SourceStopped)
+    plays["h"] = [(1.0, None)]
+    played = PlayedInBatches(plays)
+    assert batches_of(played, "abcdefgh").error is None
+    assert played.settled["h"] == "done"
+    assert played.settled["a"] == "Photos would not export it: (1)."
+
+
+def test_an_error_of_the_whole_source_in_a_batch_ends_the_work() -> None:
+    ended = batches_of(PlayedInBatches({"b": [(1.0, SourceStopped("gone"))]}), "abcdefgh")
+    assert isinstance(ended.error, SourceStopped)

@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images import convert as conversions
 from skicyclerun.images import heif_ffmpeg
-from skicyclerun.images.convert import convert
+from skicyclerun.images.convert import convert_plain_heic
 from skicyclerun.images.heif_boxes import NotPlain, read_plain_picture
 from skicyclerun.images.heif_ffmpeg import plain_jpeg
 from skicyclerun.images.render import RenderOptions
@@ -69,7 +69,9 @@ def test_every_real_heic_comes_out_as_libheif_and_libjpeg_make_it(
     found = {source.name: source for source in sorted(LIBRARIES.glob("*/originals/*/*.heic"))}
     found |= {source.name: source for source in sorted(LIBRARIES.glob("*/resources/renders/*/*.heic"))}
     assert len(found) >= 8
-    monkeypatch.setattr(conversions, "decode", lambda *_: pytest.fail("an iPhone's picture was left to libheif"))
+    monkeypatch.setattr(
+        "skicyclerun.images.render.decode", lambda *_: pytest.fail("an iPhone's picture was left to libheif")
+    )
     facts = {name: render(source, tmp_path / f"{name}.new.jpg", KNOWN) for name, source in found.items()}
     monkeypatch.undo()
     by_libheif()
@@ -371,7 +373,7 @@ def test_a_decoder_without_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(heif_ffmpeg, "_planes", none_left)
     with pytest.raises(PhotoUnreadable, match="more memory than there is"):
-        convert(Original.of_bytes(heif(quadrants((128, 128)))), Content.HEIF, 10**6, 95)
+        convert_plain_heic(Original.of_bytes(heif(quadrants((128, 128)))), Content.HEIF, 10**6, 95)
 
 
 def test_what_ffmpeg_remarks_on_a_damaged_file_stays_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -340,6 +340,9 @@ class NamedPhotos(FolderTree):
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
         return await super().fetch(self._real[photo], attempt_directory)
 
+    def locate(self, photo: Photo) -> Fetched:
+        return super().locate(self._real[photo])
+
 
 def update_by_id(sample: Catalogued, *albums: str) -> None:
     """An update of these albums, all by default, in which photos have ids."""

@@ -13,15 +13,21 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from skicyclerun.errors import OriginalMissing, PhotoGone, SourceError
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
-from skicyclerun.sources.base import Source, TimeLimits
+from skicyclerun.settings.models import ExportSettings, FilterSettings
+from skicyclerun.sources.base import InPlace, KeepsTime, Source, TimeLimits
+from skicyclerun.sources.chosen_photos import choosing
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
 from tests.shared_libraries import (
@@ -151,6 +157,27 @@ class SourceContract:
                 seen.append((fetched.path.read_bytes(), replace(fetched, path=Path(fetched.path.name))))
                 shutil.rmtree(attempt, ignore_errors=True)
         assert seen[0] == seen[1]
+
+    async def test_what_is_located_is_what_is_fetched(self, sample: Sample, attempt: Path) -> None:
+        async with _opened(sample) as source:
+            if not isinstance(source, InPlace):
+                pytest.skip("this source brings its photos from elsewhere")
+            assert source.parallel
+            assert not isinstance(source, KeepsTime)
+            photos = await _all_photos(source)
+            for photo in photos:
+                fetched: Fetched | str
+                located: Fetched | str
+                try:
+                    fetched = await source.fetch(photo, attempt)
+                except OriginalMissing as error:
+                    fetched = str(error)
+                try:
+                    located = await anyio.to_thread.run_sync(source.locate, photo)
+                except OriginalMissing as error:
+                    located = str(error)
+                assert located == fetched
+                assert not await anyio.Path(attempt).exists()
 
     async def test_fetches_at_once_do_not_disturb_each_other(self, sample: Sample, tmp_path: Path) -> None:
         async with _opened(sample) as source:
@@ -313,26 +340,80 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+LIBRARY_ALBUMS: tuple[tuple[tuple[str, ...], str, int], ...] = (
+    ((), "2019-10/11 Paris Clermont", 1),
+    ((), "2018-10 - Sponsion, Museum, Frühstück, Römermuseum", 1),
+    ((), "I have a deleted twin", 1),
+    ((), "EmptyAlbum", 0),
+    ((), "Test Album", 1),
+    ((), "Test Album", 1),
+    (("Folder1", "SubFolder2"), "AlbumInFolder", 2),
+    (("Folder2",), "Raw", 4),
+    ((), "Früh $(touch pwned)/..", 3),
+)
+
+
 class TestPhotosLibrary(SourceContract):
     @pytest.fixture
     def sample(self, tmp_path: Path, library: Path) -> Sample:
         return Sample(
             make=lambda: PhotosLibrary(library),
             kind=SourceKind.PHOTOS_LIBRARY,
-            albums=(
-                ((), "2019-10/11 Paris Clermont", 1),
-                ((), "2018-10 - Sponsion, Museum, Frühstück, Römermuseum", 1),
-                ((), "I have a deleted twin", 1),
-                ((), "EmptyAlbum", 0),
-                ((), "Test Album", 1),
-                ((), "Test Album", 1),
-                (("Folder1", "SubFolder2"), "AlbumInFolder", 2),
-                (("Folder2",), "Raw", 4),
-                ((), "Früh $(touch pwned)/..", 3),
-            ),
+            albums=LIBRARY_ALBUMS,
             make_missing=lambda: PhotosLibrary(tmp_path / "No.photoslibrary"),
             watched=library,
             absent=frozenset({"DSC03584.dng", "IMG_2000.JPG"}),
+        )
+
+
+# ── a source with filters and groups ──────────────────────────────────────────────────────────────────────────────
+
+
+def chosen(source: Source, **export: Any) -> Source:
+    return choosing(source, PhotoChoice.of(ExportSettings(**export), date(2026, 11, 26)))
+
+
+class TestFolderTreeInGroups(TestFolderTree):
+    """Every promise holds of the groups too. None of these files says when it was taken."""
+
+    @pytest.fixture
+    def sample(self, tmp_path: Path) -> Sample:
+        plain: Sample = TestFolderTree.sample.__wrapped__(self, tmp_path)  # type: ignore[attr-defined]  # a fixture
+        return replace(
+            plain,
+            make=lambda: chosen(plain.make(), everything=True),
+            albums=(*plain.albums, ((), "Without a date", 8)),
+            make_missing=lambda: chosen(plain.make_missing(), everything=True),
+        )
+
+
+class TestPhotosLibraryInGroups(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, library: Path) -> Sample:
+        by_year = ("2017", 1), ("2018", 4), ("2019", 2), ("2020", 5), ("Without a date", 1)
+        return Sample(
+            make=lambda: chosen(PhotosLibrary(library), everything=True, group_by="year"),
+            kind=SourceKind.PHOTOS_LIBRARY,
+            albums=(*LIBRARY_ALBUMS, *(((), title, count) for title, count in by_year)),
+            make_missing=lambda: chosen(PhotosLibrary(tmp_path / "No.photoslibrary"), everything=True),
+            watched=library,
+            absent=frozenset({"DSC03584.dng", "IMG_2000.JPG", "IMG_1693.tif"}),
+        )
+
+
+class TestPhotosLibraryThroughFilters(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, library: Path) -> Sample:
+        filters = FilterSettings(since="2018-09-28", until="2020-04-15", media="photo")
+        left = {"2019-10/11 Paris Clermont": 0, "AlbumInFolder": 1, "Raw": 2}
+        left["2018-10 - Sponsion, Museum, Frühstück, Römermuseum"] = 0
+        return Sample(
+            make=lambda: chosen(PhotosLibrary(library), filters=filters),
+            kind=SourceKind.PHOTOS_LIBRARY,
+            albums=tuple((folders, title, left.get(title, count)) for folders, title, count in LIBRARY_ALBUMS),
+            make_missing=lambda: chosen(PhotosLibrary(tmp_path / "No.photoslibrary"), filters=filters),
+            watched=library,
+            absent=frozenset({"DSC03584.dng"}),
         )
 
 

@@ -271,3 +271,26 @@ async def test_a_store_whose_opening_is_cancelled_leaves_no_connection_open(
     assert scope.cancelled_caught
     assert len(opened) > 1
     assert opened == closed
+
+
+def test_a_migration_that_makes_a_table_anew_loses_no_column_no_index_and_no_trigger() -> None:
+    """SQLite drops them with the old table, and only a slow query, or a fact that is gone, would tell."""
+
+    def named(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+        objects = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        tables = [name for kind, name in objects if kind == "table"]
+        columns = {(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
+        return {tuple(each) for each in objects} | columns
+
+    scripts = sorted(
+        each.name for each in files("skicyclerun.state.migrations").iterdir() if each.name.endswith(".sql")
+    )
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        before: set[tuple[str, ...]] = set()
+        for name in scripts:
+            script = files("skicyclerun.state.migrations").joinpath(name).read_text(encoding="utf-8")
+            for statement in statements(script):
+                connection.execute(statement)
+            now = named(connection)
+            assert before - now == set(), name
+            before = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,20 +12,20 @@ import anyio
 import anyio.to_thread
 
 from skicyclerun.actors.album_work import not_writable, raise_for_disk, raise_if_written
+from skicyclerun.actors.duplicates import Duplicates
+from skicyclerun.actors.photo_batch import BATCH_PHOTOS, PhotoBatch, size_of, time_setting
+from skicyclerun.actors.render_processes import RenderFunction, RenderProcesses
 from skicyclerun.errors import OriginalMissing, PhotoSlow
 from skicyclerun.files.album_folder import AlbumFolder, StagedFile
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
+from skicyclerun.sources.base import InPlace, KeepsTime, Source, TimeLimits
 from skicyclerun.state import photos
 from skicyclerun.state.photos import Exported, NotExported, PhotoStatus, PhotoToDo
 from skicyclerun.state.store import Store
 
 log = logging.getLogger(__name__)
-
-#: Renders fetched bytes into a staged file; blocking. Bound to skicyclerun.images.render by the pipeline.
-RenderFunction = Callable[..., ExportedFacts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,70 @@ class AlbumExport:
     by_row: dict[int, PhotoToDo]
     on_outcome: Callable[[PhotoToDo, Exported | NotExported], None]
     on_commit: Callable[[int], Awaitable[None]]
+    duplicates: Duplicates | None = None
+    processes: RenderProcesses | None = None
+    """Where photos of a source that has them in place are rendered; None: in threads."""
+
+    @property
+    def batch_photos(self) -> int:
+        """How many photos `attempt_several` may be given; 1 where the source brings each from elsewhere."""
+        return BATCH_PHOTOS if isinstance(self.source, InPlace) else 1
 
     def name_of(self, item: PhotoToDo) -> str:
         return item.photo.original_filename
 
+    async def attempt_several(self, items: Sequence[PhotoToDo]) -> Sequence[StagedOrNot | Exception | None]:
+        return await self._in_a_batch(items, 1)
+
+    async def _in_a_batch(self, items: Sequence[PhotoToDo], number: int) -> list[StagedOrNot | Exception | None]:
+        assert isinstance(self.source, InPlace)
+        photos = [(item, self._staged(item, number)) for item in items]
+        shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
+        photos_to_render = [(item, staged) for item, staged in photos if shared[item.row_id] is None]
+        rendered: Iterator[ExportedFacts | Exception | None] = iter(())
+        if photos_to_render:
+            batch = PhotoBatch(
+                photos_to_render, self.source, self.render, self.options, self.time_limits, self.processes
+            )
+            rendered = iter(await batch.carry_out(self.expect))
+        outcomes: list[StagedOrNot | Exception | None] = []
+        for item, staged in photos:
+            came = shared[item.row_id] or next(rendered)
+            if isinstance(came, ExportedFacts):
+                fault_point("photo.staged")
+                outcomes.append(_Rendered(item, staged, came, number))
+            else:
+                outcomes.append(came)
+        return outcomes
+
+    async def _shared(self, item: PhotoToDo, staged: Path) -> ExportedFacts | None:
+        """The photo's file as another album has it, under a second name (`export.duplicates`); None: it is rendered."""
+        if self.duplicates is None:
+            return None
+        return await self.duplicates.shared(item, self.folder.path.name, staged)
+
+    def _staged(self, item: PhotoToDo, number: int) -> Path:
+        return self.staging / f"{item.row_id}-{number}.part"
+
     async def attempt(self, item: PhotoToDo, number: int) -> StagedOrNot:
-        staged = self.staging / f"{item.row_id}-{number}.part"
+        if isinstance(self.source, InPlace):
+            (came,) = await self._in_a_batch([item], number)
+            assert came is not None, "the first photo of a batch is begun"
+            if isinstance(came, Exception):
+                raise came
+            return came
+        staged = self._staged(item, number)
         directory = staged.with_suffix(".fetch")
+        if (shared := await self._shared(item, staged)) is not None:
+            fault_point("photo.staged")
+            return _Rendered(item, staged, shared, number)
         component, size = item.photo.component, 0
         limit = self.time_limits.seconds(component)
         fetched: Fetched | None = None
         try:
             with anyio.fail_after(None if isinstance(self.source, KeepsTime) else limit):
                 fetched = await self.source.fetch(item.photo, directory)
-                size = await anyio.to_thread.run_sync(_size_of, fetched.path, abandon_on_cancel=True)
+                size = await anyio.to_thread.run_sync(size_of, fetched.path, abandon_on_cancel=True)
             limit = self.time_limits.seconds(component, size)
             self.expect(limit)
             with anyio.fail_after(limit):
@@ -78,7 +128,7 @@ class AlbumExport:
                     self.render, fetched, component, staged, self.options, abandon_on_cancel=True
                 )
         except TimeoutError:
-            raise PhotoSlow(f"it took longer than {limit:g} s ({_setting(component)})") from None
+            raise PhotoSlow(f"it took longer than {limit:g} s ({time_setting(component)})") from None
         finally:
             # A source that hands over its own files has made no directory; looking would cost a stat a photo.
             if (fetched is None or fetched.path.is_relative_to(directory)) and directory.exists():
@@ -90,7 +140,10 @@ class AlbumExport:
     def failed(self, item: PhotoToDo, error: Exception, reason: str, attempts: int) -> StagedOrNot:
         status = PhotoStatus.FAILED
         if isinstance(error, OriginalMissing):
-            status = PhotoStatus.LEFT_OUT if self.options.missing == "skip" else PhotoStatus.MISSING
+            # Who takes a preview has no original to keep.
+            skips = self.options.missing == "skip"
+            skips |= self.options.missing == "preview" and item.photo.component is Component.ORIGINAL
+            status = PhotoStatus.LEFT_OUT if skips else PhotoStatus.MISSING
         return NotExported(item.row_id, status, reason, attempts)
 
     def raise_if_ours(self, error: OSError) -> None:
@@ -127,15 +180,3 @@ class AlbumExport:
             )
         key = photos.path_key(self.folder.path.name, photo.file_name)
         return Exported(photo.row_id, key, outcome.facts, outcome.attempts)
-
-
-def _size_of(path: Path) -> int:
-    """Bytes; 0 where it cannot be told, which whoever reads the file will say better."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _setting(component: Component) -> str:
-    return "export.timeouts.photo" if component is Component.STILL else "export.timeouts.movie"

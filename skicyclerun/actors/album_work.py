@@ -2,8 +2,9 @@
 
     feed ──▶ workers (one attempt after the other at a picture) ──▶ settle (a group made durable, then its rows)
 
-The export and every stage after it go through this. The workers share what is to come, and nothing else. A picture
-that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
+The export and every stage after it go through this. The workers share what is to come, and nothing else. Where several
+first attempts can be made at a time (`InBatches`), a worker takes several; each comes out as if it had come alone. A
+picture that is cut off by a time-out or a stop leaves its row planned, and is done again, the same, at the next start.
 
 A picture that is slow (`PhotoSlow`) is put off: its next attempt comes when the others of the album are done. What it
 is called and what is in it was decided before, so the order in which pictures come changes neither.
@@ -14,10 +15,12 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -40,6 +43,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _Item = TypeVar("_Item")
 _Given = TypeVar("_Given", contravariant=True)
 _Outcome = TypeVar("_Outcome")
+_Made = TypeVar("_Made", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,23 @@ class Work(Protocol[_Given, _Outcome]):
         ...
 
 
+@runtime_checkable
+class InBatches(Protocol[_Given, _Made]):
+    """Work whose first attempts may be made several at a time, where one alone costs less than to ask for it."""
+
+    @property
+    def batch_photos(self) -> int:
+        """At most so many at a time; 1: each alone, by `attempt`."""
+        ...
+
+    async def attempt_several(self, items: Sequence[_Given]) -> Sequence[_Made | Exception | None]:
+        """The first attempt at each: its outcome, what `attempt` would have raised, or None where it was not begun.
+
+        The first item is begun; of the others as many as take a moment. What was not begun is given again.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Refused(Generic[_Item]):
     """A picture that failed while nothing had worked: whether that was its own fault is told by the others."""
@@ -168,7 +189,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
 
         Errors that end more than this album come within an ExceptionGroup; what is durable by then is committed.
         """
-        send_outcome, receive_outcome = anyio.create_memory_object_stream[_Outcome](self._limits.group_photos)
+        send_outcome, receive_outcome = anyio.create_memory_object_stream[list[_Outcome]](self._limits.group_photos)
         self._ends_at = anyio.current_time() + self._total_seconds
         self._progressed()
         async with anyio.create_task_group() as settling:
@@ -208,12 +229,12 @@ class AlbumWork(Generic[_Item, _Outcome]):
         now_at = self._time.deadline if self._time.deadline != math.inf else 0.0
         self._time.deadline = min(self._ends_at, max(now_at, time))
 
-    async def _in_rounds(self, items: Sequence[_Item], outbox: MemoryObjectSendStream[_Outcome]) -> None:
+    async def _in_rounds(self, items: Sequence[_Item], outbox: MemoryObjectSendStream[list[_Outcome]]) -> None:
         """All pictures once, then those that were put off, until none is left or nothing more may be begun."""
         coming = [(item, 1) for item in items]
         while coming and not self._stop():
             self._put_off = []
-            feed = iter(coming)  # the workers share it: each takes the next picture as soon as it is free
+            feed = deque(coming)  # the workers share it: each takes what comes next as soon as it is free
             async with anyio.create_task_group() as working:
                 for _ in range(min(self._limits.workers, len(coming))):
                     working.start_soon(self._work_through, feed, outbox)
@@ -221,33 +242,71 @@ class AlbumWork(Generic[_Item, _Outcome]):
         if not self._stop():
             await self._judge_refused(outbox)
 
-    async def _judge_refused(self, outbox: MemoryObjectSendStream[_Outcome]) -> None:
+    async def _judge_refused(self, outbox: MemoryObjectSendStream[list[_Outcome]]) -> None:
         """Every picture of several, and nothing has ever worked: it is not the pictures. Otherwise each fails alone."""
         if len(self._refused) > 1 and not self._settled and not self._streak.has_worked:
             raise self._refusals[-1]
         for each in self._refused:
-            await self._send(self._work.failed(each.item, each.error, str(each.error), each.attempts), outbox)
+            await self._send([self._work.failed(each.item, each.error, str(each.error), each.attempts)], outbox)
 
-    async def _work_through(self, feed: Iterator[tuple[_Item, int]], outbox: MemoryObjectSendStream[_Outcome]) -> None:
-        for item, number in feed:
-            if self._stop():
-                return
-            outcome = await self._with_retries(item, number)
+    async def _work_through(
+        self, feed: deque[tuple[_Item, int]], outbox: MemoryObjectSendStream[list[_Outcome]]
+    ) -> None:
+        while feed and not self._stop():
+            batch = self._next_batch(feed)
+            if len(batch) > 1:
+                await self._several(batch, feed, outbox)
+                continue
+            outcome = await self._with_retries(*feed.popleft())
             if outcome is not None:
-                await self._send(outcome, outbox)
+                await self._send([outcome], outbox)
 
-    async def _send(self, outcome: _Outcome, outbox: MemoryObjectSendStream[_Outcome]) -> None:
-        self._settled += 1
+    def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
+        """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""
+        most = self._work.batch_photos if isinstance(self._work, InBatches) else 1
+        most = min(most, len(feed) // (2 * self._limits.workers))
+        return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
+
+    async def _several(
+        self,
+        batch: Sequence[_Item],
+        feed: deque[tuple[_Item, int]],
+        outbox: MemoryObjectSendStream[list[_Outcome]],
+    ) -> None:
+        """First attempts at the `batch`, which is what comes next in `feed`; those that failed are then seen to."""
+        assert isinstance(self._work, InBatches)
+        for _ in batch:
+            feed.popleft()
+        came = await self._work.attempt_several(batch)
+        feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
+        outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
+        if outcomes:
+            self._streak.broken()
+            await self._send(outcomes, outbox)
+        for item, one in zip(batch, came, strict=True):
+            if isinstance(one, Exception):
+                outcome = await self._with_retries(item, 1, one)
+                if outcome is not None:
+                    await self._send([outcome], outbox)
+
+    async def _send(self, outcomes: list[_Outcome], outbox: MemoryObjectSendStream[list[_Outcome]]) -> None:
+        self._settled += len(outcomes)
         self._progressed()
-        await outbox.send(outcome)
+        await outbox.send(outcomes)
 
-    async def _with_retries(self, item: _Item, first: int) -> _Outcome | None:
-        """Attempts from the `first`-th on, if its failure may pass. None: stopped before it was settled, or put off."""
+    async def _with_retries(self, item: _Item, first: int, raised: Exception | None = None) -> _Outcome | None:
+        """Attempts from the `first`-th on, if its failure may pass. None: stopped before it was settled, or put off.
+
+        `raised` is what came of the first one where that was made already.
+        """
         name, limits = self._work.name_of(item), self._limits
         if first > 1:
             await anyio.sleep(limits.backoff_seconds)
         for number in range(first, limits.attempts + 1):
             try:
+                if raised is not None:
+                    error_of_first, raised = raised, None
+                    raise error_of_first
                 outcome = await self._work.attempt(item, number)
             except PhotoInterrupted:
                 return None  # Its row stays planned, for the resume.
@@ -293,7 +352,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
                 return outcome
         raise AssertionError("unreachable: the last attempt returns")
 
-    async def _settle_in_groups(self, inbox: MemoryObjectReceiveStream[_Outcome]) -> None:
+    async def _settle_in_groups(self, inbox: MemoryObjectReceiveStream[list[_Outcome]]) -> None:
         """Collect outcomes into groups of `group_photos`, or of `group_seconds`, and settle each group."""
         async with inbox:
             group: list[_Outcome] = []
@@ -302,19 +361,21 @@ class AlbumWork(Generic[_Item, _Outcome]):
                 timeout = max(due - anyio.current_time(), 0.0) if group else None
                 try:
                     with anyio.fail_after(timeout):
-                        outcome = await inbox.receive()
+                        outcomes = await inbox.receive()
                 except TimeoutError:
-                    pass
+                    outcomes = []
                 except anyio.EndOfStream:
                     break
-                else:
-                    if not group:
-                        due = anyio.current_time() + self._limits.group_seconds
-                    group.append(outcome)
-                    if len(group) < self._limits.group_photos:
-                        continue
-                await self._work.settle(group)
-                group = []
+                if outcomes and not group:
+                    due = anyio.current_time() + self._limits.group_seconds
+                group += outcomes
+                while len(group) >= self._limits.group_photos:
+                    full, group = group[: self._limits.group_photos], group[self._limits.group_photos :]
+                    await self._work.settle(full)
+                    due = anyio.current_time() + self._limits.group_seconds
+                if group and anyio.current_time() >= due:
+                    await self._work.settle(group)
+                    group = []
             if group:
                 await self._work.settle(group)
 

@@ -82,7 +82,11 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         source_kind=place[0],
         source_location=place[1],
         selection=command.selection,
-        options=options_of(command.settings).to_row() | stage_options | cleanup_options | agreed,
+        options=options_of(command.settings).to_row()
+        | stage_options
+        | cleanup_options
+        | agreed
+        | command.choice.to_row(),
     )
     return RunConfigured(command, run)
 
@@ -99,4 +103,9 @@ def options_of(settings: Settings) -> ExportOptions:
         videos=export.videos,
         max_pixels=export.max_pixels,
         removed_files=export.removed_files,
+        sidecar=export.sidecar,
+        keep_original=export.keep_original,
+        strip_location=export.strip_location,
+        max_size=export.max_size,
+        duplicates=export.duplicates,
     )

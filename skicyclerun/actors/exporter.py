@@ -11,15 +11,17 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.album_export import AlbumExport, RenderFunction, StagedOrNot
+from skicyclerun.actors.album_export import AlbumExport, StagedOrNot
 from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
+from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
 from skicyclerun.actors.messages import (
     AlbumEnded,
@@ -30,6 +32,7 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     PhotosCommitted,
 )
+from skicyclerun.actors.render_processes import RenderFunction, RenderProcesses, wanted
 from skicyclerun.errors import AlbumFilesGone, NotWritable, OutsideFolder, PhotoTransient, SourceError, SourceStopped
 from skicyclerun.files.album_folder import AlbumFolder, StagingFolder
 from skicyclerun.models import Waiting
@@ -44,7 +47,9 @@ from skicyclerun.progress.events import (
 )
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.base import KeepsTime, Restartable, Source, TimeLimits
+from skicyclerun.sources.base import InPlace, KeepsTime, Restartable, Source, TimeLimits
+from skicyclerun.sources.photo_choice import PhotoChoice
+from skicyclerun.sources.photo_groups import is_gone
 from skicyclerun.state import albums, photos
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
@@ -54,6 +59,9 @@ from skicyclerun.state.store import Store
 from skicyclerun.wording import bytes_in_words, seconds_in_words
 
 log = logging.getLogger(__name__)
+
+#: Photos from which on rendering in processes is worth their start.
+ENOUGH_FOR_PROCESSES = 400
 
 _OUTCOMES: dict[PhotoStatus, Outcome] = {
     PhotoStatus.FAILED: "failed",
@@ -121,6 +129,8 @@ class _RunExport:
             pause_after=settings.export.retries.pause_after,
         )
         timeouts = settings.export.timeouts
+        self._processes: RenderProcesses | None = None
+        self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
         self._work: AlbumWork[PhotoToDo, StagedOrNot] | None = None
         self._export_folder = settings.paths.apple_photos_export
@@ -133,6 +143,9 @@ class _RunExport:
             parts.progress,
             parts.shutdown,
             copy_to=settings.cleanup.remote or "",
+        )
+        self._duplicates = Duplicates(
+            parts.store, run, self._options, self._export_folder, lambda text: parts.progress(Notice(text, "warning"))
         )
         source = parts.source
         self._streak = TransientStreak(
@@ -147,6 +160,12 @@ class _RunExport:
             self._work.expect(waiting.at_most)
         if waiting.seconds or waiting.kind != "photo":
             self._parts.progress(waiting)
+
+    def _use_processes(self, photos: int) -> None:
+        """Render in processes from now on if so many photos are worth it, and the source has them in place."""
+        enough = wanted(photos, self._limits.workers, enough=ENOUGH_FOR_PROCESSES)
+        if self._processes is None and enough and isinstance(self._parts.source, InPlace):
+            self._processes = RenderProcesses()
 
     def _out_of_time(self) -> bool:
         return anyio.current_time() >= self._deadline
@@ -168,6 +187,7 @@ class _RunExport:
             if album.status is AlbumStatus.PENDING and (not self._retry_albums or album.id in self._retry_albums)
         ]
         coming = await self._photos_coming(waiting)
+        self._use_processes(coming or 0)
         self._parts.progress(RunStarted(run.id, len(everything), coming, self._parts.source.location))
         await anyio.to_thread.run_sync(self._staging.sweep)
         ids = {album.id for album in waiting}
@@ -182,6 +202,8 @@ class _RunExport:
                 await self._export_album(album, len(everything))
         finally:
             with anyio.CancelScope(shield=True):
+                if self._processes is not None:
+                    await anyio.to_thread.run_sync(self._processes.close)  # so that none writes into staging any more
                 await anyio.to_thread.run_sync(self._staging.sweep)
         left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
         complete = not left and await self._departures_put_away()
@@ -197,8 +219,11 @@ class _RunExport:
             return True
         if self._stop():
             return False
+        run = self._run
         there = frozenset(album.id for album in await self._parts.source.albums())
-        return await put_away_photos(self._archive_jobs, self._run, there)
+        own = [row.album.id for row in await albums.listing(self._parts.store, run.id)]
+        groups = PhotoChoice.from_row(run.options).takes_groups(run.selection, own)
+        return await put_away_photos(self._archive_jobs, run, partial(is_gone, listed=there, groups=groups))
 
     async def _photos_coming(self, waiting: Sequence[AlbumRow]) -> int | None:
         """Photos this process will settle, for the time left; None where only the planning of an update will tell."""
@@ -303,6 +328,8 @@ class _RunExport:
         store = self._parts.store
         to_do = await photos.to_do(store, album.id)
         if to_do:
+            self._photos_begun += len(to_do)
+            self._use_processes(self._photos_begun)
             await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
@@ -350,11 +377,13 @@ class _RunExport:
             folder=folder,
             staging=self._staging.path,
             options=self._options,
+            duplicates=self._duplicates,
             time_limits=self._time_limits,
             expect=expect,
             by_row={photo.row_id: photo for photo in to_do},
             on_outcome=on_outcome,
             on_commit=on_commit,
+            processes=self._processes,
         )
         work = self._work = AlbumWork(export, self._limits, self._streak, self._stop)
         try:

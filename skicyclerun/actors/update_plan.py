@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 
-from skicyclerun.files.naming import collision_key, plan_file_names
-from skicyclerun.models import Photo
+from skicyclerun.files.naming import collision_key, plan_companion_names, plan_file_names, safe_extension
+from skicyclerun.models import Component, Photo
 from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.state.left_out import REASON
 from skicyclerun.state.photos import PhotoPlan, PresentPhoto
 
 #: Why a photo is left out whose file somebody has removed.
@@ -25,14 +26,18 @@ def plan_update(
     occupied: Collection[str],
     strangers: Collection[str],
     removed: Collection[tuple[str, str]] = (),
+    out: Collection[tuple[str, str]] = (),
 ) -> list[PhotoPlan]:
     """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
-    `removed`: photos whose files were removed by hand, and that are left out for it.
+    `removed`: photos whose files were removed by hand, and that are left out for it; `out`: photos that somebody has
+    left out by name.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
     file is there. A file that another program changed is left to `verify`: an update neither trusts nor undoes it.
+    What lies beside a photo goes where its file goes: it is not in the plan where that was removed by hand.
     """
+    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, removed) is None]
     kept: dict[tuple[str, str], str] = {}
     retired: list[str] = []
     by_key = {(photo.id, photo.component.value): photo for photo in listed}
@@ -42,13 +47,19 @@ def plan_update(
             kept[key] = photo_before.file_name
         else:
             retired.append(photo_before.file_name)
-    names = plan_file_names(listed, extension_of=options.extension_of, reserved=(*strangers, *retired), kept=kept)
+    extension_of = options.extension_of
+    photos = [photo for photo in listed if not photo.component.is_companion]
+    names = plan_file_names(photos, extension_of=extension_of, reserved=(*strangers, *retired), kept=kept)
+    beside = [photo for photo in listed if photo.component.is_companion]
+    if beside:
+        taken = (*strangers, *retired, *kept.values())
+        names |= plan_companion_names(beside, names, extension_of=extension_of, reserved=taken, kept=kept)
     there = {collision_key(name) for name in occupied}
     plans = []
     for photo in listed:
         key = (photo.id, photo.component.value)
         is_removed = key in removed
-        left_out = options.left_out(photo) or (REMOVED if is_removed else "")
+        left_out = options.left_out(photo) or (REASON if key in out else REMOVED if is_removed else "")
         before = earlier.get(key)
         carried = (
             before.row_id
@@ -56,7 +67,7 @@ def plan_update(
             and not left_out
             and before.file_name == names[key]
             and before.fingerprint == photo.fingerprint
-            and options.same_bytes_as(before.options)
+            and options.same_bytes_as(before.options, photo.component)
             and collision_key(before.file_name) in there
             else None
         )
@@ -70,5 +81,12 @@ def files_gone(earlier: Mapping[tuple[str, str], PresentPhoto], occupied: Collec
     return {key for key, photo in earlier.items() if collision_key(photo.file_name) not in there}
 
 
+def _main_of(photo: Photo, among: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+    """The (id, component) of the file that a sidecar or an original lies beside, if it is among these."""
+    keys = ((photo.id, component.value) for component in (Component.STILL, Component.VIDEO))
+    return next((key for key in keys if key in among), None)
+
+
 def _same_kind(file_name: str, extension: str) -> bool:
-    return PurePath(file_name).suffix.lower() == extension.lower()
+    given = safe_extension(extension)
+    return not given or PurePath(file_name).suffix.lower() == given

@@ -44,9 +44,10 @@ def _present(beneath: Beneath, files: Sequence[Parts], folder: int) -> list[Plan
         status = _status(beneath, parts)
         if status is None or not stat.S_ISREG(status.st_mode):
             continue
-        if parts[:-1] and parts[:-1] not in parents:
-            parents.add(parts[:-1])
-            members.append(PlannedMember(folder, parts[:-1], MemberKind.FOLDER, 0))
+        for parent in (parts[:depth] for depth in range(1, len(parts))):
+            if parent not in parents:
+                parents.add(parent)
+                members.append(PlannedMember(folder, parent, MemberKind.FOLDER, 0))
         members.append(PlannedMember(folder, parts, MemberKind.FILE, status.st_size))
     return members
 
@@ -99,7 +100,8 @@ def _remove(
     for parent in sorted(touched):
         sync_open_directory(beneath.folder(parent))
     beneath.forget()
-    for parent in (touched | left) - {()}:
+    emptied = {parts[:depth] for parts in touched | left for depth in range(1, len(parts) + 1)}
+    for parent in sorted(emptied, key=len, reverse=True):
         with suppress(OSError):  # not empty: other photos, or somebody's files
             os.rmdir(parent[-1], dir_fd=beneath.folder(parent[:-1]))
     sync_open_directory(beneath.folder())

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 from skicyclerun.models import Component, ExportedFacts, Face, Location, Place, Rendering, SourceKind
 from skicyclerun.stages.registry import STAGES
 
@@ -61,6 +62,7 @@ _IDENTITY: Final = frozenset(
         "size",
         "pipeline",
         "derivatives",
+        "files_beside",
         "stage_results",
     }
 )
@@ -112,6 +114,8 @@ class CatalogRecord:
     """Stage → the files it made of this one."""
     our_stages: frozenset[str] = MADE_BY_US
     """Stages that have ever made something here: under any other name `derivatives` is another program's."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """`sidecar`, `original` → the file of this photo that lies beside its own."""
 
     @property
     def optional_keys(self) -> frozenset[str]:
@@ -222,7 +226,8 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
     if record.fingerprint:
         source["fingerprint"] = record.fingerprint
     entry: dict[str, Any] = {
-        "type": ENTRY_TYPE,
+        # A sidecar or an original is no picture of the album, which is what programs look for under the usual type.
+        "type": record.component.value if record.component.is_companion else ENTRY_TYPE,
         "file_name": record.file_name,
         "file_path": record.file_path,
         "album_name": record.album_name,
@@ -248,6 +253,7 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "rendering": facts.rendering.value if facts.rendering is not Rendering.ORIGINAL else None,
         "note": facts.note,
         "facts": dict(facts.extra),
+        "files_beside": dict(record.beside),
     }
     entry.update({key: value for key, value in optional.items() if value not in (None, "", [], {})})
     by_export = entry
@@ -294,7 +300,8 @@ def merged_entry(existing: object, record: Record) -> dict[str, Any]:
     made_anew = _is_made_anew(existing, fresh)
     stages_anew = made_anew or _stages_anew(existing, fresh)
     told_by_stages = "stage_results" in existing or "made_by" in existing
-    ours = _spoken_of(existing)
+    # What lies beside a photo may change while it stays as it is.
+    ours = _spoken_of(existing) | {"files_beside"}
     if made_anew or (stages_anew and not told_by_stages):
         ours |= record.optional_keys
     merged = _without(existing, ours - fresh.keys())
@@ -401,6 +408,18 @@ def is_ours(entry: object) -> bool:
     )
 
 
+def split_path(path: str, *, original: bool = False) -> tuple[str, str, str]:
+    """(folder of the album folders, album folder, name below it) of an exported file; empty where it has none.
+
+    The name of an `original` has the folder that originals lie in before it.
+    """
+    above, _, file_name = path.rpartition("/")
+    if original and above.endswith(f"/{ORIGINALS_FOLDER}"):
+        above, file_name = above.removesuffix(f"/{ORIGINALS_FOLDER}"), f"{ORIGINALS_FOLDER}/{file_name}"
+    outputs, _, folder = above.rpartition("/")
+    return outputs, folder, file_name
+
+
 def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
     """The record an entry was made from, None for an entry that is not ours or does not say enough to trust it.
 
@@ -421,8 +440,7 @@ def record_from_entry(path: str, entry: object) -> CatalogRecord | None:
         component = Component(source.get("component", Component.STILL))
     except ValueError:
         return None
-    file_name = path.rpartition("/")[2]
-    folder = path.rpartition("/")[0].rpartition("/")[2]
+    _, folder, file_name = split_path(path, original=component is Component.ORIGINAL)
     if not _can_be_stored([timestamp, album_id, photo_id]):
         return None
     album_title = _text(source.get("album_title")) or _text(entry.get("album_name")) or folder

@@ -24,7 +24,17 @@ from skicyclerun.models import Component
 
 #: Keys of our entries that are written from rows, and so follow by themselves.
 _WRITTEN_FROM_ROWS: Final = frozenset(
-    {"file_name", "file_path", "album_name", "source", "source_path", "original_path", "made_by", "stage_results"}
+    {
+        "file_name",
+        "file_path",
+        "album_name",
+        "source",
+        "source_path",
+        "original_path",
+        "made_by",
+        "stage_results",
+        "files_beside",
+    }
 )
 #: Keys by which an entry points to another one.
 _POINTERS: Final = ("source_path", "original_path", "derivatives")

@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts
+from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, Record, StageFacts, split_path
 from skicyclerun.errors import EnvironmentUnset
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 from skicyclerun.models import Album, Component, SourceKind
 from skicyclerun.settings.later_stages import later_stages, output_folders, read_folder
 from skicyclerun.settings.models import Settings
@@ -74,8 +75,9 @@ def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
     stages = frozenset(row["stage"] for row in reader.rows("stages_with_rows"))
     for album in list(reader.rows("catalog_folders")):
         where = {"folder": album["folder"]}
-        rows = _AlbumRows(places, stages, reader.rows("present_stage_files_in", where))
-        for row in reader.rows("present_photos_in", where):
+        exported = list(reader.rows("present_photos_in", where))
+        rows = _AlbumRows(places, stages, reader.rows("present_stage_files_in", where), exported)
+        for row in exported:
             yield rows.exported(row)
         yield from rows.derived()
 
@@ -83,13 +85,20 @@ def records_of(reader: Reader, places: CatalogPlaces) -> Iterator[Record]:
 class _AlbumRows:
     """What the stages made and found in one album's folder."""
 
-    def __init__(self, places: CatalogPlaces, stages: frozenset[str], staged: Iterable[Row]) -> None:
+    def __init__(
+        self, places: CatalogPlaces, stages: frozenset[str], staged: Iterable[Row], exported: Iterable[Row] = ()
+    ) -> None:
         self._places = places
         self._stages = stages
         self._files: list[Row] = []
         self._facts: dict[str, list[StageFacts]] = {}
         self._of_files: dict[tuple[Path, str], list[StageFacts]] = {}
         self._derivatives: dict[tuple[str, str], dict[str, str | list[str]]] = {}
+        self._beside: dict[str, dict[str, str]] = {}
+        for row in exported:
+            if Component(row["component"]).is_companion:
+                path = str(places.export_folder / row["folder"] / row["file_name"])
+                self._beside.setdefault(row["source_id"], {})[row["component"]] = path
         rank = {stage: number for number, stage in enumerate(places.order)}
         for row in sorted(staged, key=lambda row: rank.get(row["stage"], len(rank))):
             if row["file_name"]:
@@ -125,7 +134,8 @@ class _AlbumRows:
     def exported(self, row: Row) -> CatalogRecord:
         """The record of an exported file."""
         album = Album(row["album_id"], row["album_title"], tuple(json.loads(row["folder_path"])))
-        name = row["file_name"]
+        name, component = row["file_name"], Component(row["component"])
+        has_files_beside = component in (Component.STILL, Component.VIDEO)
         return CatalogRecord(
             file_path=str(self._places.export_folder / row["folder"] / row["file_name"]),
             file_name=row["file_name"],
@@ -138,11 +148,12 @@ class _AlbumRows:
             photo_id=row["source_id"],
             original_filename=row["original_filename"],
             facts=facts_from_row(row),
-            component=Component(row["component"]),
+            component=component,
             fingerprint=row["fingerprint"],
             stages=tuple(self._facts.get(name, ())),
             derivatives=self._derivatives.get(("export", name), {}),
             our_stages=self._stages,
+            beside=self._beside.get(row["source_id"], {}) if has_files_beside else {},
         )
 
     def _derived(self, row: Row) -> DerivedRecord:
@@ -208,8 +219,9 @@ def place_of(places: CatalogPlaces, path: str, stage: str = "") -> FilePlace | N
 
     `stage`: which of several that write into one folder.
     """
-    above, _, file_name = path.rpartition("/")
-    outputs, _, folder = above.rpartition("/")
+    outputs, folder, file_name = split_path(path)
+    if folder == ORIGINALS_FOLDER and outputs != str(places.export_folder):
+        outputs, folder, file_name = split_path(path, original=True)
     if not outputs or not folder or not file_name:
         return None
     if outputs == str(places.export_folder):

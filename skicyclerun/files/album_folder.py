@@ -25,6 +25,7 @@ from typing import Final
 from skicyclerun.errors import OutsideFolder
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.files.fault_points import fault_point
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 
 #: Staging lies inside the export folder, so that a rename never crosses file systems. Hidden, and gone after a run.
 STAGING_NAME = ".skicyclerun-staging"
@@ -60,6 +61,10 @@ class StagedFile:
     sha256: str
 
 
+def _is_original(file_name: str) -> bool:
+    return file_name.startswith(f"{ORIGINALS_FOLDER}/")
+
+
 class AlbumFolder:
     """`export_folder/name`. All methods block.
 
@@ -75,18 +80,26 @@ class AlbumFolder:
             raise OutsideFolder(name, export_folder)
 
     def occupied_names(self) -> set[str]:
-        """Names of everything in the folder, empty if it does not exist. Raises OutsideFolder, OSError."""
+        """Names of everything in the folder and, with `originals/` before them, in that of its originals.
+
+        Empty if it does not exist. Raises OutsideFolder, OSError.
+        """
         try:
             self._refuse_link()
-            return set(os.listdir(self.path))
+            names = set(os.listdir(self.path))
+            if self._has_originals():
+                names |= {f"{ORIGINALS_FOLDER}/{name}" for name in os.listdir(self.path / ORIGINALS_FOLDER)}
         except FileNotFoundError:
             return set()
+        return names
 
     def is_ours(self, file_name: str) -> bool:
         """Whether rows speak for what lies there now. A file that was changed since it was exported is not ours."""
         if file_name not in self._records:
             return False
         record = self._records[file_name]
+        if _is_original(file_name) and not self._has_originals():
+            return not os.path.lexists(self.path / ORIGINALS_FOLDER)
         if record is None:
             return True
         try:
@@ -123,6 +136,7 @@ class AlbumFolder:
         Raises OSError and OutsideFolder; then some of the group may have their names, which does no harm.
         """
         self._refuse_link()
+        with_originals = any(_is_original(staged.file_name) for staged in group) and self._make_originals()
         refused = [staged for staged in group if not self._may_replace(staged)]
         accepted = [staged for staged in group if staged not in refused]
         sync_files(staged.path for staged in accepted)
@@ -132,11 +146,16 @@ class AlbumFolder:
             if number == 0:
                 fault_point("group.first_renamed")
         fault_point("group.renamed")
+        if with_originals:
+            sync_directory(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.synced")
         sync_directory(self.path)
         fault_point("group.directory_synced")
         return refused
 
     def _may_replace(self, staged: StagedFile) -> bool:
+        if _is_original(staged.file_name) and not self._has_originals():
+            return False
         if self.is_ours(staged.file_name):
             return True
         target = self.path / staged.file_name
@@ -148,6 +167,20 @@ class AlbumFolder:
             return False
         with target.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == staged.sha256
+
+    def _has_originals(self) -> bool:
+        """Whether there is a folder for originals; a link or a file in its place is none."""
+        try:
+            return stat.S_ISDIR((self.path / ORIGINALS_FOLDER).lstat().st_mode)
+        except FileNotFoundError:
+            return False
+
+    def _make_originals(self) -> bool:
+        """Make that folder, durably; False where something else stands in its place."""
+        if not os.path.lexists(self.path / ORIGINALS_FOLDER):
+            make_directories(self.path / ORIGINALS_FOLDER)
+            fault_point("originals.made")
+        return self._has_originals()
 
     def _refuse_link(self) -> None:
         if not stat.S_ISDIR(self.path.lstat().st_mode):

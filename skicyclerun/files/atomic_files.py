@@ -7,16 +7,21 @@ one such call flushes the whole drive cache, so a group of files needs it only o
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 # Errors by which a file system says that it has no fsync for directories (some network and FUSE mounts).
 _FSYNC_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
+
+_SYNCED_AT_ONCE: Final = 8
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def _flush_drive_cache(descriptor: int) -> None:
@@ -34,20 +39,58 @@ def _flush_drive_cache(descriptor: int) -> None:
 
 
 def sync_files(paths: Iterable[Path]) -> None:
-    """Make the bytes of these files durable. Raises OSError (ENOSPC and EIO surface here on some file systems)."""
-    descriptor = -1
+    """Make the bytes of these files durable. Raises OSError (ENOSPC and EIO surface here on some file systems).
+
+    Several at once: a disk takes what is asked of it together, and a journal is written once for all who wait for it.
+    One after the other, 25 new files take three to six times as long (docs/measurements.md). All have been tried when
+    an error is raised.
+    """
+    waiting = list(paths)
+    if len(waiting) < 2:
+        for path in waiting:
+            _sync_file(path, last=True)
+        return
+    with ThreadPoolExecutor(min(_SYNCED_AT_ONCE, len(waiting)), "sync") as threads:
+        for done in [threads.submit(_sync_file, path) for path in waiting[:-1]]:
+            done.result()
+    _sync_file(waiting[-1], last=True)
+
+
+def _sync_file(path: Path, *, last: bool = False) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for path in paths:
-            if descriptor >= 0:
-                os.close(descriptor)
-                descriptor = -1
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            os.fsync(descriptor)
-        if descriptor >= 0 and sys.platform == "darwin":
+        if last:
             _flush_drive_cache(descriptor)
+        else:
+            os.fsync(descriptor)
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(descriptor)
+
+
+def _find_sync_file_range() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    found.restype = ctypes.c_int
+    begin: Callable[..., int] = found
+    return begin
+
+
+_sync_file_range: Final = _find_sync_file_range()
+
+
+def begin_writing(descriptor: int) -> None:
+    """Let the system begin to write out a file that will be synced before long; nothing is durable by that.
+
+    The disk then works while the next file is made, and the sync has less to wait for. Linux waits for a sync, or half
+    a minute, before it begins by itself (sync_file_range(2)); where there is no such call, nothing is done.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)  # a hint: the sync says what goes wrong
 
 
 def sync_directory(directory: Path) -> None:

@@ -37,6 +37,9 @@ FAULT_POINTS: tuple[str, ...] = (
     "group.committed",
     "album.finished",
     "run.finished",
+    # the folder of an album's originals (files/album_folder.py)
+    "originals.made",
+    "originals.synced",
     # the stages after the export (state/stage_albums.py, actors/stage.py)
     "stage.album_started",
     "stage.picture_made",
@@ -87,6 +90,8 @@ FAULT_POINTS: tuple[str, ...] = (
     "copy.removed_here",
     "copy.only_there",
     "copy.deleted_there",
+    # photos that are left out by hand (state/left_out.py)
+    "left_out.committed",
     # the end of an update (actors/departures.py)
     "departures.removed",
     "departures.forgotten",

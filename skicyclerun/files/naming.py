@@ -17,6 +17,15 @@ from skicyclerun.models import Component, Photo
 MAX_NAME_BYTES: Final = 255
 """The longest name of one path component, in bytes of UTF-8 (NAME_MAX of ext4, APFS and most others)."""
 
+ORIGINALS_FOLDER: Final = "originals"
+"""Below an album's folder: the unmodified originals of what was converted, scaled or edited."""
+
+RAW_SUFFIXES: Final = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl"
+    " .sr2 .srf .srw .x3f".split()
+)
+"""Extensions of RAW files, with their dot, lower case."""
+
 _UNTITLED: Final = "untitled"
 _UNNAMED_PHOTO: Final = "photo"
 _HASH_DIGITS: Final = 8
@@ -119,11 +128,66 @@ def plan_file_names(
         elif partner is not None:
             together.append(partner)
             stem = _stem(stills[photo.id].original_filename)
-        extensions = tuple(_extension(extension_of(each)) for each in together)
+        extensions = tuple(safe_extension(extension_of(each)) for each in together)
         claimed = names.claim(stem, extensions)
         for each, extension in zip(together, extensions, strict=True):
             plan[_key(each)] = claimed + extension
     return plan
+
+
+def plan_companion_names(
+    companions: Sequence[Photo],
+    names: Mapping[tuple[str, str], str],
+    *,
+    extension_of: Callable[[Photo], str],
+    reserved: Collection[str] = (),
+    kept: Mapping[tuple[str, str], str] | None = None,
+) -> dict[tuple[str, str], str]:
+    """File name by (photo id, component) of what lies beside the photos of one album, whose names are in `names`.
+
+    A sidecar is called as its file with an extension more (`IMG_1.jpg.xmp`), which is unmistakable; that of a RAW file
+    in the place of its own (`IMG_1.xmp`), which is what Lightroom reads. An original lies in `originals/` with the stem
+    of its file and an extension of its own. A name that is taken gets ` (2)`, ` (3)` … before its extension.
+    `kept` are names decided before: one stays where it still goes with its file. `reserved`: further names taken.
+    """
+    decided = kept or {}
+    plan: dict[tuple[str, str], str] = {}
+    to_name: list[tuple[Photo, str, str]] = []
+    for photo in companions:
+        main = names[photo.id, (Component.VIDEO if (photo.id, Component.VIDEO) in names else Component.STILL).value]
+        stem, extension = _beside(photo, main, safe_extension(extension_of(photo)))
+        key = _key(photo)
+        if key in decided and _bears(decided[key], stem, extension):
+            plan[key] = decided[key]
+        else:
+            to_name.append((photo, stem, extension))
+    taken = TakenNames((*reserved, *names.values(), *plan.values()))
+    for photo, stem, extension in to_name:
+        above, _, own = stem.rpartition("/")
+        claimed = taken.claim(own, (extension,), above=f"{above}/" if above else "")
+        plan[_key(photo)] = claimed + extension
+    return plan
+
+
+def _beside(photo: Photo, main: str, extension: str) -> tuple[str, str]:
+    """Stem, with its folder, and extension of what lies beside the file `main`."""
+    bare, _, suffix = main.rpartition(".")
+    if photo.component is Component.ORIGINAL:
+        return f"{ORIGINALS_FOLDER}/{bare or main}", extension
+    return (bare if bare and f".{suffix}" in RAW_SUFFIXES else main), extension
+
+
+def _bears(name: str, stem: str, extension: str) -> bool:
+    """Whether a name was made of this stem, numbered or not."""
+    if not name.endswith(extension):
+        return False
+    above, _, own = stem.rpartition("/")
+    folder, _, given = name[: len(name) - len(extension)].rpartition("/")
+    numbered = re.search(r" \([1-9][0-9]*\)\Z", given)
+    room = MAX_NAME_BYTES - len(extension.encode())
+    whole = _shortened(own, room)
+    cut_for_number = _shortened(own, room - len(numbered[0])) + numbered[0] if numbered else whole
+    return folder == above and given in (whole, cut_for_number)
 
 
 def _key(photo: Photo) -> tuple[str, str]:
@@ -144,14 +208,17 @@ class TakenNames:
         self._taken = {collision_key(name) for name in taken}
         self._next: dict[tuple[str, tuple[str, ...]], int] = {}
 
-    def claim(self, stem: str, extensions: tuple[str, ...]) -> str:
-        """Take `stem` with each of `extensions`, numbered if need be; returns the (numbered) stem without extension."""
+    def claim(self, stem: str, extensions: tuple[str, ...], *, above: str = "") -> str:
+        """Take `stem` with each of `extensions`, numbered if need be; returns the (numbered) stem without extension.
+
+        `above`: a folder with its slash, which the names, and what is returned, begin with.
+        """
         room = MAX_NAME_BYTES - max(len(extension.encode()) for extension in extensions)
-        counter = (collision_key(stem), extensions)
+        counter = (collision_key(above + stem), extensions)
         number = self._next.get(counter, 1)
         while True:
             suffix = f" ({number})" if number > 1 else ""
-            candidate = _shortened(stem, room - len(suffix)) + suffix
+            candidate = above + _shortened(stem, room - len(suffix)) + suffix
             keys = [collision_key(candidate + extension) for extension in extensions]
             number += 1
             if self._taken.isdisjoint(keys):
@@ -165,7 +232,8 @@ def _stem(original_filename: str) -> str:
     return _safe_name(_EXTENSION.sub("", original_filename), otherwise=_UNNAMED_PHOTO)
 
 
-def _extension(extension: str) -> str:
+def safe_extension(extension: str) -> str:
+    """An extension as it comes out in a file's name: with its dot, lower case, safe; empty where nothing is left."""
     bare = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", extension)).lower().strip(_EDGE)
     return f".{_cut(bare, _MAX_EXTENSION_BYTES)}" if bare else ""
 

@@ -146,15 +146,16 @@ def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
     return plugin(stream)
 
 
-def convert(original: Original, content: Content, max_pixels: int, quality: int) -> Converted:
-    """Decode and encode it, `quality` 1 to 100. Raises PhotoUnreadable as `decode` and `encode_jpeg` do."""
-    if content is Content.HEIF and why_not_used() is None:
-        with reasons_for_people(content):
-            _check_bytes(original, content)
-            converted = _convert_plain_heif(original, max_pixels, quality)
-        if converted is not None:
-            return converted
-    return encoded(decode(original, content, max_pixels), quality)
+def convert_plain_heic(original: Original, content: Content, max_pixels: int, quality: int) -> Converted | None:
+    """A plain HEIC as a JPEG, by FFmpeg; None for all others, which `decode` and `encode_jpeg` are for.
+
+    Raises PhotoUnreadable as `decode` does.
+    """
+    if content is not Content.HEIF or why_not_used() is not None:
+        return None
+    with reasons_for_people(content):
+        _check_bytes(original, content)
+        return _convert_plain_heif(original, max_pixels, quality)
 
 
 def decode(original: Original, content: Content, max_pixels: int) -> Picture:
@@ -329,8 +330,3 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
     except MemoryError as error:
         raise PhotoUnreadable("encoding it needs more memory than there is") from error
     return written.getvalue()
-
-
-def encoded(picture: Picture, quality: int) -> Converted:
-    """As `encode_jpeg`, with the picture's tags."""
-    return Converted(encode_jpeg(picture, quality), picture.exif, picture.xmp)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from skicyclerun.errors import PhotoUnreadable
+from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images import raw
-from skicyclerun.images.convert import Converted, convert, decode, displayed_size, encoded
+from skicyclerun.images.companions import copy_original, write_sidecar
+from skicyclerun.images.convert import Converted, Picture, convert_plain_heic, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.face_regions import named_faces
@@ -36,7 +38,11 @@ from skicyclerun.images.metadata import (
 )
 from skicyclerun.images.metadata_segments import NewSegments, encode
 from skicyclerun.images.movies import check_movie
-from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
+from skicyclerun.images.picture_alone import write_picture_alone
+from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
+from skicyclerun.images.scale import no_larger, smaller_jpeg
+from skicyclerun.images.sidecar import SidecarFormat
+from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
@@ -58,6 +64,12 @@ class RenderOptions:
     """Of JPEGs that are encoded here, 1 to 100; a JPEG original is never encoded again."""
     max_pixels: int = DEFAULT_MAX_PIXELS
     """A picture with more is not decoded."""
+    sidecar: SidecarFormat = "xmp"
+    """Of what is rendered as a sidecar."""
+    strip_location: bool = False
+    """Without positions, the fields for names of places, and all that may hold one unseen."""
+    max_size: int = 0
+    """Pixels of the longer side, at most; 0: as large as it is."""
     person_keywords: bool = False
     """The names of persons are written as keywords too."""
 
@@ -81,6 +93,13 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
     is gone, PhotoTransient if it changes while it is read; OSError (a full disk) passes through. After an error there
     is no `destination`.
     """
+    if component is Component.SIDECAR:
+        located = not options.strip_location
+        return write_sidecar(
+            fetched, destination, options.sidecar, located=located, person_keywords=options.person_keywords
+        )
+    if component is Component.ORIGINAL:
+        return copy_original(fetched, destination)
     with open_original(fetched.path) as original, StagedFile(destination) as staged:
         content = sniff(original.stream)
         if content is None:
@@ -92,13 +111,17 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif options.format == "original":
             written = _copy_original(original, content, staged)
         elif content is Content.JPEG:
-            written = _pass_jpeg_through(original, fetched.metadata, staged, options)
+            written = _render_jpeg(original, fetched.metadata, staged, options)
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
-            converted = convert(original, content, options.max_pixels, options.quality)
-            jpeg = Original.of_bytes(converted.jpeg)
-            written = _write_with_tags(original, jpeg, converted, fetched.metadata, staged, content, options)
+            picture: Picture | Converted | None = None
+            if not options.max_size:
+                picture = convert_plain_heic(original, content, options.max_pixels, options.quality)
+            if picture is None:
+                picture = decode(original, content, options.max_pixels)
+            jpeg = _encoded(picture, options)
+            written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content, options)
         facts = written.facts
         if component is not Component.STILL or options.format == "original":
             facts = _with_library(facts, fetched.metadata, options)
@@ -114,7 +137,7 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         rendering=fetched.rendering,
         note="; ".join(note for note in (fetched.note, *written.notes) if note),
         mtime_ns=kept_ns,
-        **_in_the_library_only(fetched.metadata, component),
+        **_in_the_library_only(fetched.metadata, component, located=not options.strip_location),
         extra={"converted_from": written.converted_from} if written.converted_from else {},
     )
 
@@ -153,13 +176,13 @@ def _exported_facts(facts: TagFacts, **of_the_file: Any) -> ExportedFacts:
     )
 
 
-def _in_the_library_only(known: LibraryMetadata | None, component: Component) -> dict[str, Any]:
+def _in_the_library_only(known: LibraryMetadata | None, component: Component, *, located: bool) -> dict[str, Any]:
     """What no file is read for again: the catalog has it from the library."""
     if known is None:
         return {}
     return {
         "faces": named_faces(known.faces) if component is Component.STILL else (),
-        "place": _clean_place(known.place),
+        "place": _clean_place(known.place) if located else None,
         "favorite": known.favorite,
         "labels": clean_list(known.labels),
     }
@@ -176,6 +199,18 @@ def _clean_place(place: Place | None) -> Place | None:
 # ── JPEG originals ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _render_jpeg(
+    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+) -> _Written:
+    header = read_header(original)
+    if options.max_size and max(header.frame.width, header.frame.height) > options.max_size:
+        check_first_rows(original, header)
+        picture = smaller_jpeg(original, options.max_pixels, options.max_size)
+        jpeg = Original.of_bytes(encode_jpeg(picture, options.quality))
+        return _write_with_tags(original, jpeg, picture, known, staged, Content.JPEG, options)
+    return _pass_jpeg_through(original, known, staged, options)
+
+
 def _pass_jpeg_through(
     original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
 ) -> _Written:
@@ -183,6 +218,9 @@ def _pass_jpeg_through(
     header = read_header(original)
     check_first_rows(original, header)
     segments, facts, notes = _tagged(header, known, options)
+    if options.strip_location:
+        write_picture_alone(original, header, segments or NewSegments(), staged)
+        return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
     if segments is None:
         staged.write(original.read(0, header.size))
     else:
@@ -215,6 +253,9 @@ def _apply_and_encode(
     if known is not None:
         stored = (frame.width, frame.height)
         write_library_metadata(exiv2, tags, known, stored, person_keywords=options.person_keywords)
+    if options.strip_location:
+        remove_whereabouts(tags)
+        tags.count_all_as_changed()  # everything is written anew, and what is not written is not there
     segments = encode(exiv2, tags) if tags.changed else None
     return segments, facts_of(tags), tuple(tags.notes)
 
@@ -226,33 +267,52 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 # ── everything else that becomes a JPEG ───────────────────────────────────────────────────────────────────────────
 
 
+def _encoded(picture: Picture | Converted, options: RenderOptions) -> Original:
+    if isinstance(picture, Converted):
+        return Original.of_bytes(picture.jpeg)
+    if options.max_size:
+        picture = no_larger(picture, options.max_size)
+    return Original.of_bytes(encode_jpeg(picture, options.quality))
+
+
 def _write_with_tags(
     original: Original,
     jpeg: Original,
-    converted: Converted | None,
+    picture: Picture | Converted | None,
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,
     options: RenderOptions,
     notes: tuple[str, ...] = (),
 ) -> _Written:
-    """`jpeg` with the tags of `original`. Without `converted` it is a preview, to be turned as the original says."""
+    """`jpeg` with the tags of `original`. Without `picture` it is a preview, to be turned as the original says."""
     header = read_header(jpeg)
     frame = header.frame
     with exiv2_session() as exiv2:
-        if converted is not None and (converted.exif or converted.xmp or content in (Content.HEIF, Content.AVIF)):
-            tags = tags_of_blobs(exiv2, converted.exif, converted.xmp)
+        if content is Content.JPEG:
+            tags = tags_of_segments(exiv2, read_header(original).segments)
+            tags.count_all_as_changed()
+        elif picture is not None and (picture.exif or picture.xmp or content in (Content.HEIF, Content.AVIF)):
+            tags = tags_of_blobs(exiv2, picture.exif, picture.xmp)
         else:
             tags = tags_of_file(exiv2, original.path)
         try:
-            orientation = orientation_of(tags.exif) if converted is None else 1
-            fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
+            orientation = orientation_of(tags.exif) if picture is None else 1
+            if content is Content.JPEG:
+                fit_to_new_pixels(exiv2, tags, frame.width, frame.height, now_srgb=False, with_orientation=True)
+            else:
+                fit_to_pixels(exiv2, tags, frame.width, frame.height, orientation)
             segments, facts, said = _apply_and_encode(exiv2, tags, known, frame, options)
         except (exiv2.Exiv2Error, ValueError, TypeError, RuntimeError):
             fresh = no_tags(exiv2)
             fresh.notes = [*tags.notes, "the original's metadata could not be carried over"]
             segments, facts, said = _apply_and_encode(exiv2, fresh, known, frame, options)
     segments = segments or NewSegments()
+    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
+    written = _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    if options.strip_location:
+        write_picture_alone(jpeg, header, segments, staged)
+        return written
     staged.write(
         replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
         if segments != NewSegments()
@@ -260,8 +320,7 @@ def _write_with_tags(
     )
     for block in jpeg.blocks(header.size):
         staged.write(block)
-    width, height = _as_displayed(frame.width, frame.height, facts.orientation)
-    return _Written(facts, width, height, (*notes, *said), converted_from=str(content))
+    return written
 
 
 def _render_raw(
@@ -275,15 +334,17 @@ def _render_raw(
     if preview is not None:
         jpeg = Original.of_bytes(preview.data)
         notes: tuple[str, ...] = ("the RAW file's own JPEG",)
+        if options.max_size and max(preview.width, preview.height) > options.max_size:
+            # Not turned: the RAW file says how the camera was held, and the tag goes along.
+            smaller = smaller_jpeg(jpeg, options.max_pixels, options.max_size, turned=False)
+            jpeg = Original.of_bytes(encode_jpeg(smaller, options.quality))
         return _write_with_tags(original, jpeg, None, known, staged, Content.RAW, options, notes)
     notes = ()
     if content is Content.TIFF:
         picture = decode(original, content, options.max_pixels)
     else:
         picture, notes = raw.develop(original.path, options.max_pixels), ("RAW developed",)
-    converted = encoded(picture, options.quality)
-    jpeg = Original.of_bytes(converted.jpeg)
-    return _write_with_tags(original, jpeg, converted, known, staged, content, options, notes)
+    return _write_with_tags(original, _encoded(picture, options), picture, known, staged, content, options, notes)
 
 
 # ── unchanged copies ──────────────────────────────────────────────────────────────────────────────────────────────

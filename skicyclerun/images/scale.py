@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from PIL import Image, features
 
 from skicyclerun.errors import PhotoUnreadable, StageError
+from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images import raw
 from skicyclerun.images.colour import in_eight_bits, on_white, to_srgb
 from skicyclerun.images.convert import (
@@ -32,7 +33,7 @@ from skicyclerun.images.jpeg_segments import XMP, read_header, replace_metadata
 from skicyclerun.images.metadata import PhotoTags, orientation_of, tags_of_blobs, tags_of_file, tags_of_segments
 from skicyclerun.images.metadata_segments import NewSegments, encode
 from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
-from skicyclerun.images.sniff import HEAD_BYTES, RAW_SUFFIXES, Content, describe_unknown, sniff
+from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, open_original
 
 LARGEST_SIDES: Final = {"webp": 16_383, "jpeg": LARGEST_JPEG_SIDE, "avif": 32_768}
@@ -146,6 +147,28 @@ def scaled_jpeg(source: Path, max_dimension: int, *, quality: int = 85) -> bytes
     """
     small = ScaleOptions(max_dimension=max_dimension, multiple_of=1, format="jpeg", quality=quality, metadata="strip")
     return scaled_pixels(source, small).encoded()
+
+
+def no_larger(picture: Picture, longest_side: int) -> Picture:
+    """A decoded picture with at most so many pixels on its longer side; itself where it has no more."""
+    if max(picture.image.size) <= longest_side:
+        return picture
+    fitted = fit(*picture.image.size, longest_side, 1)
+    image = picture.image.resize((fitted.width, fitted.height), _FILTER, box=fitted.box, reducing_gap=_GAP)
+    return replace(picture, image=image, subsampled=False)
+
+
+def smaller_jpeg(original: Original, max_pixels: int, longest_side: int, *, turned: bool = True) -> Picture:
+    """A JPEG decoded at so many pixels on its longer side, upright (unless not `turned`), with its colour profile.
+
+    Raises PhotoUnreadable as `decode`.
+    """
+    loaded = load(original, Content.JPEG, max_pixels, longest_side=round(longest_side * _GAP))
+    if not turned:
+        loaded.orientation = 1
+    with reasons_for_people(Content.JPEG):
+        image, profile = _scaled(loaded, fit(loaded.width, loaded.height, longest_side, 1))
+    return Picture(on_white(image), profile, None, None, subsampled=False)
 
 
 def scale_picture(source: Path, staged: Path, options: ScaleOptions) -> Scaled:

@@ -69,10 +69,6 @@ _OTHER_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"SQLite format 3", "a database"),
 )
 
-RAW_SUFFIXES: Final = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
-    ".sr2 .srf .srw .x3f".split()
-)
 
 # TIFF tags by which a RAW file is told from a picture (TIFF 6.0, DNG 1.6, TIFF/EP).
 _NEW_SUBFILE_TYPE: Final = 0x00FE

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from skicyclerun.errors import OriginalMissing, PhotoTransient, PhotoUnreadable
+from skicyclerun.files.atomic_files import begin_writing
 
 BLOCK_BYTES: Final = 1 << 20
 """How much is read, hashed and written at a time."""
@@ -128,6 +129,7 @@ class StagedFile:
             # A date before the epoch or far ahead that this file system cannot hold; the file is none the worse.
             pass
         kept = os.fstat(self._descriptor).st_mtime_ns
+        begin_writing(self._descriptor)
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
         return kept

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from skicyclerun.catalog.entries import CatalogRecord, DerivedRecord, derived_from_entry, is_derived, record_from_entry
 from skicyclerun.catalog.records import CatalogPlaces
 from skicyclerun.files.album_folder import STAGING_NAME
-from skicyclerun.files.naming import collision_key
-from skicyclerun.models import Album, SourceKind
+from skicyclerun.files.naming import ORIGINALS_FOLDER, collision_key
+from skicyclerun.models import Album, Component, SourceKind
 
 _Record = TypeVar("_Record", CatalogRecord, DerivedRecord)
 
@@ -49,7 +49,8 @@ def sorted_entries(entries: Mapping[str, Any], export_folder: Path, places: Mapp
             continue
         folder, name = record.album_name, record.file_name
         here = export_folder / folder / name
-        if not _is_plain(folder) or not _is_plain(name) or folder == STAGING_NAME:
+        own_name = name.removeprefix(f"{ORIGINALS_FOLDER}/") if record.component is Component.ORIGINAL else name
+        if not _is_plain(folder) or not _is_plain(own_name) or folder == STAGING_NAME:
             found.unclaimed.append((path, "it does not lie in the folder of an album"))
         elif str(here) != path and (str(here) in entries or not os.path.lexists(here)):
             found.unclaimed.append((path, "it lies outside the export folder"))

@@ -20,7 +20,7 @@ import orjson
 from skicyclerun.catalog.records import CatalogPlaces, catalog_places
 from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS
 from skicyclerun.files.beneath import Beneath
-from skicyclerun.models import ExportedFacts, Location
+from skicyclerun.models import Component, ExportedFacts, Location
 from skicyclerun.report.map import Position
 from skicyclerun.report.timeline import Timeline, timeline_of
 from skicyclerun.run.report import RunReport, build_report
@@ -220,12 +220,18 @@ async def _place_names(store: Store, folder: str, stages: Iterable[str]) -> dict
 def _photos(
     export_folder: Path, folder: str, rows: Iterable[Row], names: Mapping[str, str], with_places: bool
 ) -> tuple[PagePhoto, ...]:
-    """The photos as they are found; blocks."""
+    """The photos as they are found; blocks. Of what lies beside them (a sidecar, an original) only what is wrong."""
     try:
         with Beneath(export_folder) as beneath:
-            return tuple([_photo(beneath, folder, row, names, with_places) for row in rows])
+            found = [(row, _photo(beneath, folder, row, names, with_places)) for row in rows]
     except OSError:  # the export folder is not there at all
-        return tuple([_photo(None, folder, row, names, with_places) for row in rows])
+        found = [(row, _photo(None, folder, row, names, with_places)) for row in rows]
+    as_it_should_be = (OnDisk.THERE, OnDisk.PUT_AWAY)
+    return tuple(
+        photo
+        for row, photo in found
+        if not (Component(row["component"]).is_companion and photo.disk in as_it_should_be)
+    )
 
 
 def _photo(beneath: Beneath | None, folder: str, row: Row, names: Mapping[str, str], with_places: bool) -> PagePhoto:
@@ -246,7 +252,7 @@ def _found(beneath: Beneath | None, folder: str, row: Row) -> tuple[OnDisk, str,
     try:
         if beneath is None:
             raise FileNotFoundError
-        found = beneath.stat((folder, row["file_name"]))
+        found = beneath.stat((folder, *row["file_name"].split("/")))
     except OSError:
         found = None
     if found is None or not stat.S_ISREG(found.st_mode):

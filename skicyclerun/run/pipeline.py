@@ -23,7 +23,6 @@ import anyio
 import anyio.abc
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from skicyclerun.actors.album_export import RenderFunction
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.archive_push import NEXT, ArchivePush
 from skicyclerun.actors.archiver import ArchiverParts, archiver
@@ -40,6 +39,7 @@ from skicyclerun.actors.messages import (
     OutputsPutAway,
     RunConfigured,
 )
+from skicyclerun.actors.render_processes import RenderFunction
 from skicyclerun.actors.stage import StageParts, stage_actor
 from skicyclerun.actors.stage_runs import PlannedStage
 from skicyclerun.archive.open_remote import open_remote

@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from skicyclerun.actors.archive_job import archived_folders
 from skicyclerun.actors.messages import ConfigureRun, Intent
+from skicyclerun.actors.render_processes import render
 from skicyclerun.actors.stage_runs import stage_runs
 from skicyclerun.errors import (
     Cancelled,
@@ -29,7 +30,6 @@ from skicyclerun.errors import (
     UsageError,
 )
 from skicyclerun.files.fault_points import check_faults
-from skicyclerun.models import Component, ExportedFacts, Fetched
 from skicyclerun.progress.events import Notice, Renderer
 from skicyclerun.run.lock import RunLock
 from skicyclerun.run.log_file import open_run_log
@@ -48,6 +48,7 @@ from skicyclerun.run.plan import (
     ChooseAlbums,
     Confirm,
     MakeSource,
+    OfferEverything,
     Plan,
     Planner,
     RunRequest,
@@ -57,7 +58,6 @@ from skicyclerun.run.plan import (
 )
 from skicyclerun.run.report import RunReport, as_text, build_report
 from skicyclerun.run.shutdown import Shutdown, listen
-from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import output_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs
@@ -121,6 +121,7 @@ class RunSession:
         confirm: Confirm | None = None,
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
+        offer_everything: OfferEverything | None = None,
         make: MakeSource | None = None,
         ended_in_words: EndedInWords | None = None,
     ) -> None:
@@ -131,7 +132,12 @@ class RunSession:
         self._ended_in_words = ended_in_words or plain_ending
         self._shutdown = Shutdown()
         self._planner = Planner(
-            request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make, on_wait=renderer.handle
+            request,
+            ask_unfinished=ask_unfinished,
+            choose_albums=choose_albums,
+            offer_everything=offer_everything,
+            make=make,
+            on_wait=renderer.handle,
         )
 
     async def carry_out(self) -> RunOutcome:
@@ -225,7 +231,7 @@ class RunSession:
                     "Another run began or ended here in the meantime. Nothing was touched.",
                     next_step="Look with `skicyclerun status`, then type the command again.",
                 )
-            for said in plan.publishing:
+            for said in (*plan.choice, *plan.publishing):
                 self._renderer.handle(Notice(said))
             for note in plan.notes:
                 self._say(note)
@@ -239,6 +245,7 @@ class RunSession:
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
                 may_empty=request.may_empty or (self._confirm is not None and bool(plan.emptied_in_words)),
+                choice=self._planner.choice,
             )
             stages = stage_runs(settings, plan.later_stages, plan.stage_options, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)
@@ -302,16 +309,3 @@ def _archive_in_words(archive: ArchiveRow | None, settings: Settings) -> str:
         emptied = f"The folders are empty now, but for {', '.join(kept)}." if kept else "The folders are empty now."
     place = settings.paths.archive / archive.file
     return f"Archived {archive.files} files in {place} ({bytes_in_words(archive.size or 0)}), proved. {emptied}"
-
-
-def render(fetched: Fetched, component: Component, staged: Path, options: ExportOptions) -> ExportedFacts:
-    """Render one photo (`skicyclerun.images.render`). The image stack is imported by the first photo that needs it."""
-    from skicyclerun.images.render import RenderOptions, render_photo
-
-    wanted = RenderOptions(
-        format=options.format,
-        quality=options.jpeg_quality,
-        max_pixels=options.max_pixels,
-        person_keywords=options.person_keywords,
-    )
-    return render_photo(fetched, component, staged, wanted)

@@ -7,11 +7,13 @@ then, so that it ends with the same names and the same bytes as a run never inte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from skicyclerun.models import Component, Photo
+
+_JPEG_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class ExportOptions:
     videos: bool = True
     max_pixels: int = 300_000_000
     removed_files: Literal["export_again", "leave_out"] = "export_again"
+    sidecar: Literal["none", "xmp", "json"] = "none"
+    keep_original: bool = False
+    strip_location: bool = False
+    max_size: int = 0
+    duplicates: Literal["copy", "hardlink", "clone"] = "copy"
 
     @classmethod
     def from_row(cls, options: Mapping[str, Any]) -> ExportOptions:
@@ -39,6 +46,8 @@ class ExportOptions:
 
     def extension_of(self, photo: Photo) -> str:
         """The extension of the exported file, with its dot, lower case."""
+        if photo.component is Component.ORIGINAL:
+            return PurePath(photo.original_filename).suffix.lower()
         if photo.component is Component.STILL and self.format == "jpeg":
             return ".jpg"
         return (
@@ -47,15 +56,20 @@ class ExportOptions:
             or (".jpg" if photo.component is Component.STILL else ".mov")
         )
 
-    def same_bytes_as(self, earlier: Mapping[str, Any]) -> bool:
+    def same_bytes_as(self, earlier: Mapping[str, Any], component: Component = Component.STILL) -> bool:
         """Whether a run with the options `earlier` (of its row) would have made the same bytes of the same photo."""
-        before = ExportOptions.from_row(earlier)
-        return (self.format, self.jpeg_quality, self.missing, self.person_keywords) == (
-            before.format,
-            before.jpeg_quality,
-            before.missing,
-            before.person_keywords,
-        )
+        return self._decide(component) == ExportOptions.from_row(earlier)._decide(component)
+
+    def _decide(self, component: Component) -> tuple[object, ...]:
+        """What decides the bytes of a component. `duplicates` says how they get there, not what they are."""
+        if component is Component.ORIGINAL:
+            return ()
+        if component is Component.SIDECAR:
+            return (self.sidecar, self.missing, self.strip_location, self.person_keywords)
+        decides: tuple[object, ...] = (self.format, self.jpeg_quality, self.missing, self.person_keywords)
+        if component is Component.STILL:
+            decides += (self.strip_location, self.max_size)
+        return decides
 
     def wants(self, photo: Photo) -> bool:
         """False for components that are not part of the export at all (the movies of Live Photos, unless asked for)."""
@@ -65,4 +79,25 @@ class ExportOptions:
         """Why a setting leaves this photo out, empty if none does."""
         if photo.component is Component.VIDEO and not self.videos:
             return "videos are left out (export.videos is false)"
+        if photo.component in (Component.VIDEO, Component.LIVE_MOVIE) and self.strip_location:
+            return "a movie is copied with the position in it, and is left out (export.strip_location is true)"
         return ""
+
+    def companions_of(self, photo: Photo) -> list[Photo]:
+        """What lies beside this photo's file: its sidecar, and its original where the file is not that already.
+
+        A JPEG whose picture is passed on untouched has no original beside it: it is the same picture with the
+        library's words in its header.
+        """
+        if photo.component is Component.LIVE_MOVIE or self.left_out(photo):
+            return []
+        found = []
+        if self.sidecar != "none":
+            found.append(replace(photo, component=Component.SIDECAR, extension=f".{self.sidecar}"))
+        suffix = PurePath(photo.original_filename).suffix.lower()
+        is_other_picture = photo.component is Component.STILL and self.format == "jpeg"
+        if self.keep_original and (
+            photo.extension or (is_other_picture and (suffix not in _JPEG_SUFFIXES or self.max_size))
+        ):
+            found.append(replace(photo, component=Component.ORIGINAL, extension=""))
+        return found

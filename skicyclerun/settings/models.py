@@ -10,15 +10,17 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.carried import merged
 from skicyclerun.settings.command_stages import CommandStageSettings, as_stages, output_key
+from skicyclerun.settings.days import days_of
 from skicyclerun.settings.dotenv_file import Variables
 from skicyclerun.settings.foreign_keys import format_meant
 from skicyclerun.settings.placeholders import fill_in
@@ -70,6 +72,31 @@ class Timeouts(Section):
     run: Seconds = 3600.0
 
 
+class FilterSettings(Section):
+    """Which photos of the albums and groups are exported; all of these have to be met."""
+
+    since: Text | None = None
+    until: Text | None = None
+    favorites: bool = False
+    keywords: Texts = ()
+    """Any of them."""
+    persons: Texts = ()
+    """Any of them."""
+    media: Literal["photo", "video"] | None = None
+    min_size: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Pixels of the longer side."""
+    not_screenshots: bool = False
+    hidden: bool = False
+    """Also hidden photos."""
+
+    @field_validator("since", "until")
+    @classmethod
+    def _a_day(cls, text: str | None) -> str | None:
+        if text is not None:
+            days_of(text, date(2000, 1, 1))
+        return text
+
+
 class ExportSettings(Section):
     """What is exported, and how."""
 
@@ -77,6 +104,13 @@ class ExportSettings(Section):
     source: Literal["auto", "apple_photos", "photos_library", "folder"] = "auto"
     library: Path | None = None
     albums: Texts = ()
+    exclude: Texts = ()
+    everything: bool = False
+    group_by: Literal["year", "month", "day", "place"] = "month"
+    """How the photos of `everything` are put together."""
+    not_in_albums: bool = False
+    """Of `everything` only what is in no album."""
+    filters: FilterSettings = FilterSettings()
     format: Annotated[Literal["jpeg", "original"], BeforeValidator(format_meant)] = "jpeg"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     missing: Literal["fail", "skip", "preview"] = "fail"
@@ -94,6 +128,23 @@ class ExportSettings(Section):
     group_photos: int = Field(default=32, ge=1, le=10_000)
     group_seconds: float = Field(default=1.0, gt=0, le=3600, allow_inf_nan=False)
     max_pixels: int = Field(default=300_000_000, ge=1, le=10_000_000_000)
+    sidecar: Literal["none", "xmp", "json"] = "none"
+    keep_original: bool = False
+    strip_location: bool = False
+    max_size: int = Field(default=0, ge=0, le=65_500)
+    """Pixels of the longer side; 0: as large as they are."""
+    duplicates: Literal["copy", "hardlink", "clone"] = "copy"
+
+    @field_validator("strip_location", "keep_original", "max_size")
+    @classmethod
+    def _fits_the_rest(cls, value: int, info: ValidationInfo) -> int:
+        """Of two settings that contradict each other neither is quietly passed over."""
+        told = info.data
+        if value and info.field_name == "strip_location" and told.get("keep_original"):
+            raise ValueError("cannot be true while export.keep_original is: an original holds its position")
+        if value and info.field_name in ("strip_location", "max_size") and told.get("format") == "original":
+            raise ValueError("has no effect on originals, which export.format passes on byte for byte; leave it out")
+        return value
 
 
 class RemoteService(Section):

@@ -10,7 +10,7 @@ One contract suite (tests/test_source_contract.py) holds every source to this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -65,6 +65,19 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class InPlace(Protocol):
+    """A source whose photos lie on this disk already: `fetch` only finds and checks them, and makes no directory.
+
+    It is `parallel` and not KeepsTime, and what changes `fetch` changes `locate`: an export asks it instead. Such
+    photos are exported a dozen at a time, without a hop to a thread for each.
+    """
+
+    def locate(self, photo: Photo) -> Fetched:
+        """What `fetch` gives, and raises; blocking, from any thread, several at once."""
+        ...
+
+
+@runtime_checkable
 class Restartable(Protocol):
     """A source that runs in an application which can be started anew when it no longer answers."""
 
@@ -90,6 +103,9 @@ class KnowsPhotos(Protocol):
 
     The source is open. All of it is as of the same snapshot as its albums.
     """
+
+    cannot_tell: Mapping[str, str]
+    """By the facts of `PhotoFacts` that this source never knows: what to say to who chooses by them."""
 
     async def facts(self, wanted: Callable[[PhotoFacts], bool] | None = None) -> list[PhotoFacts]:
         """Of every media item that is `wanted` (all of them without it), oldest first, those of one moment by id.

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import anyio
@@ -77,11 +79,13 @@ class PhotosLibrary:
 
     kind = SourceKind.PHOTOS_LIBRARY
     parallel = True
+    cannot_tell: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, path: Path, *, missing: Missing = "fail") -> None:
         self._path = Path(os.path.abspath(path))
         self._missing = missing
         self._opened: _Opened | None = None
+        self._finding = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -122,8 +126,11 @@ class PhotosLibrary:
 
     async def fetch(self, photo: Photo, attempt_directory: Path) -> Fetched:
         """The path of the current version inside the library; nothing is copied, `attempt_directory` is not made."""
-        opened = self._open()
-        return await anyio.to_thread.run_sync(self._fetch, opened, photo)
+        return await anyio.to_thread.run_sync(self.locate, photo)
+
+    def locate(self, photo: Photo) -> Fetched:
+        """`fetch`, for a caller that is in a thread already."""
+        return self._fetch(self._open(), photo)
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
@@ -194,13 +201,23 @@ class PhotosLibrary:
 
     def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
+        # osxphotos works a path out when it is first asked for, and says None to whoever asks meanwhile: a picture and
+        # its sidecar, which come at the same time.
+        with self._finding:
+            return self._found(opened, photo, asset)
+
+    def _found(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         if photo.component is Component.LIVE_MOVIE:
             path, rendering, absent = _live_movie(asset)
+        elif photo.component is Component.ORIGINAL:
+            path, rendering = asset.path, Rendering.ORIGINAL
+            absent = _NO_REFERRED if asset.isreference else _NO_ORIGINAL
         else:
             path, rendering, absent = _current_version(asset, opened.root)
         note = ""
-        if path is None and self._missing == "preview":
-            path, note = _largest_rendering(asset, photo.component)
+        if path is None and self._missing == "preview" and photo.component is not Component.ORIGINAL:
+            is_movie = photo.component is Component.LIVE_MOVIE or asset.ismovie
+            path, note = _largest_rendering(asset, is_movie)
             rendering = Rendering.PREVIEW
         if path is None:
             if not os.path.isdir(opened.root):
@@ -301,12 +318,11 @@ def _live_movie(asset: Asset) -> tuple[str | None, Rendering, str]:
     return str(path) if path else None, Rendering.ORIGINAL, "has no Live Photo movie here (iCloud)"
 
 
-def _largest_rendering(asset: Asset, component: Component) -> tuple[str | None, str]:
+def _largest_rendering(asset: Asset, movie: bool) -> tuple[str | None, str]:
     """The largest rendering that the library holds, and its note; (None, "") if there is none.
 
     The names end in the version they show: `_o` the original, `_a` the adjusted one, `_c` the current one.
     """
-    movie = component is not Component.STILL
     candidates: list[tuple[int, int, str, str]] = []
     for path in asset.path_derivatives:
         stem, suffix = os.path.splitext(path)

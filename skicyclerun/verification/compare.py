@@ -20,11 +20,12 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from skicyclerun.catalog.entries import is_derived, is_ours
+from skicyclerun.catalog.entries import is_derived, is_ours, split_path
 from skicyclerun.catalog.master_json import CatalogReading, read_catalog
 from skicyclerun.catalog.moved import pointers_of
 from skicyclerun.catalog.records import CatalogPlaces, catalog_places
 from skicyclerun.errors import NoState, StateDamaged
+from skicyclerun.files.naming import ORIGINALS_FOLDER
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
@@ -325,8 +326,9 @@ def _entries_without_file(
     elsewhere = {stage for stage in stages if stage not in places.stages}
     entries: Mapping[str, Any] = catalog.entries
     for path in entries:
-        folder, name = os.path.split(path)
-        above, folder_name = os.path.split(folder)
+        above, folder_name, name = split_path(path)
+        if folder_name == ORIGINALS_FOLDER and above not in names:
+            above, folder_name, name = split_path(path, original=True)
         if above in names and names[above].holds(folder_name, name):
             ours[above != str(places.export_folder)] += 1
             continue

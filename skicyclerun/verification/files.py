@@ -102,7 +102,7 @@ class FileChecks:
         folder: str = row["folder"]
         path = self.outputs / folder / row["file_name"]
         was = "made" if self.stage else "exported"
-        if said := self._folder_problem(folder):
+        if said := self._folder_problem(folder, row["file_name"]):
             return [self._problem(row, Finding.NOT_A_FILE, said)]
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
@@ -134,6 +134,8 @@ class FileChecks:
 
         if self.stage:
             return self._decoding_problems(row, path)
+        if Component(row["component"]).is_companion:
+            return []  # A text of ours, or an original kept whatever it holds: its bytes are all there is to it.
         options = _options(row["options"])
         try:
             decode_fully(path, max_pixels=max(self.max_pixels, options.max_pixels))
@@ -157,15 +159,22 @@ class FileChecks:
             return [self._problem(row, Finding.DAMAGED, f"its bytes are as made, and cannot be used: {error}")]
         return []
 
-    def _folder_problem(self, folder: str) -> str:
+    def _folder_problem(self, folder: str, file_name: str) -> str:
         """Why the files of an album folder are not looked at: a link in its place would lead elsewhere."""
+        said = self._said_of_folder(folder, "the album's folder")
+        if not said and "/" in file_name:
+            above = file_name.rpartition("/")[0]
+            said = self._said_of_folder(f"{folder}/{above}", f"the folder {above!r}")
+        return said
+
+    def _said_of_folder(self, folder: str, what: str) -> str:
         if folder not in self._folders:
             try:
                 mode = (self.outputs / folder).lstat().st_mode
             except FileNotFoundError:
                 mode = stat.S_IFDIR  # The files are then missing, each by itself.
             directory = stat.S_ISDIR(mode)
-            self._folders[folder] = "" if directory else f"{_kind(mode)} stands in the place of the album's folder"
+            self._folders[folder] = "" if directory else f"{_kind(mode)} stands in the place of {what}"
         return self._folders[folder]
 
     # ── the catalog ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,18 +276,25 @@ class KnownFiles:
                 if entry.name not in self._folders:
                     found.append(_stranger(outputs, outputs, entry))
                 continue
-            known = self._known_in(entry.name, outputs)
-            listed = _listed(Path(entry.path), outputs, found)
-            names = {inner.name for inner in listed}
-            for inner in listed:
-                known_name = known.get(collision_key(inner.name))
-                if known_name is not None and (inner.name == known_name or known_name not in names):
-                    continue
-                if inner.is_dir(follow_symlinks=False):
-                    _all_below(Path(inner.path), outputs, found)
-                else:
-                    found.append(_stranger(Path(entry.path), outputs, inner))
+            self._look_into(Path(entry.path), self._known_in(entry.name, outputs), "", outputs, found)
         return found
+
+    def _look_into(
+        self, directory: Path, known: Mapping[str, str], above: str, outputs: Path, found: list[Problem]
+    ) -> None:
+        """What is in an album's folder, or in that of its originals (`above` its name and a slash)."""
+        listed = _listed(directory, outputs, found)
+        names = {above + inner.name for inner in listed}
+        for inner in listed:
+            known_name = known.get(collision_key(above + inner.name))
+            if known_name is not None and (above + inner.name == known_name or known_name not in names):
+                continue
+            if not inner.is_dir(follow_symlinks=False):
+                found.append(_stranger(directory, outputs, inner))
+            elif not above and any(name.startswith(f"{inner.name}/") for name in known.values()):
+                self._look_into(Path(inner.path), known, f"{inner.name}/", outputs, found)
+            else:
+                _all_below(Path(inner.path), outputs, found)
 
     def _known_in(self, folder: str, outputs: Path) -> Mapping[str, str]:
         if folder in self._folders:
