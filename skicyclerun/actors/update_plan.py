@@ -35,9 +35,10 @@ def plan_update(
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
     file is there. A file that another program changed is left to `verify`: an update neither trusts nor undoes it.
-    What lies beside a photo goes where its file goes: it is not in the plan where that was removed by hand.
+    What lies beside a photo goes where its file goes: it is not in the plan where that was removed or left out by hand.
     """
-    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, removed) is None]
+    alone = {*removed, *out}
+    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
     kept: dict[tuple[str, str], str] = {}
     retired: list[str] = []
     by_key = {(photo.id, photo.component.value): photo for photo in listed}

@@ -79,12 +79,14 @@ async def keys_of_source(store: Store, source: tuple[str, str]) -> set[tuple[str
 
 def among(listed: Iterable[Photo], keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
     """Which photos of an album are left out, by (id, component): with a still also its Live Photo's movie, which
-    follows it."""
+    follows it. What lies beside a photo goes where that goes."""
     out: set[tuple[str, str]] = set()
     if not keys:
         return out
     still_out = False
     for photo in listed:
+        if photo.component.is_companion:
+            continue
         key = (photo.id, photo.component.value)
         if photo.component is not Component.LIVE_MOVIE:
             still_out = key in keys
@@ -173,7 +175,7 @@ def _from_entry(entry: Any) -> LeftOutPhoto | None:
     names = LeftOutPhoto.__dataclass_fields__
     if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in names):
         return None
-    if entry["component"] not in set(Component):
+    if entry["component"] not in {component.value for component in Component if not component.is_companion}:
         return None
     return LeftOutPhoto(**{name: entry[name] for name in names})
 

@@ -405,11 +405,13 @@ WHERE source_kind = :source_kind AND source_location = :source_location AND phot
   AND component = :component
 
 -- name: owed_by_latest_run
--- What it has planned and not exported. The movie of a Live Photo goes with its still, where it has the still's id.
+-- What it has planned and not exported. The movie of a Live Photo goes with its still, where it has the still's id, and
+-- what lies beside a picture or a movie goes with that.
 SELECT photos.id, albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
 WHERE albums.run_id = (SELECT MAX(id) FROM runs) AND photos.source_id = :photo_id
   AND photos.status IN ('planned', 'failed', 'missing')
-  AND (photos.component = :component OR (photos.component = 'live_movie' AND :component = 'still'))
+  AND (photos.component = :component OR (photos.component = 'live_movie' AND :component = 'still')
+       OR (photos.component IN ('sidecar', 'original') AND :component IN ('still', 'video')))
 
 -- name: not_owed
 UPDATE photos SET status = 'left_out', reason = :reason WHERE id = :id AND status IN ('planned', 'failed', 'missing')
@@ -421,7 +423,8 @@ WHERE photos.id IN (SELECT value FROM json_each(:ids)) AND EXISTS (
     SELECT 1 FROM left_out_photos AS out
     WHERE out.source_kind = runs.source_kind AND out.source_location = runs.source_location
       AND out.photo_id = photos.source_id
-      AND (out.component = photos.component OR (out.component = 'still' AND photos.component = 'live_movie')))
+      AND (out.component = photos.component OR (out.component = 'still' AND photos.component = 'live_movie')
+           OR (out.component IN ('still', 'video') AND photos.component IN ('sidecar', 'original'))))
 
 -- name: albums_ever
 SELECT albums.source_id AS album_id, albums.title, albums.folder_path, albums.folder, runs.source_kind,
@@ -434,7 +437,7 @@ GROUP BY albums.source_id, albums.folder, runs.source_kind, runs.source_location
 SELECT photos.source_id, photos.component, photos.file_name, photos.present, photos.removed, albums.folder,
        runs.source_kind, runs.source_location
 FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.path_key = :path_key
+WHERE photos.path_key = :path_key AND photos.component NOT IN ('sidecar', 'original')
 ORDER BY photos.present DESC, photos.id DESC
 
 -- name: photos_of_newest_album
@@ -445,6 +448,7 @@ WHERE albums.id = (SELECT MAX(newest.id) FROM albums AS newest JOIN runs AS its 
                    WHERE newest.source_id = :album_id AND newest.expected IS NOT NULL
                      AND its.source_kind = :source_kind AND its.source_location = :source_location
                      AND json_extract(its.options, '$.repairs_run') IS NULL)
+  AND photos.component NOT IN ('sidecar', 'original')
 ORDER BY photos.position
 
 -- name: photos_to_do
