@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from skicyclerun import __version__
 from skicyclerun.commands import exit_codes
@@ -24,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("skicyclerun.commands.run", "run", "Export albums: a fresh run, or --resume."),
     "retry-failed": ("skicyclerun.commands.run", "retry_failed", "Fetch again what failed in the last run."),
     "status": ("skicyclerun.commands.status", "status", "Report on the last run, album by album."),
+    "runs": ("skicyclerun.commands.runs", "runs", "List the runs there were, and how they ended."),
     "report": ("skicyclerun.commands.report", "report", "A page that shows what happened, for a browser."),
     "albums": ("skicyclerun.commands.albums", "albums", "List the albums the source offers."),
     "leave-out": ("skicyclerun.commands.leave_out", "leave_out", "Leave single photos out of every run from now on."),
@@ -34,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "rebuild-catalog": ("skicyclerun.commands.rebuild_state", "rebuild_catalog", "Make a lost master.json anew."),
     "archive": ("skicyclerun.commands.archive", "archive", "List, verify, restore or prune archives."),
     "doctor": ("skicyclerun.commands.doctor", "doctor", "Look whether an export would work here."),
+    "completion": ("skicyclerun.commands.completion", "completion", "Have a shell complete commands and options."),
     "demo": ("skicyclerun.commands.demo", "demo", "Make a small sample library and export it."),
 }
 
@@ -51,6 +54,13 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and their lines without importing any of them, so that a tab answers at once."""
+        items = [
+            CompletionItem(name, help=line) for name, (_, _, line) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*items, *click.Command.shell_complete(self, context, incomplete)]
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]

@@ -163,6 +163,27 @@ def plain_heic() -> bytes:
     return picture("hostile.heic", (64, 48))
 
 
+@cache
+def tiled_heic() -> bytes:
+    from tests.heif_samples import tiled
+    from tests.images_samples import exif_with, quadrants
+
+    return tiled(quadrants((192, 128)), turns=3, exif=exif_with().tobytes())
+
+
+@st.composite
+def tiled_heics(draw: st.DrawFn) -> bytes:
+    """A grid of tiles as an iPhone writes it, with numbers that lie anywhere in its boxes and its tiles."""
+    data = bytearray(tiled_heic())
+    tiles = data.index(b"mdat")
+    wide = st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1", b"\0\0\xff\xff"])
+    for _ in range(draw(st.integers(1, 5))):
+        at = draw(st.integers(0, tiles) | st.integers(0, tiles) | st.integers(tiles, len(data) - 4))
+        lie = draw(wide | st.binary(min_size=1, max_size=2))
+        data[at : at + len(lie)] = lie
+    return bytes(data[: draw(st.just(len(data)) | st.integers(0, len(data)))])
+
+
 @st.composite
 def boxes(draw: st.DrawFn) -> bytes:
     """A HEIC or a movie of boxes with sizes that lie, one in the other, or one of ours damaged."""
@@ -633,6 +654,7 @@ SURFACES: Final[dict[str, Surface]] = {
     "jpeg": Surface(jpegs, look_at_picture),
     "exif": Surface(lambda: exif_blocks().map(_in_a_jpeg), look_at_picture),
     "boxes": Surface(boxes, look_at_picture),
+    "heic": Surface(tiled_heics, look_at_picture),
     "archive": Surface(archives, look_at_archive, 0.5),
     "manifest": Surface(manifests, look_at_manifest, disk=False),
     "catalog": Surface(catalogs, look_at_catalog, 0.1),

@@ -22,7 +22,17 @@ from typing import Any, Final
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from tests.hostile_inputs import MOST_BYTES, SURFACES, attempt, plain_heic, plain_jpeg, prepared, scratch, unpacked
+from tests.hostile_inputs import (
+    MOST_BYTES,
+    SURFACES,
+    attempt,
+    plain_heic,
+    plain_jpeg,
+    prepared,
+    scratch,
+    tiled_heic,
+    unpacked,
+)
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
@@ -68,7 +78,8 @@ def serve() -> None:
 
     import_what_runs_import()
     with scratch() as place:  # exiv2, the decoders and the catalog are set up once
-        for surface, data in (("jpeg", plain_jpeg()), ("boxes", plain_heic()), ("catalog", b"{}")):
+        first = {"jpeg": plain_jpeg(), "boxes": plain_heic(), "heic": tiled_heic(), "catalog": b"{}"}
+        for surface, data in first.items():
             attempt(surface, data, prepared(place / surface))
     for line in sys.stdin:
         question = json.loads(line)

@@ -14,7 +14,19 @@ from skicyclerun.cli import COMMANDS, cli
 from skicyclerun.commands import exit_codes
 from tests.command_line import environment, make_library, skicyclerun
 
-HEAVY = ("osxphotos", "PIL", "pillow_heif", "exiv2", "numpy", "rawpy", "photoscript", "ollama", "httpx")
+HEAVY = (
+    "osxphotos",
+    "PIL",
+    "pillow_heif",
+    "exiv2",
+    "numpy",
+    "rawpy",
+    "photoscript",
+    "ollama",
+    "httpx",
+    "av",
+    "simplejpeg",
+)
 #: What takes longer to import than an answer takes that needs none of it.
 SLOW = (*HEAVY, "pydantic", "anyio", "asyncio", "aiosqlite", "rich", "transitions", "filelock", "difflib", "tempfile")
 CHECKOUT = Path(__file__).resolve().parents[1]

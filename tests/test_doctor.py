@@ -73,7 +73,8 @@ def test_a_healthy_place_is_said_to_be_one(lib_root: Path, photos: Path) -> None
     code, found = run("--lib-root", lib_root, "--library", photos)
     assert code == 0
     assert list(found) == [
-        "configuration", "python", "packages", "source", "osascript", "AppleScript", "automation", "Full Disk Access",
+        "configuration", "python", "packages", "heic", "source", "osascript", "AppleScript", "automation",
+        "Full Disk Access",
         "library", "disk space (lib_root)", "file system (lib_root)", "lock", "state",
         *(f"stage {stage.name}" for stage in STAGES),
     ]  # fmt: skip
@@ -163,6 +164,15 @@ def test_raw_support_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = checks.check_packages(["click"])
     assert finding.verdict is Verdict.WARNING
     assert "[raw]" in finding.next_step
+
+
+def test_the_decoder_of_heics_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = checks.check_heic()
+    assert (finding.verdict, finding.detail) == (Verdict.OK, "plain HEICs are decoded by FFmpeg, all others by libheif")
+    monkeypatch.setattr(checks, "why_not_used", lambda: "av is not installed")
+    finding = checks.check_heic()
+    assert finding.verdict is Verdict.OK
+    assert "decoded by libheif; FFmpeg would be faster, but av is not installed" in finding.detail
 
 
 def test_requirements_come_from_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from skicyclerun.commands.options import (
     source_options,
     with_excluded,
 )
-from skicyclerun.errors import SkicyclerunError, UsageError
+from skicyclerun.errors import Cancelled, SkicyclerunError, UsageError
 from skicyclerun.wording import counted, printable
 
 # What carries out a run is imported by the functions that do: `run --help` answers without it.
@@ -87,6 +87,7 @@ _SHOWN_ALBUMS = 12
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting, nor before folders are emptied.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file; name every album before starting.")
+@click.option("--notify", is_flag=True, help="A desktop notification at the end, however it ends.")
 @click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
 def run(
     *,
@@ -108,6 +109,7 @@ def run(
     dry_run: bool,
     yes: bool,
     verbose: bool,
+    notify: bool,
     as_json_lines: bool,
     from_stage: str | None,
     until: tuple[str, ...],
@@ -204,6 +206,7 @@ def run(
             yes=yes,
             verbose=verbose,
             as_json_lines=as_json_lines,
+            notify=notify and not dry_run,
             choose=choose,
             dialogs=dialogs,
             rebuild=build,
@@ -221,6 +224,7 @@ def run(
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
 @click.option("-v", "--verbose", is_flag=True, help="More in the log file.")
+@click.option("--notify", is_flag=True, help="A desktop notification at the end, however it ends.")
 @click.option("--json", "as_json_lines", is_flag=True, help="One JSON object a line on stdout; the last is the report.")
 def retry_failed(
     *,
@@ -230,6 +234,7 @@ def retry_failed(
     dry_run: bool,
     yes: bool,
     verbose: bool,
+    notify: bool,
     as_json_lines: bool,
 ) -> int:
     """Do again what failed in the last run, in all its stages, and nothing else."""
@@ -244,7 +249,7 @@ def retry_failed(
         if stages:
             chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
-    return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
+    return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines, notify=notify and not dry_run)
 
 
 def _untils(typed: Sequence[str]) -> tuple[str | None, str | None]:
@@ -339,6 +344,7 @@ def carry_out(
     yes: bool,
     verbose: bool,
     as_json_lines: bool,
+    notify: bool = False,
     choose: bool = False,
     dialogs: bool = False,
     rebuild: Rebuild | None = None,
@@ -347,6 +353,7 @@ def carry_out(
 
     `yes`: nothing is asked before the start, and what is archived may be emptied. It does not decide what is to become
     of an unfinished run, nor make a folder that is missing with the one above it: these have their own words.
+    `notify`: what becomes of it is said on the desktop too, unless the person at the terminal calls it off.
     `rebuild` makes the request anew where a missing folder is replaced by another; without it nothing is offered.
     """
     import anyio
@@ -380,8 +387,33 @@ def carry_out(
             offer_everything=offer_everything if asking else None,
             ended_in_words=ended_in_words,
         )
-        outcome = anyio.run(session.carry_out)
-    return _conclude(outcome, request, as_json_lines=as_json_lines)
+        try:
+            outcome = anyio.run(session.carry_out)
+        except Exception as error:
+            if notify and not isinstance(error, Cancelled):
+                _notify(error)
+            raise
+    code = _conclude(outcome, request, as_json_lines=as_json_lines)
+    if notify and outcome.report is not None:
+        _notify(outcome)
+    return code
+
+
+def _notify(ended: RunOutcome | Exception) -> None:
+    """On the desktop; where that does not go, a word about it here."""
+    from skicyclerun.commands.notification import notify as notify_desktop
+    from skicyclerun.run.pipeline import unwrapped
+    from skicyclerun.run.session import RunOutcome
+
+    error = unwrapped(ended) if isinstance(ended, ExceptionGroup) else ended
+    text = str(error) if isinstance(error, SkicyclerunError) else ended_in_words(error)
+    if isinstance(ended, RunOutcome) and (report := ended.report) is not None:
+        totals = report.totals
+        exported = f", {counted(totals.exported, 'photo')} exported" if report.albums else ""
+        failed = f", {totals.failed + totals.missing} not" if totals.failed + totals.missing else ""
+        text = f"Run {report.run.id}: {text}{exported}{failed}."
+    if said := notify_desktop("skicyclerun", text):
+        click.echo(said, err=True)
 
 
 def _how_to_agree(request: RunRequest) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,16 +18,25 @@ from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
 from skicyclerun.settings.default_places import ReportPlaces, default_places
 from skicyclerun.state import runs
+from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.reading import Queries, StateFile, result_of
+from skicyclerun.wording import counted
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from skicyclerun.settings.models import Settings
+
+_WATCH_SECONDS: Final = 2.0
+_WATCH_SHARE: Final = 10
+"""It rests so many times as long as it looked."""
 
 
 @click.command(epilog=exit_codes.HELP)
 @place_options
 @click.option("--photos", "with_photos", is_flag=True, help="Name every photo, not only those not exported.")
 @click.option("--stage", "stage", metavar="NAME", help="The details of one stage after the export.")
+@click.option("--watch", is_flag=True, help="Again and again until the run ends. Ctrl-C leaves the run alone.")
 @click.option("--run", "run_id", type=int, metavar="N", help="Another run than the last.")
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 def status(
@@ -34,29 +45,107 @@ def status(
     config_file: Path | None,
     with_photos: bool,
     stage: str | None,
+    watch: bool,
     run_id: int | None,
     json_wanted: bool,
 ) -> int:
     """Report on the last run, album by album: what is done, what failed and why, what is left."""
-    report = _quick_report(config_file, lib_root, run_id, with_photos) if stage is None else None
-    if report is None:
-        settings = settings_of(config_file, lib_root, only=())
-        report = _report(settings, stage, run_id, with_photos)
-    if json_wanted:
-        click.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
-    elif stage is not None and stage != "export":
+    if watch and json_wanted:
+        raise UsageError("--watch is for people; `skicyclerun run --json` tells other programs how far it is.")
+
+    def look() -> RunReport:
+        report = _quick_report(config_file, lib_root, run_id, with_photos) if stage is None else None
+        return report or _report(settings_of(config_file, lib_root, only=()), stage, run_id, with_photos)
+
+    def text_of(report: RunReport) -> str:
+        if stage is None or stage == "export":
+            return as_text(report, width=columns(sys.stdout))
         try:
-            click.echo(stage_as_text(report, stage, width=columns(sys.stdout)), nl=False)
+            return stage_as_text(report, stage, width=columns(sys.stdout))
         except LookupError:
             from skicyclerun.stages.registry import parse_stages
 
+            settings = settings_of(config_file, lib_root, only=())
             parse_stages(stage, settings.own_stages())  # says so of one that is not provided
             raise UsageError(
                 f"{stage} has not run here.", next_step=f"`skicyclerun run --stages {stage}` runs it."
             ) from None
+
+    try:
+        report = _watch(look, text_of) if watch else look()
+    except KeyboardInterrupt:
+        if not watch:
+            raise
+        return exit_codes.OK
+    if json_wanted:
+        click.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
     else:
-        click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
+        click.echo(text_of(report), nl=False)
     return exit_codes.OK
+
+
+def _watch(look: Callable[[], RunReport], text_of: Callable[[RunReport], str]) -> RunReport:
+    """Show how far the run is until nobody works on it any more; returns its last report. It is only read from."""
+    with _Watch(text_of) as shown:
+        while True:
+            begun = time.monotonic()
+            report = look()
+            if not report.running:
+                return report
+            shown.update(report)
+            # A large library takes longer to be counted; the run shall not notice.
+            time.sleep(max(_WATCH_SECONDS, _WATCH_SHARE * (time.monotonic() - begun)))
+
+
+class _Watch:
+    """At a terminal the report, always in the same place; elsewhere a line whenever something has changed."""
+
+    def __init__(self, text_of: Callable[[RunReport], str]) -> None:
+        self._text_of = text_of
+        self._live: Live | None = None
+        self._last = ""
+
+    def __enter__(self) -> _Watch:
+        if sys.stdout.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=sys.stdout), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def update(self, report: RunReport) -> None:
+        if self._live is None:
+            line = _how_far(report)
+            if line != self._last:
+                click.echo(line)
+            self._last = line
+            return
+        from rich.text import Text
+
+        lines = self._text_of(report).splitlines()
+        height = self._live.console.height
+        if len(lines) >= height:  # the first says which run, the last ones what is left
+            lines = [lines[0], *lines[len(lines) - max(height - 2, 0) :]]
+        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _how_far(report: RunReport) -> str:
+    totals, albums = report.totals, report.albums
+    parts = []
+    if albums:
+        expected = sum(album.expected for album in albums)
+        parts.append(f"{report.albums_with(AlbumStatus.DONE)} of {counted(len(albums), 'album')} done")
+        parts.append(f"{totals.exported} of {counted(expected, 'photo')} exported")
+        parts += [
+            f"{number} {word}" for number, word in ((totals.failed, "failed"), (totals.missing, "missing")) if number
+        ]
+    parts += [f"{each.name}: {each.totals.done} of {each.totals.expected}" for each in report.stages if each.in_run]
+    return f"Run {report.run.id}: {', '.join(parts) or 'running'}"
 
 
 def _quick_report(

@@ -58,6 +58,9 @@ FAULT_POINTS: tuple[str, ...] = (
     "s3.removal_forgotten",
     "s3.invalidation_entered",
     "s3.invalidation_sent",
+    # forgetting rows of old runs (state/pruning.py)
+    "prune.figures_kept",
+    "prune.forgotten",
     # the catalog (catalog/master_json.py)
     "catalog.written",
     "catalog.renamed",

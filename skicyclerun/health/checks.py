@@ -26,6 +26,7 @@ from skicyclerun.errors import LibraryError, NoState, SkicyclerunError
 from skicyclerun.health import disk, macos
 from skicyclerun.health.findings import Finding, failed, ok, warning
 from skicyclerun.health.remote import check_remote
+from skicyclerun.images.heif_ffmpeg import why_not_used
 from skicyclerun.models import SourceKind, Waiting
 from skicyclerun.settings.later_stages import cannot_run
 from skicyclerun.settings.missing_folders import missing_folders
@@ -115,7 +116,7 @@ async def check_health(
 
 def program_findings() -> list[Finding]:
     """What can be said without a configuration."""
-    return [check_python(), check_packages()]
+    return [check_python(), check_packages(), check_heic()]
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -153,6 +154,13 @@ def check_packages(names: list[str] | None = None) -> Finding:
             "Only if you have RAW photos: `pip install 'skicyclerun[raw]'`.",
         )
     return ok("packages", f"{len(wanted)} packages, and rawpy for RAW photos")
+
+
+def check_heic() -> Finding:
+    """Which decoder makes JPEGs of HEICs. Both make the same pictures, so that none of them is a fault."""
+    if (why := why_not_used()) is None:
+        return ok("heic", "plain HEICs are decoded by FFmpeg, all others by libheif")
+    return ok("heic", f"HEICs are decoded by libheif; FFmpeg would be faster, but {why} (the extra `heic`)")
 
 
 def _requirements() -> dict[str, str]:

@@ -27,9 +27,8 @@ def for_jpeg(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, by
 
 def in_eight_bits(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
     """As `for_jpeg`, but with its transparency: RGB or L, RGBA or LA where not all of it is opaque."""
-    space = _space_of(profile)
     if image.mode in ("CMYK", "LAB"):
-        return _through_profile(image, profile if space == image.mode else None), None
+        return _through_profile(image, fitting(profile, image.mode)), None
     image = _eight_bits(image)
     if image.has_transparency_data:
         image = _with_alpha(image)
@@ -37,7 +36,12 @@ def in_eight_bits(image: Image.Image, profile: bytes | None) -> tuple[Image.Imag
         image = image.convert("L")
     elif image.mode != "RGB":
         image = _as_grey_or_rgb(image)
-    return image, profile if space == image.mode.removesuffix("A") else None
+    return image, fitting(profile, image.mode.removesuffix("A"))
+
+
+def fitting(profile: bytes | None, mode: str) -> bytes | None:
+    """The profile, if a picture of this mode (RGB, L, CMYK, LAB) can have it."""
+    return profile if _space_of(profile) == mode else None
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -23,7 +23,8 @@ from typing import Any, Final
 from PIL import Image, ImageFile
 
 from skicyclerun.errors import PhotoUnreadable
-from skicyclerun.images.colour import for_jpeg
+from skicyclerun.images.colour import fitting, for_jpeg
+from skicyclerun.images.heif_ffmpeg import plain_jpeg, why_not_used
 from skicyclerun.images.sniff import Content
 from skicyclerun.images.staging import Original
 from skicyclerun.wording import bytes_in_words, pixels_in_words
@@ -95,6 +96,16 @@ class Picture:
     """Whether the original's colours were stored at half resolution (4:2:0) already."""
 
 
+@dataclass(slots=True)
+class Converted:
+    """A picture as a JPEG that is upright and has its profile, and no tags yet."""
+
+    jpeg: bytes
+    exif: bytes | None
+    """As its container keeps it apart from the pixels; None where the file has to be asked."""
+    xmp: bytes | None
+
+
 def check_pixels(width: int, height: int, limit: int) -> None:
     """Raises PhotoUnreadable for more pixels than `limit`, before any of them is decoded."""
     if width <= 0 or height <= 0:
@@ -133,6 +144,18 @@ def open_with_pillow(stream: Any, content: Content) -> ImageFile.ImageFile:
     module, name = _PLUGINS[content]
     plugin: Callable[[Any], ImageFile.ImageFile] = getattr(importlib.import_module(f"PIL.{module}"), name)
     return plugin(stream)
+
+
+def convert_plain_heic(original: Original, content: Content, max_pixels: int, quality: int) -> Converted | None:
+    """A plain HEIC as a JPEG, by FFmpeg; None for all others, which `decode` and `encode_jpeg` are for.
+
+    Raises PhotoUnreadable as `decode` does.
+    """
+    if content is not Content.HEIF or why_not_used() is not None:
+        return None
+    with reasons_for_people(content):
+        _check_bytes(original, content)
+        return _convert_plain_heif(original, max_pixels, quality)
 
 
 def decode(original: Original, content: Content, max_pixels: int) -> Picture:
@@ -244,6 +267,22 @@ def _load_heif(original: Original, max_pixels: int) -> Loaded:
         xmp=info.get("xmp"),
         subsampled=info.get("chroma") == 420,
     )
+
+
+def _convert_plain_heif(original: Original, max_pixels: int, quality: int) -> Converted | None:
+    """By FFmpeg, unless something about the picture takes libheif; which reads all but the pixels in any case."""
+    data = original.read(0, original.size)
+    with _share_of_cores() as pillow_heif:
+        heif = pillow_heif.HeifFile(data, convert_hdr_to_8bit=True)
+        width, height = heif.size
+        check_pixels(width, height, max_pixels)
+        info = heif.info
+        plain = heif.mode == "RGB" and info.get("bit_depth") == 8 and info.get("chroma") == 420
+        if not plain or max(width, height) > LARGEST_JPEG_SIDE:
+            return None
+        jpeg = plain_jpeg(data, (width, height), quality, fitting(info.get("icc_profile"), "RGB"))
+        pillow_heif.set_orientation(info)  # as its `to_pillow` does: what EXIF says of turning does not count
+    return None if jpeg is None else Converted(jpeg, info.get("exif"), info.get("xmp"))
 
 
 @contextmanager

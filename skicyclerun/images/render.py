@@ -13,7 +13,7 @@ from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images import raw
 from skicyclerun.images.companions import copy_original, write_sidecar
-from skicyclerun.images.convert import Picture, decode, displayed_size, encode_jpeg
+from skicyclerun.images.convert import Converted, Picture, convert_plain_heic, decode, displayed_size, encode_jpeg
 from skicyclerun.images.decode_check import check_first_rows
 from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.face_regions import named_faces
@@ -115,7 +115,11 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
         elif content is Content.RAW or (content is Content.TIFF and fetched.path.suffix.lower() in RAW_SUFFIXES):
             written = _render_raw(original, content, fetched.metadata, staged, options)
         else:
-            picture = decode(original, content, options.max_pixels)
+            picture: Picture | Converted | None = None
+            if not options.max_size:
+                picture = convert_plain_heic(original, content, options.max_pixels, options.quality)
+            if picture is None:
+                picture = decode(original, content, options.max_pixels)
             jpeg = _encoded(picture, options)
             written = _write_with_tags(original, jpeg, picture, fetched.metadata, staged, content, options)
         facts = written.facts
@@ -263,7 +267,9 @@ def _as_displayed(width: int, height: int, orientation: int) -> tuple[int, int]:
 # ── everything else that becomes a JPEG ───────────────────────────────────────────────────────────────────────────
 
 
-def _encoded(picture: Picture, options: RenderOptions) -> Original:
+def _encoded(picture: Picture | Converted, options: RenderOptions) -> Original:
+    if isinstance(picture, Converted):
+        return Original.of_bytes(picture.jpeg)
     if options.max_size:
         picture = no_larger(picture, options.max_size)
     return Original.of_bytes(encode_jpeg(picture, options.quality))
@@ -272,7 +278,7 @@ def _encoded(picture: Picture, options: RenderOptions) -> Original:
 def _write_with_tags(
     original: Original,
     jpeg: Original,
-    picture: Picture | None,
+    picture: Picture | Converted | None,
     known: LibraryMetadata | None,
     staged: StagedFile,
     content: Content,

@@ -129,10 +129,13 @@ async def build_report(
     """Read one run's report. Counts come from rows. `stage_folders`: where stages have their files; `remote`: the
     second place for archives."""
     counts = await albums.accounting_of_run(store, run.id)
+    rows = await albums.listing(store, run.id)
     is_update = run.mode == "update" and "export" in run.stages and not run.options.get("repairs_run")
-    changes = await albums.changes_of_run(store, run.id, counts) if is_update else {}
+    # What it changed is counted from its rows, which must all be there.
+    told = is_update and not any(row.forgotten for row in rows)
+    changes = await albums.changes_of_run(store, run.id, counts) if told else {}
     reports = []
-    for row in await albums.listing(store, run.id):
+    for row in rows:
         accounted = counts[row.id]
         listed: list[PhotoRow] = []
         if with_photos or accounted.failed or accounted.missing:
@@ -294,7 +297,7 @@ def _archive_json(archive: ArchiveRow | None) -> dict[str, Any] | None:
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_RUN_WORDS: Final = {
+RUN_WORDS: Final = {
     RunStatus.ACTIVE: "unfinished",
     RunStatus.INTERRUPTED: "interrupted",
     RunStatus.FINISHED: "finished",
@@ -321,7 +324,7 @@ def as_text(report: RunReport, *, width: int | None = None) -> str:
 
 def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     run = report.run
-    state = "running" if report.running else _RUN_WORDS[run.status]
+    state = "running" if report.running else RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and not report.accounted_for:
         state = "finished, with failures"
     because = f" ({run.reason})" if run.reason and not report.running else ""
@@ -423,6 +426,8 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{totals.failed} failed"] if totals.failed else []
     if report.albums:
         yield ", ".join(parts) + "."
+    if forgotten := sum(album.row.forgotten for album in report.albums):
+        yield f"Of {counted(forgotten, 'exported photo')} `runs prune` has forgotten all but the figures."
     if report.changes is not None:
         yield f"Found {counted(report.changes.found, 'photo')}: {_changes_in_words(report.changes)}."
     if report.left_out:

@@ -37,6 +37,8 @@ class AlbumRow:
     started_at: str | None
     ended_at: str | None
     seconds: float
+    forgotten: int = 0
+    """Exported photos whose rows were forgotten; they count as exported."""
 
     @classmethod
     def of(cls, row: Row) -> AlbumRow:
@@ -58,6 +60,7 @@ class AlbumRow:
             started_at=row["started_at"],
             ended_at=row["ended_at"],
             seconds=row["seconds"],
+            forgotten=row["forgotten"],
         )
 
 

@@ -40,6 +40,136 @@ SELECT * FROM runs ORDER BY id DESC LIMIT 1
 -- name: all_runs
 SELECT * FROM runs ORDER BY id
 
+-- name: run_summaries
+-- Every run with its albums and photos counted. `failures`: an album of it failed, in the export or in a stage.
+SELECT runs.*,
+       (SELECT COUNT(*) FROM albums WHERE albums.run_id = runs.id) AS albums,
+       (SELECT COUNT(*) FROM albums WHERE albums.run_id = runs.id AND albums.status = 'done') AS albums_done,
+       EXISTS (SELECT 1 FROM albums WHERE albums.run_id = runs.id AND albums.status = 'failed')
+           OR EXISTS (SELECT 1 FROM stage_albums
+                      WHERE stage_albums.run_id = runs.id AND stage_albums.status = 'failed') AS failures,
+       COALESCE(counted.exported, 0)
+           + (SELECT COALESCE(SUM(forgotten), 0) FROM albums WHERE albums.run_id = runs.id) AS exported, COALESCE(counted.failed, 0) AS failed,
+       COALESCE(counted.missing, 0) AS missing
+FROM runs LEFT JOIN (
+    SELECT albums.run_id, SUM(photos.status = 'exported') AS exported, SUM(photos.status = 'failed') AS failed,
+           SUM(photos.status = 'missing') AS missing
+    FROM albums JOIN photos ON photos.album = albums.id
+    GROUP BY albums.run_id
+) AS counted ON counted.run_id = runs.id
+ORDER BY runs.id
+
+-- name: old_runs
+-- Ended, and not among the newest `keep`; only those that ended before a moment, if one is given.
+SELECT id FROM runs
+WHERE status IN ('finished', 'abandoned') AND id NOT IN (SELECT id FROM runs ORDER BY id DESC LIMIT :keep)
+  AND (:ended_before IS NULL OR COALESCE(ended_at, started_at) < :ended_before)
+ORDER BY id
+
+-- name: forgettable_of_runs
+-- How many rows of each of these runs (`runs` is a JSON list) may be forgotten: state/pruning.py says which.
+WITH old AS MATERIALIZED (
+    SELECT value AS id FROM json_each(:runs)
+), unsettled AS MATERIALIZED (
+    -- Photos that some run did not export.
+    SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, photos.source_id,
+           photos.component
+    FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+    WHERE photos.status <> 'exported'
+), compared AS MATERIALIZED (
+    -- Albums of old runs that were the last of their kind before a kept run; see album_changes_of_run.
+    SELECT (SELECT before.id FROM albums AS before JOIN runs AS its ON its.id = before.run_id
+            WHERE before.source_id = albums.source_id AND before.run_id < albums.run_id
+              AND before.expected IS NOT NULL
+              AND its.source_kind = runs.source_kind AND its.source_location = runs.source_location
+              AND json_extract(its.options, '$.repairs_run') IS NULL
+            ORDER BY before.run_id DESC LIMIT 1) AS album
+    FROM albums JOIN runs ON runs.id = albums.run_id
+    WHERE runs.id NOT IN (SELECT id FROM old)
+), forgettable AS MATERIALIZED (
+    SELECT photos.id, photos.album, photos.size, albums.run_id
+    FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
+         JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
+    WHERE photos.present = 0
+      AND albums.id NOT IN (SELECT album FROM compared WHERE album IS NOT NULL)
+      AND (runs.source_kind, runs.source_location, albums.source_id, photos.source_id, photos.component)
+          NOT IN (SELECT source_kind, source_location, album_id, source_id, component FROM unsettled)
+      AND NOT EXISTS (SELECT 1 FROM photos AS there JOIN albums AS its_album ON its_album.id = there.album
+                      WHERE there.present = 1 AND there.path_key = photos.path_key
+                        AND its_album.run_id < albums.run_id)
+)
+SELECT run_id, COUNT(*) AS photos FROM forgettable GROUP BY run_id ORDER BY run_id
+
+-- name: keep_figures_of_forgettable
+WITH old AS MATERIALIZED (
+    SELECT value AS id FROM json_each(:runs)
+), unsettled AS MATERIALIZED (
+    -- Photos that some run did not export.
+    SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, photos.source_id,
+           photos.component
+    FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+    WHERE photos.status <> 'exported'
+), compared AS MATERIALIZED (
+    -- Albums of old runs that were the last of their kind before a kept run; see album_changes_of_run.
+    SELECT (SELECT before.id FROM albums AS before JOIN runs AS its ON its.id = before.run_id
+            WHERE before.source_id = albums.source_id AND before.run_id < albums.run_id
+              AND before.expected IS NOT NULL
+              AND its.source_kind = runs.source_kind AND its.source_location = runs.source_location
+              AND json_extract(its.options, '$.repairs_run') IS NULL
+            ORDER BY before.run_id DESC LIMIT 1) AS album
+    FROM albums JOIN runs ON runs.id = albums.run_id
+    WHERE runs.id NOT IN (SELECT id FROM old)
+), forgettable AS MATERIALIZED (
+    SELECT photos.id, photos.album, photos.size, albums.run_id
+    FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
+         JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
+    WHERE photos.present = 0
+      AND albums.id NOT IN (SELECT album FROM compared WHERE album IS NOT NULL)
+      AND (runs.source_kind, runs.source_location, albums.source_id, photos.source_id, photos.component)
+          NOT IN (SELECT source_kind, source_location, album_id, source_id, component FROM unsettled)
+      AND NOT EXISTS (SELECT 1 FROM photos AS there JOIN albums AS its_album ON its_album.id = there.album
+                      WHERE there.present = 1 AND there.path_key = photos.path_key
+                        AND its_album.run_id < albums.run_id)
+)
+UPDATE albums
+SET forgotten = forgotten + (SELECT COUNT(*) FROM forgettable WHERE forgettable.album = albums.id),
+    forgotten_bytes = forgotten_bytes
+                      + (SELECT COALESCE(SUM(size), 0) FROM forgettable WHERE forgettable.album = albums.id)
+WHERE id IN (SELECT album FROM forgettable)
+
+-- name: forget_photos
+WITH old AS MATERIALIZED (
+    SELECT value AS id FROM json_each(:runs)
+), unsettled AS MATERIALIZED (
+    -- Photos that some run did not export.
+    SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, photos.source_id,
+           photos.component
+    FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+    WHERE photos.status <> 'exported'
+), compared AS MATERIALIZED (
+    -- Albums of old runs that were the last of their kind before a kept run; see album_changes_of_run.
+    SELECT (SELECT before.id FROM albums AS before JOIN runs AS its ON its.id = before.run_id
+            WHERE before.source_id = albums.source_id AND before.run_id < albums.run_id
+              AND before.expected IS NOT NULL
+              AND its.source_kind = runs.source_kind AND its.source_location = runs.source_location
+              AND json_extract(its.options, '$.repairs_run') IS NULL
+            ORDER BY before.run_id DESC LIMIT 1) AS album
+    FROM albums JOIN runs ON runs.id = albums.run_id
+    WHERE runs.id NOT IN (SELECT id FROM old)
+), forgettable AS MATERIALIZED (
+    SELECT photos.id, photos.album, photos.size, albums.run_id
+    FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
+         JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
+    WHERE photos.present = 0
+      AND albums.id NOT IN (SELECT album FROM compared WHERE album IS NOT NULL)
+      AND (runs.source_kind, runs.source_location, albums.source_id, photos.source_id, photos.component)
+          NOT IN (SELECT source_kind, source_location, album_id, source_id, component FROM unsettled)
+      AND NOT EXISTS (SELECT 1 FROM photos AS there JOIN albums AS its_album ON its_album.id = there.album
+                      WHERE there.present = 1 AND there.path_key = photos.path_key
+                        AND its_album.run_id < albums.run_id)
+)
+DELETE FROM photos WHERE id IN (SELECT id FROM forgettable)
+
 -- name: step_run
 UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
 WHERE id = :id AND status = :from_status
@@ -88,13 +218,13 @@ UPDATE albums SET expected = :expected WHERE id = :id AND expected IS NULL
 
 -- name: album_counts_of_run
 SELECT albums.id,
-       COUNT(photos.id) AS rows_planned,
-       COALESCE(SUM(photos.status = 'exported'), 0) AS exported,
+       COUNT(photos.id) + albums.forgotten AS rows_planned,
+       COALESCE(SUM(photos.status = 'exported'), 0) + albums.forgotten AS exported,
        COALESCE(SUM(photos.status = 'failed'), 0) AS failed,
        COALESCE(SUM(photos.status = 'missing'), 0) AS missing,
        COALESCE(SUM(photos.status = 'left_out'), 0) AS left_out,
        COALESCE(SUM(photos.status = 'planned'), 0) AS planned,
-       COALESCE(SUM(CASE WHEN photos.status = 'exported' THEN photos.size END), 0) AS bytes
+       COALESCE(SUM(CASE WHEN photos.status = 'exported' THEN photos.size END), 0) + albums.forgotten_bytes AS bytes
 FROM albums LEFT JOIN photos ON photos.album = albums.id
 WHERE albums.run_id = :run_id
 GROUP BY albums.id ORDER BY albums.position

@@ -65,6 +65,21 @@ class RunRow:
         return bool(self.options.get(MAY_EMPTY_OPTION))
 
 
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run, and its albums and photos in numbers."""
+
+    run: RunRow
+    albums: int
+    albums_done: int
+    exported: int
+    """Photos, wherever their files are by now; those of an update that were up to date are among them."""
+    failed: int
+    missing: int
+    has_failures: bool
+    """An album of it failed, in the export or in a stage."""
+
+
 async def record(
     transaction: Transaction, subject: str, subject_id: int, before: str, trigger: str, after: str, reason: str = ""
 ) -> None:
@@ -129,6 +144,22 @@ async def latest(store: Queries) -> RunRow | None:
 async def listing(store: Queries) -> list[RunRow]:
     """All runs, oldest first."""
     return [RunRow.of(row) for row in await store.all("all_runs")]
+
+
+async def summaries(store: Store) -> list[RunSummary]:
+    """All runs with what came of them, oldest first."""
+    return [
+        RunSummary(
+            RunRow.of(row),
+            albums=row["albums"],
+            albums_done=row["albums_done"],
+            exported=row["exported"],
+            failed=row["failed"],
+            missing=row["missing"],
+            has_failures=bool(row["failures"]),
+        )
+        for row in await store.all("run_summaries")
+    ]
 
 
 async def step(store: Store, run: RunRow, trigger: RunTrigger, reason: str = "") -> RunRow:

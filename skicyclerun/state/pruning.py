@@ -1,0 +1,56 @@
+"""Forgetting photo rows of old runs, which nothing asks for any more.
+
+A row goes only if all of this is so: its run has ended, and is old enough; its photo was exported; it does not speak
+for a file, and no file of an older row has its name; the same photo was exported in every run that has a row for it
+(what failed, is missing, or was left out is asked for by `retry-failed`, by updates and by `status`); and no kept run
+compares itself with its album. Runs, albums, stages' rows and the record of transitions stay, and so do the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from skicyclerun.files.fault_points import fault_point
+from skicyclerun.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Forgettable:
+    """What a run could forget."""
+
+    run_id: int
+    photos: int
+    """Rows."""
+
+
+async def forgettable(store: Store, *, keep: int, ended_before: str | None = None) -> list[Forgettable]:
+    """What may be forgotten of the runs that are not among the newest `keep` (at least 1), oldest first.
+
+    With `ended_before`, ISO 8601 UTC as the rows have it, only of those that ended earlier.
+    """
+    return await _of_runs(store, await _old_runs(store, keep, ended_before))
+
+
+async def forget(store: Store, *, keep: int, ended_before: str | None = None) -> list[Forgettable]:
+    """Forget it, all in one transaction; returns what was forgotten. The caller holds the run lock."""
+    old = await _old_runs(store, keep, ended_before)
+    found = await _of_runs(store, old)
+    if found:
+        async with store.transaction() as transaction:
+            await transaction.execute("keep_figures_of_forgettable", {"runs": old})
+            fault_point("prune.figures_kept")
+            await transaction.execute("forget_photos", {"runs": old})
+        fault_point("prune.forgotten")
+    return found
+
+
+async def _old_runs(store: Store, keep: int, ended_before: str | None) -> str:
+    """As a JSON list, for the statements."""
+    rows = await store.all("old_runs", {"keep": keep, "ended_before": ended_before})
+    return json.dumps([row["id"] for row in rows])
+
+
+async def _of_runs(store: Store, old: str) -> list[Forgettable]:
+    rows = await store.all("forgettable_of_runs", {"runs": old})
+    return [Forgettable(row["run_id"], row["photos"]) for row in rows]
