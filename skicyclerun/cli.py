@@ -26,6 +26,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "status": ("skicyclerun.commands.status", "status", "Report on the last run, album by album."),
     "report": ("skicyclerun.commands.report", "report", "A page that shows what happened, for a browser."),
     "albums": ("skicyclerun.commands.albums", "albums", "List the albums the source offers."),
+    "leave-out": ("skicyclerun.commands.leave_out", "leave_out", "Leave single photos out of every run from now on."),
+    "take-in": ("skicyclerun.commands.leave_out", "take_in", "Take photos in again that were left out."),
     "config": ("skicyclerun.commands.config", "config", "Check, show or begin a configuration."),
     "verify": ("skicyclerun.commands.verify", "verify", "Compare files, database and catalog; --repair puts right."),
     "rebuild-state": ("skicyclerun.commands.rebuild_state", "rebuild_state", "Make a lost state database anew."),

@@ -6,7 +6,8 @@
     │   │   ├── EnvironmentUnset     it refers to an environment variable that is not set
     │   │   └── PlaceholderCycle     it refers to itself, by way of others
     │   ├── StageError               a stage that is unknown or not provided yet
-    │   ├── NoAlbumMatches           --album matched nothing
+    │   ├── NoAlbumMatches           --album or --exclude matched nothing
+    │   ├── AllExcluded              nothing is left of the albums
     │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
     │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
@@ -133,14 +134,27 @@ class StageError(UsageError):
 
 
 class NoAlbumMatches(UsageError):
-    """--album matched nothing; `nearest` are titles that come close."""
+    """--album matched nothing; `nearest` are titles that come close. `excluded`: it was to be left out."""
 
-    def __init__(self, wanted: str, nearest: Sequence[str]) -> None:
+    def __init__(self, wanted: str, nearest: Sequence[str], *, excluded: bool = False) -> None:
         self.wanted = wanted
         self.nearest = tuple(nearest)
         near = f" Nearest: {', '.join(repr(title) for title in nearest)}." if nearest else ""
+        so = ", so it cannot be left out (--exclude, export.exclude). Nothing was touched" if excluded else ""
         super().__init__(
-            f"No album matches {wanted!r}.{near}", next_step="`skicyclerun albums` lists what the source offers."
+            f"No album matches {wanted!r}{so}.{near}", next_step="`skicyclerun albums` lists what the source offers."
+        )
+
+
+class AllExcluded(UsageError):
+    """Every album that was asked for is left out by --exclude."""
+
+    def __init__(self, wanted: Sequence[str], exclude: Sequence[str]) -> None:
+        named = f" that matches {', '.join(repr(each) for each in wanted)}" if wanted else ""
+        out = ", ".join(repr(each) for each in exclude)
+        super().__init__(
+            f"Every album{named} is left out by --exclude or export.exclude ({out}). Nothing was touched.",
+            next_step="`skicyclerun albums` lists what the source offers.",
         )
 
 

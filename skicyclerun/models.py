@@ -77,6 +77,8 @@ class Album:
     size: int = field(default=0, compare=False)
     """Bytes of its originals, where the source knows them without opening each; 0 where it does not."""
     kind: AlbumKind = AlbumKind.ALBUM
+    filtered: int = field(default=0, compare=False)
+    """How many of its photos the filters of a run leave out; `photo_count` is without them."""
 
     @property
     def path(self) -> str:

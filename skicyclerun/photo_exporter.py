@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -36,6 +37,8 @@ from skicyclerun.run.session import RunOutcome, RunSession
 from skicyclerun.settings.later_stages import enabled_stages, left_stages
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import Settings
+from skicyclerun.sources.chosen_photos import choosing
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.state.store import Store
 from skicyclerun.verification.report import Depth, VerificationReport
 from skicyclerun.verification.session import verify_and_repair, verify_only
@@ -93,10 +96,13 @@ class AsyncPhotoExporter:
         return self._settings
 
     async def albums(self) -> list[Album]:
-        """All albums the source offers, empty ones included. Raises SourceError, UsageError."""
+        """All albums the source offers, empty ones included; with `export.everything` also the groups, all of them
+        counted without what the filters leave out. Raises SourceError, UsageError."""
         settings = self._settings
         source = source_for(settings.export.source, settings.export.library, settings, options_of(settings))
         try:
+            if settings.export.everything:
+                source = choosing(source, PhotoChoice.of(settings.export, date.today()))
             await source.open()
             return await source.albums()
         finally:

@@ -441,7 +441,13 @@ def test_albums_lists_photos_path_and_id(tmp_path: Path, lib_root: Path) -> None
         ["0", "Coast", "[Coast]"],
     ]
     as_json = skicyclerun("albums", "--json", "--library", library, "--lib-root", lib_root).json
-    assert as_json["albums"][0] == {"id": "2024/Alps", "title": "Alps", "path": "2024/Alps", "photos": 2}
+    assert as_json["albums"][0] == {
+        "id": "2024/Alps",
+        "title": "Alps",
+        "path": "2024/Alps",
+        "photos": 2,
+        "kind": "album",
+    }
 
 
 def test_version_and_help_name_the_program_and_its_exit_codes() -> None:

@@ -338,6 +338,21 @@ def test_a_file_removed_by_hand_takes_its_sidecar_and_its_original_with_it(whole
     assert sorted(exported(whole)) == EVERYTHING
 
 
+def test_a_photo_left_out_by_hand_takes_its_sidecar_and_its_original_with_it(whole: Path, library: Path) -> None:
+    def command(name: str, *photos: str) -> int:
+        return skicyclerun(name, *photos, "--lib-root", whole).code
+
+    assert command("leave-out", "Lake/IMG_2.jpg.xmp") == 2, "a sidecar is no photo"
+    assert command("leave-out", "Lake/IMG_2.jpg") == 0
+    run(whole, library, "--update")
+    left = ["Lake/IMG_3.mov", "Lake/IMG_3.mov.xmp"]
+    assert [name for name in sorted(exported(whole)) if name.startswith("Lake/")] == left
+    verified(whole)
+    assert command("take-in", "Lake/IMG_2.jpg") == 0
+    run(whole, library, "--update")
+    assert sorted(exported(whole)) == EVERYTHING
+
+
 # ── without positions ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

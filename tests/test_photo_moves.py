@@ -195,7 +195,9 @@ class World:
         for album in await albums.listing(store, run.id):
             await self._export(album, library[album.folder])
         await bring_up_to_date(store, self.places, self.catalog, settled=False)
-        departed = await photos.departed(store, run.id, {f"id {name}" for name in ALBUMS})
+        departed = await photos.departed(
+            store, run.id, lambda album_id: album_id not in {f"id {name}" for name in ALBUMS}
+        )
         await photos.forget_departed(store, departed)
         await runs.step(store, await runs.get(store, run.id), RunTrigger.FINISH)
         await bring_up_to_date(store, self.places, self.catalog, settled=True)

@@ -13,7 +13,9 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -21,8 +23,11 @@ import pytest
 
 from skicyclerun.errors import OriginalMissing, PhotoGone, SourceError
 from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
+from skicyclerun.settings.models import ExportSettings, FilterSettings
 from skicyclerun.sources.base import InPlace, KeepsTime, Source, TimeLimits
+from skicyclerun.sources.chosen_photos import choosing
 from skicyclerun.sources.folder_tree import FolderTree
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_library import PhotosLibrary
 from tests.shared_libraries import (
@@ -335,26 +340,80 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+LIBRARY_ALBUMS: tuple[tuple[tuple[str, ...], str, int], ...] = (
+    ((), "2019-10/11 Paris Clermont", 1),
+    ((), "2018-10 - Sponsion, Museum, Frühstück, Römermuseum", 1),
+    ((), "I have a deleted twin", 1),
+    ((), "EmptyAlbum", 0),
+    ((), "Test Album", 1),
+    ((), "Test Album", 1),
+    (("Folder1", "SubFolder2"), "AlbumInFolder", 2),
+    (("Folder2",), "Raw", 4),
+    ((), "Früh $(touch pwned)/..", 3),
+)
+
+
 class TestPhotosLibrary(SourceContract):
     @pytest.fixture
     def sample(self, tmp_path: Path, library: Path) -> Sample:
         return Sample(
             make=lambda: PhotosLibrary(library),
             kind=SourceKind.PHOTOS_LIBRARY,
-            albums=(
-                ((), "2019-10/11 Paris Clermont", 1),
-                ((), "2018-10 - Sponsion, Museum, Frühstück, Römermuseum", 1),
-                ((), "I have a deleted twin", 1),
-                ((), "EmptyAlbum", 0),
-                ((), "Test Album", 1),
-                ((), "Test Album", 1),
-                (("Folder1", "SubFolder2"), "AlbumInFolder", 2),
-                (("Folder2",), "Raw", 4),
-                ((), "Früh $(touch pwned)/..", 3),
-            ),
+            albums=LIBRARY_ALBUMS,
             make_missing=lambda: PhotosLibrary(tmp_path / "No.photoslibrary"),
             watched=library,
             absent=frozenset({"DSC03584.dng", "IMG_2000.JPG"}),
+        )
+
+
+# ── a source with filters and groups ──────────────────────────────────────────────────────────────────────────────
+
+
+def chosen(source: Source, **export: Any) -> Source:
+    return choosing(source, PhotoChoice.of(ExportSettings(**export), date(2026, 11, 26)))
+
+
+class TestFolderTreeInGroups(TestFolderTree):
+    """Every promise holds of the groups too. None of these files says when it was taken."""
+
+    @pytest.fixture
+    def sample(self, tmp_path: Path) -> Sample:
+        plain: Sample = TestFolderTree.sample.__wrapped__(self, tmp_path)  # type: ignore[attr-defined]  # a fixture
+        return replace(
+            plain,
+            make=lambda: chosen(plain.make(), everything=True),
+            albums=(*plain.albums, ((), "Without a date", 8)),
+            make_missing=lambda: chosen(plain.make_missing(), everything=True),
+        )
+
+
+class TestPhotosLibraryInGroups(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, library: Path) -> Sample:
+        by_year = ("2017", 1), ("2018", 4), ("2019", 2), ("2020", 5), ("Without a date", 1)
+        return Sample(
+            make=lambda: chosen(PhotosLibrary(library), everything=True, group_by="year"),
+            kind=SourceKind.PHOTOS_LIBRARY,
+            albums=(*LIBRARY_ALBUMS, *(((), title, count) for title, count in by_year)),
+            make_missing=lambda: chosen(PhotosLibrary(tmp_path / "No.photoslibrary"), everything=True),
+            watched=library,
+            absent=frozenset({"DSC03584.dng", "IMG_2000.JPG", "IMG_1693.tif"}),
+        )
+
+
+class TestPhotosLibraryThroughFilters(SourceContract):
+    @pytest.fixture
+    def sample(self, tmp_path: Path, library: Path) -> Sample:
+        filters = FilterSettings(since="2018-09-28", until="2020-04-15", media="photo")
+        left = {"2019-10/11 Paris Clermont": 0, "AlbumInFolder": 1, "Raw": 2}
+        left["2018-10 - Sponsion, Museum, Frühstück, Römermuseum"] = 0
+        return Sample(
+            make=lambda: chosen(PhotosLibrary(library), filters=filters),
+            kind=SourceKind.PHOTOS_LIBRARY,
+            albums=tuple((folders, title, left.get(title, count)) for folders, title, count in LIBRARY_ALBUMS),
+            make_missing=lambda: chosen(PhotosLibrary(tmp_path / "No.photoslibrary"), filters=filters),
+            watched=library,
+            absent=frozenset({"DSC03584.dng"}),
         )
 
 

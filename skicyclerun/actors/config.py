@@ -82,7 +82,11 @@ async def _configured(command: ConfigureRun, parts: ConfigParts) -> RunConfigure
         source_kind=place[0],
         source_location=place[1],
         selection=command.selection,
-        options=options_of(command.settings).to_row() | stage_options | cleanup_options | agreed,
+        options=options_of(command.settings).to_row()
+        | stage_options
+        | cleanup_options
+        | agreed
+        | command.choice.to_row(),
     )
     return RunConfigured(command, run)
 

@@ -35,9 +35,10 @@ from skicyclerun.state.runs import RunRow
 log = logging.getLogger(__name__)
 
 
-async def put_away_photos(jobs: ArchiveJobs, run: RunRow, listed: frozenset[str]) -> bool:
-    """The end of an update. `listed`: ids of all albums the source has now. See `_Departures.put_away`."""
-    departed = await photos.departed(jobs.store, run.id, listed)
+async def put_away_photos(jobs: ArchiveJobs, run: RunRow, is_gone: Callable[[str], bool]) -> bool:
+    """The end of an update. `is_gone`: whether the source no longer has an album of this id. See
+    `_Departures.put_away`."""
+    departed = await photos.departed(jobs.store, run.id, is_gone)
     files = [(photo.folder, *photo.file_name.split("/")) for photo in departed]
     leaving = _Departures(
         jobs,

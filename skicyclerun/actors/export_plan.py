@@ -14,9 +14,10 @@ from skicyclerun.files.album_folder import AlbumFolder
 from skicyclerun.files.naming import assign_folders
 from skicyclerun.models import Album
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import Source
-from skicyclerun.state import albums, photos
+from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
+from skicyclerun.sources.photo_groups import is_gone
+from skicyclerun.state import albums, left_out, photos
 from skicyclerun.state.photos import PhotoPlan
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
@@ -26,15 +27,18 @@ log = logging.getLogger(__name__)
 
 async def plan_albums(store: Store, source: Source, run: RunRow) -> None:
     """List the source's albums, choose, give each a folder, and enter them all at once."""
+    choice = PhotoChoice.from_row(run.options)
     listed = await source.albums()
-    chosen = select_albums(listed, run.selection) if run.selection else listed
     own, foreign = await albums.folders_of_source(store, run)
+    chosen = not_emptied(albums_to_export(listed, run.selection, choice), own if run.mode == "update" else ())
     there = {album.id for album in listed}
-    gone = [album_id for album_id in own if album_id not in there]
+    groups = choice.takes_groups(run.selection, (album.id for album in chosen))
+    gone = [album_id for album_id in own if is_gone(album_id, there, groups=groups)]
     # Folders that hold another source's files are taken, under ids that no album has; an album of ours that had
     # one of them before gets a new one.
     taken = {f"\0{folder}": folder for folder in foreign}
-    taken |= {album_id: folder for album_id, folder in own.items() if album_id in there and folder not in foreign}
+    kept = own.keys() - gone
+    taken |= {album_id: folder for album_id, folder in own.items() if album_id in kept and folder not in foreign}
     folders = assign_folders([(album.id, album.title) for album in chosen], taken)
     await albums.plan(store, run, folders, chosen, gone)
 
@@ -57,11 +61,13 @@ async def plan_photos(
             await _check_disk_is_there(store, folder, len(gone))
         # Left out by an earlier run; unless its file has been there again since.
         removed = gone | (await photos.removed_of_album(store, album.id, place) - earlier.keys())
+    out = left_out.among(listed, await left_out.keys_of_source(store, place))
+    removed -= out  # taken in again, they come back
     if run.mode == "update":
-        return plan_update(listed, earlier, options, occupied, strangers, removed)
+        return plan_update(listed, earlier, options, occupied, strangers, removed, out)
     if strangers:
         log.info("album %s: %d files in %s are not ours and stay", album.path, len(strangers), folder.path)
-    return plan_update(listed, {}, options, (), strangers, removed)
+    return plan_update(listed, {}, options, (), strangers, removed, out)
 
 
 async def _check_disk_is_there(store: Store, folder: AlbumFolder, files: int) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -47,6 +48,8 @@ from skicyclerun.progress.events import (
 from skicyclerun.run.shutdown import Shutdown
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import InPlace, KeepsTime, Restartable, Source, TimeLimits
+from skicyclerun.sources.photo_choice import PhotoChoice
+from skicyclerun.sources.photo_groups import is_gone
 from skicyclerun.state import albums, photos
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
@@ -216,8 +219,11 @@ class _RunExport:
             return True
         if self._stop():
             return False
+        run = self._run
         there = frozenset(album.id for album in await self._parts.source.albums())
-        return await put_away_photos(self._archive_jobs, self._run, there)
+        own = [row.album.id for row in await albums.listing(self._parts.store, run.id)]
+        groups = PhotoChoice.from_row(run.options).takes_groups(run.selection, own)
+        return await put_away_photos(self._archive_jobs, run, partial(is_gone, listed=there, groups=groups))
 
     async def _photos_coming(self, waiting: Sequence[AlbumRow]) -> int | None:
         """Photos this process will settle, for the time left; None where only the planning of an update will tell."""

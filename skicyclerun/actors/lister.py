@@ -14,8 +14,10 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.messages import AlbumReady, CatalogerMessage, Ending, ExportEnded, OutputsPutAway
+from skicyclerun.errors import AllExcluded
 from skicyclerun.files.album_folder import StagingFolder
-from skicyclerun.sources.album_selection import select_albums
+from skicyclerun.sources.album_selection import excluded_albums, select_albums
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.state import albums, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus
@@ -57,13 +59,16 @@ async def exported_albums(store: Store, run: RunRow) -> list[AlbumRow]:
     if "export" in run.stages:
         rows = await albums.listing(store, run.id)
         return [row for row in rows if row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)]
-    return await chosen_albums(store, run.selection)
+    return await chosen_albums(store, run.selection, PhotoChoice.from_row(run.options).exclude)
 
 
-async def chosen_albums(store: Store, selection: Sequence[str]) -> list[AlbumRow]:
-    """Album folders that hold exported files; only those of `selection` (names, globs, ids). Raises NoAlbumMatches."""
+async def chosen_albums(store: Store, selection: Sequence[str], exclude: Sequence[str] = ()) -> list[AlbumRow]:
+    """Album folders that hold exported files; only those of `selection` (names, globs, ids) that `exclude` does not
+    name. Raises NoAlbumMatches, AllExcluded."""
     rows = await albums.with_files(store)
-    if not selection:
-        return rows
-    chosen = {album.id for album in select_albums([row.album for row in rows], selection)}
-    return [row for row in rows if row.album.id in chosen]
+    exported = [row.album for row in rows]
+    chosen = {album.id for album in select_albums(exported, selection)}
+    left = chosen - excluded_albums(exported, exclude, strict=False)
+    if chosen and not left:
+        raise AllExcluded(selection, exclude)
+    return [row for row in rows if row.album.id in left]

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from skicyclerun.settings.models import Settings
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.stage_albums import StageAlbumRow
@@ -45,6 +46,8 @@ class ConfigureRun:
     """retry-failed: only these stages; None for all."""
     may_empty: bool = False
     """Somebody has said yes to folders being emptied, once they are archived."""
+    choice: PhotoChoice = field(default_factory=PhotoChoice)
+    """Fresh only: what of the source is taken, its days fixed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Final
 from skicyclerun.files.naming import collision_key, plan_companion_names, plan_file_names, safe_extension
 from skicyclerun.models import Component, Photo
 from skicyclerun.settings.export_options import ExportOptions
+from skicyclerun.state.left_out import REASON
 from skicyclerun.state.photos import PhotoPlan, PresentPhoto
 
 #: Why a photo is left out whose file somebody has removed.
@@ -25,16 +26,19 @@ def plan_update(
     occupied: Collection[str],
     strangers: Collection[str],
     removed: Collection[tuple[str, str]] = (),
+    out: Collection[tuple[str, str]] = (),
 ) -> list[PhotoPlan]:
     """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
-    `removed`: photos whose files were removed by hand, and that are left out for it.
+    `removed`: photos whose files were removed by hand, and that are left out for it; `out`: photos that somebody has
+    left out by name.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
     file is there. A file that another program changed is left to `verify`: an update neither trusts nor undoes it.
-    What lies beside a photo goes where its file goes: it is not in the plan where that was removed by hand.
+    What lies beside a photo goes where its file goes: it is not in the plan where that was removed or left out by hand.
     """
-    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, removed) is None]
+    alone = {*removed, *out}
+    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
     kept: dict[tuple[str, str], str] = {}
     retired: list[str] = []
     by_key = {(photo.id, photo.component.value): photo for photo in listed}
@@ -65,7 +69,7 @@ def plan_update(
     for photo in listed:
         key = (photo.id, photo.component.value)
         is_removed = key in removed
-        left_out = options.left_out(photo) or (REMOVED if is_removed else "")
+        left_out = options.left_out(photo) or (REASON if key in out else REMOVED if is_removed else "")
         before = earlier.get(key)
         carried = (
             before.row_id

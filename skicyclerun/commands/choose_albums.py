@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from skicyclerun.actors.messages import Intent
 from skicyclerun.errors import UsageError
-from skicyclerun.models import Album, SourceKind
+from skicyclerun.models import Album, AlbumKind, SourceKind
 from skicyclerun.run.plan import RunRequest
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources import album_dialogs
@@ -80,6 +82,15 @@ def album_choice(
     return None
 
 
+def offer_everything(place: str, groups: Sequence[Album]) -> bool:
+    """Ask, at a terminal, whether all photos are wanted where there are no albums."""
+    photos = sum(album.photo_count for album in groups)
+    click.echo(f"There are no albums in {printable(place)}.", err=True)
+    these, by = "Its one photo" if photos == 1 else f"All its {photos} photos", printable(groups[0].title)
+    into = f"one folder, {by!r}" if len(groups) == 1 else f"{len(groups)} folders: {by!r}, …"
+    return click.confirm(f"{these} instead, in {into}?", default=True, err=True)
+
+
 def dialog_program() -> Osascript:
     """What shows the native dialogs."""
     return Osascript(script=shipped_file("osxPhotoExporter.scpt"), log=log.info)
@@ -95,9 +106,14 @@ async def choose_from_list(albums: Sequence[Album]) -> list[str]:
     return [str(album_id) for album_id in chosen]
 
 
+def kind_in_words(album: Album) -> str:
+    """What is no album of the person's own says what it is."""
+    return {AlbumKind.SHARED: " (shared album)", AlbumKind.PROJECT: " (project)"}.get(album.kind, "")
+
+
 def label(album: Album, width: int = 5) -> str:
     """An album's line: how many photos, then its path. Titles are anybody's: nothing in them reaches the terminal."""
-    path = printable(album.path)
+    path = printable(album.path) + kind_in_words(album)
     shown = path if len(path) <= _LONGEST_PATH else path[: _LONGEST_PATH - 1] + "…"
     return f"{album.photo_count:>{width}}  {shown}"
 

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -127,6 +128,70 @@ def source_options(command: _F) -> _F:
         type=click.Choice(["auto", "apple_photos", "photos_library", "folder"]),
         help="What to read; `auto` judges by --library.",
     )(command)
+
+
+def choice_options(command: _F) -> _F:
+    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them."""
+    for option in reversed(
+        (
+            click.option("--everything", is_flag=True, help="All photos, also those in no album, in groups."),
+            click.option(
+                "--group-by",
+                type=click.Choice(["year", "month", "day", "place"]),
+                help="How --everything puts them together. Default: `export.group_by`, which is month.",
+            ),
+            click.option("--not-in-albums", is_flag=True, help="With --everything: only photos that are in no album."),
+            click.option(
+                "--exclude", multiple=True, metavar="NAME|GLOB|ID", help="Without these albums. May be repeated."
+            ),
+            click.option("--since", metavar="DATE|30d", help="Only photos taken on that day or later."),
+            click.option("--favorites", is_flag=True, help="Only favourites."),
+            click.option("--keyword", "keywords", multiple=True, metavar="NAME|GLOB", help="Only with this keyword."),
+            click.option("--person", "persons", multiple=True, metavar="NAME|GLOB", help="Only with this person."),
+            click.option("--media", type=click.Choice(["photo", "video"]), help="Only photos, or only videos."),
+            click.option(
+                "--min-size",
+                type=click.IntRange(1, 1_000_000),
+                metavar="PIXELS",
+                help="Only what has so many pixels on its longer side.",
+            ),
+            click.option("--not-screenshots", is_flag=True, help="No screenshots."),
+            click.option("--hidden", is_flag=True, help="With --everything: hidden photos too."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def given_choice(typed: Mapping[str, object], until: str | None = None) -> dict[str, object]:
+    """What `choice_options` say, over the configuration; nothing for what was not typed.
+
+    But for --exclude, which adds to the configuration (`with_excluded`): what is to stay in does so whatever is typed.
+    """
+    keys = {name: f"export.{name}" for name in ("everything", "group_by", "not_in_albums")} | {
+        name: f"export.filters.{name}"
+        for name in ("since", "favorites", "keywords", "persons", "media", "min_size", "not_screenshots", "hidden")
+    }
+    given = {keys[name]: value for name, value in typed.items() if name in keys and value not in (None, False, ())}
+    if until is not None:
+        given["export.filters.until"] = until
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+
+
+def with_excluded(settings: Settings, typed: Mapping[str, object]) -> Settings:
+    """The settings with the albums that --exclude names on top of those of the configuration."""
+    more = typed.get("exclude")
+    if not isinstance(more, tuple) or not more:
+        return settings
+    export = settings.export
+    exclude = tuple(dict.fromkeys((*export.exclude, *more)))
+    return replace(settings, export=export.model_copy(update={"exclude": exclude}))
+
+
+def option_of(key: str) -> str:
+    """As `choice_options` have it typed: the option that sets this key of the configuration."""
+    name = key.rpartition(".")[2]
+    return "--" + {"keywords": "keyword", "persons": "person"}.get(name, name).replace("_", "-")
 
 
 def given_source(source: str | None, library: Path | None) -> dict[str, object]:

@@ -17,10 +17,14 @@ from skicyclerun.commands.exit_codes import stdout_to_nowhere
 from skicyclerun.commands.options import (
     TakesStages,
     as_typed,
+    choice_options,
+    given_choice,
+    option_of,
     place_options,
     refusals_in_log,
     settings_of,
     source_options,
+    with_excluded,
 )
 from skicyclerun.errors import SkicyclerunError, UsageError
 from skicyclerun.wording import counted, printable
@@ -54,10 +58,16 @@ _SHOWN_ALBUMS = 12
     "Default: `pipeline.stages`.",
 )
 @click.option("--from", "from_stage", metavar="STAGE", help="Leave out the stages before this one.")
-@click.option("--until", "until_stage", metavar="STAGE", help="Leave out the stages after this one.")
+@click.option(
+    "--until",
+    multiple=True,
+    metavar="STAGE|DATE|30d",
+    help="A stage: leave out those after it. A day: only photos taken on it or earlier.",
+)
 @click.option("--no-cleanup", is_flag=True, help="Leave the old outputs where they are.")
 @click.option("--force-clean", is_flag=True, help="With `--stages cleanup`: empty the folders once they are archived.")
 @click.option("--album", "selection", multiple=True, metavar="NAME|GLOB|ID", help="Only these albums. May be repeated.")
+@choice_options
 @click.option("--choose", is_flag=True, help="Choose albums from a list. Without it, Photos.app's are asked for.")
 @click.option("--dialogs", is_flag=True, help="Choose albums, and a folder where one is missing, in macOS's dialogs.")
 @source_options
@@ -100,13 +110,14 @@ def run(
     verbose: bool,
     as_json_lines: bool,
     from_stage: str | None,
-    until_stage: str | None,
+    until: tuple[str, ...],
     sweep_path_contains: str | None,
     sweep_limit: int | None,
     sweep_only_missing: bool,
     sweep_skip_heading: bool,
     sweep_pulse_sec: float | None,
     cache_only_geocode: bool,
+    **choice: object,
 ) -> int:
     """Export albums, and go on with the stages after that.
 
@@ -127,8 +138,10 @@ def run(
     }
     said = {name: value for name, value in said.items() if value not in (None, False)}
     flags = (fresh, update, include_removed, choose, dialogs, no_cleanup, force_clean)
-    others = (*flags, stages, selection, from_stage, until_stage)
-    overrides: dict[str, object] = {}
+    until_stage, until_day = _untils(until)
+    chosen_photos = given_choice(choice, until_day)
+    others = (*flags, stages, selection, from_stage, until_stage, chosen_photos, choice["exclude"])
+    overrides: dict[str, object] = dict(chosen_photos)
     if update:
         overrides["export.mode"] = "update"
     if include_removed:
@@ -155,12 +168,14 @@ def run(
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
             settings = settings_of(config_file, another_root or lib_root, source, library, named)
+        settings = with_excluded(settings, choice)
         if force_clean and chosen != ("cleanup",):
             raise UsageError(
                 "--force-clean goes with `--stages cleanup`: it empties the folders although no export follows."
             )
         if (choose or dialogs) and "export" not in chosen:
             raise UsageError("--choose and --dialogs ask which albums to export, and nothing is to be exported.")
+        _check_choice(chosen_photos, settings, chosen)
         return RunRequest(
             intent=Intent.RESUME if resume else Intent.FRESH,
             settings=settings,
@@ -230,6 +245,28 @@ def retry_failed(
             chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)
     return carry_out(request, yes=yes, verbose=verbose, as_json_lines=as_json_lines)
+
+
+def _untils(typed: Sequence[str]) -> tuple[str | None, str | None]:
+    """The stage and the day of --until, which means either. Raises UsageError where one of them is given twice."""
+    from skicyclerun.settings.days import looks_like_days
+
+    days = [each for each in typed if looks_like_days(each)]
+    stages = [each for each in typed if not looks_like_days(each)]
+    if len(days) > 1 or len(stages) > 1:
+        raise UsageError("--until takes one stage and one day (2024-07-21, 30d), each once.")
+    return next(iter(stages), None), next(iter(days), None)
+
+
+def _check_choice(typed: Mapping[str, object], settings: Settings, stages: Sequence[str]) -> None:
+    """Raise UsageError for what was typed about photos and says nothing in this run."""
+    if "export" not in stages and typed:
+        option = option_of(next(iter(typed)))
+        raise UsageError(f"{option} chooses what is exported, and nothing is to be exported. Nothing was touched.")
+    if not settings.export.everything:
+        for key in ("export.group_by", "export.not_in_albums", "export.filters.hidden"):
+            if key in typed:
+                raise UsageError(f"{option_of(key)} goes with --everything. Nothing was touched.")
 
 
 def _stages(
@@ -315,7 +352,7 @@ def carry_out(
     import anyio
 
     from skicyclerun.actors.messages import Intent
-    from skicyclerun.commands.choose_albums import album_choice
+    from skicyclerun.commands.choose_albums import album_choice, offer_everything
     from skicyclerun.commands.offer_folders import with_folders_settled
     from skicyclerun.progress.choose import LateRenderer, choose_renderer
     from skicyclerun.run.session import RunSession
@@ -340,6 +377,7 @@ def carry_out(
             confirm=(lambda plan: _confirmed(plan, ask=asking, verbose=verbose)) if asking or request.dry_run else None,
             ask_unfinished=_ask_unfinished if asking else None,
             choose_albums=choice,
+            offer_everything=offer_everything if asking else None,
             ended_in_words=ended_in_words,
         )
         outcome = anyio.run(session.carry_out)
@@ -409,7 +447,7 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
     if plan.cleanup:
         lines.append(plan.cleanup)
         lines += [f"    {folder}" for folder in plan.emptied_in_words]
-    lines += [*plan.publishing, *plan.notes]
+    lines += [*plan.choice, *plan.publishing, *plan.notes]
     return lines
 
 

@@ -43,7 +43,8 @@ from skicyclerun.rebuild.entries import (
 from skicyclerun.run.lock import RunLock
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.choose import choose_kind
-from skicyclerun.state import runs
+from skicyclerun.state import left_out, runs
+from skicyclerun.state.left_out import LeftOutPhoto
 from skicyclerun.state.rebuild import (
     RebuiltAlbum,
     RebuiltPhoto,
@@ -281,7 +282,16 @@ class _Rebuild:
                     reason=REASON,
                 )
                 made.append(run.id)
+            await left_out.put_back(store, self._left_out(places))
         return made
+
+    def _left_out(self, places: Mapping[SourceKind, str]) -> list[LeftOutPhoto]:
+        """What somebody has left out, by the old database or, where that cannot say it, by the copy beside it."""
+        known = left_out.salvage(self.state_db)
+        if known is None:
+            known = left_out.read_copy(left_out.copy_beside(self.state_db))
+        now = {kind.value: place for kind, place in places.items()}
+        return [replace(photo, source_location=now.get(photo.source_kind, photo.source_location)) for photo in known]
 
     async def _photos_of(
         self, found: Sequence[AlbumEntries], entries: Mapping[str, Any], unclaimed: list[tuple[str, str]]

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,15 +47,17 @@ from skicyclerun.errors import (
     UsageError,
 )
 from skicyclerun.models import Album, SourceKind, Waiting
+from skicyclerun.run.choice_ahead import choice_in_words, nothing_passes
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import LeftStage, later_stages, left_in_words
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
-from skicyclerun.sources.album_selection import select_albums
 from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
 from skicyclerun.sources.choose import make_source
+from skicyclerun.sources.chosen_photos import READ_THE_LIBRARY, ChosenPhotos, choosing
+from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
 from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
@@ -97,6 +100,8 @@ class Plan:
     """The folders that are emptied."""
     emptied_in_words: tuple[str, ...] = ()
     """The same, a line each with what is in them; nothing where none is. Never done without a yes."""
+    choice: tuple[str, ...] = ()
+    """What the filters let through, and which albums are left out, in sentences."""
     publishing: tuple[str, ...] = ()
     """Where pictures are uploaded to and how many, in sentences; the place has been asked by then."""
     notes: tuple[str, ...] = field(default=())
@@ -110,6 +115,8 @@ Confirm = Callable[[Plan], bool]
 AskUnfinished = Callable[[RunRow, int], str]
 #: Asked by a fresh export which of the source's albums it is to be; their ids, or None to keep to the request.
 ChooseAlbums = Callable[[Source, Sequence[Album]], Awaitable[Sequence[str] | None]]
+#: Asked where a source has no albums, with its place, and the groups that its photos would make; False: not these.
+OfferEverything = Callable[[str, Sequence[Album]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +164,22 @@ class Planner:
         *,
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
+        offer_everything: OfferEverything | None = None,
         make: MakeSource | None = None,
         on_wait: Callable[[Waiting], None] | None = None,
     ) -> None:
         self.request = request
         """As asked for; with the albums that were chosen from a list."""
         self.source: Source | None = None
+        self.choice = PhotoChoice()
+        """What of the source a fresh run takes."""
         self._of_the_source: tuple[str, ...] = ()
         self.seen: RunRow | None = None
         """The newest run when the plan was made; under the lock it has to be the same still."""
         self._settings = request.settings
         self._ask_unfinished = ask_unfinished
         self._choose_albums = choose_albums
+        self._offer_everything = offer_everything
         self._make = make or source_for
         self._on_wait = on_wait
 
@@ -267,15 +278,33 @@ class Planner:
             return await self._planned_without_export(store, gives_up, cleanup, notes)
         options = options_for_row(self._settings, later, request.stage_options)
         stages = await self._checked_stages(later, options)
+        self.choice = PhotoChoice.of(self._settings.export, date.today())
         source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
         listed = await source.albums()
         if not listed:
-            return f"There are no albums in {source.location}. Nothing was touched."
+            instead = await self._everything_instead(source)
+            if isinstance(instead, str):
+                return instead
+            listed, source = instead, self.source or source
         if self._choose_albums is not None and (ids := await self._choose_albums(source, listed)) is not None:
             if not ids:
                 raise Cancelled("No album was chosen. Nothing was touched.")
             request = self.request = replace(request, selection=tuple(ids))
-        chosen = select_albums(listed, request.selection) if request.selection else listed
+        chosen = albums_to_export(listed, request.selection, self.choice)
+        if isinstance(source, ChosenPhotos):
+            await source.check_names()
+            if said := await nothing_passes(source, chosen):
+                return said
+        update = self._settings.export.mode == "update"
+        choice_notes = await choice_in_words(
+            store, source, self.choice, request.selection, listed, chosen, update=update
+        )
+        earlier = (
+            await albums.folders_known(store, source.kind.value, source.location)
+            if store is not None and update
+            else {}
+        )
+        chosen = not_emptied(chosen, earlier)
         place = f"{source.kind.value}, {source.location}"
         plan = Plan(
             Intent.FRESH,
@@ -292,6 +321,7 @@ class Planner:
             emptied=cleanup.emptied,
             emptied_in_words=cleanup.emptied_in_words,
             notes=(*notes, *self._of_the_source),
+            choice=tuple(choice_notes),
             publishing=await self._publishing(store, stages, chosen, more=True),
         )
         estimate = await export_estimate(store, plan)
@@ -300,6 +330,29 @@ class Planner:
             photos = sum(album.photo_count for album in chosen)
             await self._check_room_for_stages(store, later, photos, emptied=frozenset())
         return plan
+
+    async def _everything_instead(self, source: Source) -> list[Album] | str:
+        """Where there are no albums: the groups of all photos if the person wants them, otherwise what to say."""
+        place = source.location
+        if self.choice.everything:
+            said = await nothing_passes(source, ()) if isinstance(source, ChosenPhotos) else ""
+            return said or f"There are no photos in {place}. Nothing was touched."
+        said = f"There are no albums in {place}."
+        if not isinstance(source, ChosenPhotos):
+            return f"{said} Nothing was touched. {READ_THE_LIBRARY.replace('--source', '--everything --source')}"
+        choice = self.choice.with_everything()
+        whole = source.with_choice(choice)
+        groups = await whole.albums()
+        photos = sum(album.photo_count for album in groups)
+        if not groups:
+            return f"{said} Nothing was touched."
+        offer = self._offer_everything
+        if offer is None or not asked(lambda: offer(place, groups)):
+            typed = self.request.typed or "skicyclerun run"
+            these = "its one photo" if photos == 1 else f"its {photos} photos"
+            return f"{said} `{typed} --everything` exports {these}, by {choice.group_by}. Nothing was touched."
+        self.choice, self.source = choice, whole
+        return groups
 
     async def _leave_out(self, store: Store | None) -> tuple[str, ...]:
         """Take what has no input out of stages that the configuration lists; what to say of all that is left out.
@@ -331,7 +384,8 @@ class Planner:
         if later:
             if store is None:
                 raise NoState(self._settings.paths.state_db)
-            rows = await chosen_albums(store, request.selection)
+            self.choice = PhotoChoice(exclude=self._settings.export.exclude)
+            rows = await chosen_albums(store, request.selection, self.choice.exclude)
             if not rows:
                 return "Nothing to do: there are no exported pictures for the stages to work on. Nothing was touched."
             photos = sum(row.album.photo_count if row.expected is None else row.expected for row in rows)
@@ -466,7 +520,8 @@ class Planner:
         cleanup = await self._cleanup_again(store, run) if intent is Intent.RESUME else CleanupAhead("")
         notes = [*self._of_the_source]
         kept = intent is Intent.RESUME and keeps_other_settings(self._settings, later, run.options)
-        if kept or ExportOptions.from_row(run.options) != options_of(self._settings):
+        other = "export" in run.stages and not PhotoChoice.from_row(run.options).same_as(self._settings.export)
+        if kept or other or ExportOptions.from_row(run.options) != options_of(self._settings):
             notes.append(
                 f"Run {run.id} keeps the {'stage' if kept else 'export'} settings it was begun with; the changed ones "
                 "apply to the next run."
@@ -518,6 +573,7 @@ class Planner:
         options = ExportOptions.from_row(run.options) if run else options_of(self._settings)
         if run is not None and kind == "apple_photos":
             library = None  # The place of such a run is the application.
+        choice = PhotoChoice.from_row(run.options) if run else self.choice
         source = self._make(kind, library, self._settings, options)
         if library is not None:
             check_source_and_outputs(self._settings, library)
@@ -526,9 +582,10 @@ class Planner:
         stack.push_async_callback(source.close)
         if self._on_wait is not None and isinstance(source, KeepsTime):
             source.on_wait = self._on_wait
-        await source.open()
-        self.source = source
-        return source
+        chosen = choosing(source, choice)
+        await chosen.open()
+        self.source = chosen
+        return chosen
 
 
 def asked(question: Callable[[], _Answer]) -> _Answer:

@@ -17,11 +17,12 @@ from skicyclerun.run.stage_report import (
     stages_as_json,
     summed,
 )
-from skicyclerun.state import albums, archive_copies, photos, runs
+from skicyclerun.state import albums, archive_copies, left_out, photos, runs
 from skicyclerun.state.albums import Accounting, AlbumRow, Changes
 from skicyclerun.state.archive_copies import CopyRow
 from skicyclerun.state.archives import ArchiveRow
 from skicyclerun.state.archives import of_run as archive_of_run
+from skicyclerun.state.left_out import LeftOutPhoto
 from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, CopyStatus, RunStatus
 from skicyclerun.state.photos import PhotoRow, PhotoStatus
 from skicyclerun.state.runs import RunRow
@@ -88,6 +89,8 @@ class RunReport:
     """The stages after the export, in pipeline order."""
     export_of_stages: tuple[tuple[str, str], ...] = ()
     """For each album folder of the stages how its export stands, in words."""
+    left_out: tuple[LeftOutPhoto, ...] = ()
+    """Photos of the run's source that somebody has left out by name, until they are taken in again."""
     copies: tuple[CopyRow, ...] = ()
     """In the second place for archives, where there is one: that of the run's archive, and all that are pending."""
 
@@ -159,6 +162,11 @@ async def build_report(
         is_latest=latest is None or latest.id == run.id,
         stages=stages,
         export_of_stages=tuple([(row.folder, row.status.value) for row in exported or await albums.with_files(store)]),
+        left_out=tuple(
+            photo
+            for photo in await left_out.listing(store)
+            if (photo.source_kind, photo.source_location) == (run.source_kind.value, run.source_location)
+        ),
         copies=tuple(
             copy
             for copy in copies
@@ -234,6 +242,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         },
         "albums": [_album_json(report, album) for album in report.albums],
         "earlier_failures": [{"run": earlier.run_id, "albums": earlier.albums} for earlier in report.earlier_failures],
+        "left_out": [known(photo, "name", "photo_id", "component", "since") for photo in report.left_out],
         "archive": _archive_json(report.archive),
         "archive_copies": [
             known(copy, "file", "remote", "status", "name", "copied_at", "attempts", "reason") for copy in report.copies
@@ -409,13 +418,15 @@ def _summary(report: RunReport) -> Iterator[str]:
     if report.albums or "export" in report.run.stages:
         yield ", ".join(parts) + "."
     parts = [f"{totals.exported} of {expected} photos exported ({bytes_in_words(totals.bytes)})"]
-    parts += [f"{totals.left_out} left out by a setting"] if totals.left_out else []
+    parts += [f"{totals.left_out} left out"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
     if report.albums:
         yield ", ".join(parts) + "."
     if report.changes is not None:
         yield f"Found {counted(report.changes.found, 'photo')}: {_changes_in_words(report.changes)}."
+    if report.left_out:
+        yield _left_out_in_words(report.left_out)
     archive = report.archive
     if archive is not None and archive.file:
         proved = f"proved {archive.proved_at[:19].replace('T', ' ')} UTC" if archive.proved_at else "not proved yet"
@@ -469,6 +480,15 @@ def next_step(report: RunReport) -> NextStep | None:
             "makes what the stages wait for, and goes on with them; `retry-failed` would do only these stages again.",
         )
     return NextStep("retry-failed", "asks again for what failed, and for nothing else.")
+
+
+def _left_out_in_words(photos: tuple[LeftOutPhoto, ...]) -> str:
+    names = ", ".join(printable(photo.name) for photo in photos[:NAMED_PER_ALBUM])
+    more = f" and {len(photos) - NAMED_PER_ALBUM} more" if len(photos) > NAMED_PER_ALBUM else ""
+    return (
+        f"Left out by hand, in every run: {counted(len(photos), 'photo')} ({names}{more}). `skicyclerun take-in` "
+        "brings back what it is given."
+    )
 
 
 def copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:

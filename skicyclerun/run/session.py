@@ -48,6 +48,7 @@ from skicyclerun.run.plan import (
     ChooseAlbums,
     Confirm,
     MakeSource,
+    OfferEverything,
     Plan,
     Planner,
     RunRequest,
@@ -120,6 +121,7 @@ class RunSession:
         confirm: Confirm | None = None,
         ask_unfinished: AskUnfinished | None = None,
         choose_albums: ChooseAlbums | None = None,
+        offer_everything: OfferEverything | None = None,
         make: MakeSource | None = None,
         ended_in_words: EndedInWords | None = None,
     ) -> None:
@@ -130,7 +132,12 @@ class RunSession:
         self._ended_in_words = ended_in_words or plain_ending
         self._shutdown = Shutdown()
         self._planner = Planner(
-            request, ask_unfinished=ask_unfinished, choose_albums=choose_albums, make=make, on_wait=renderer.handle
+            request,
+            ask_unfinished=ask_unfinished,
+            choose_albums=choose_albums,
+            offer_everything=offer_everything,
+            make=make,
+            on_wait=renderer.handle,
         )
 
     async def carry_out(self) -> RunOutcome:
@@ -224,7 +231,7 @@ class RunSession:
                     "Another run began or ended here in the meantime. Nothing was touched.",
                     next_step="Look with `skicyclerun status`, then type the command again.",
                 )
-            for said in plan.publishing:
+            for said in (*plan.choice, *plan.publishing):
                 self._renderer.handle(Notice(said))
             for note in plan.notes:
                 self._say(note)
@@ -238,6 +245,7 @@ class RunSession:
                 stage_options=request.stage_options,
                 retry_stages=request.retry_stages,
                 may_empty=request.may_empty or (self._confirm is not None and bool(plan.emptied_in_words)),
+                choice=self._planner.choice,
             )
             stages = stage_runs(settings, plan.later_stages, plan.stage_options, said_from_any_thread(self._renderer))
             estimate = await export_estimate(store, plan)

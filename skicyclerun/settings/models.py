@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -19,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 from skicyclerun.errors import ConfigError, EnvironmentUnset
 from skicyclerun.settings.carried import merged
 from skicyclerun.settings.command_stages import CommandStageSettings, as_stages, output_key
+from skicyclerun.settings.days import days_of
 from skicyclerun.settings.dotenv_file import Variables
 from skicyclerun.settings.foreign_keys import format_meant
 from skicyclerun.settings.placeholders import fill_in
@@ -70,6 +72,31 @@ class Timeouts(Section):
     run: Seconds = 3600.0
 
 
+class FilterSettings(Section):
+    """Which photos of the albums and groups are exported; all of these have to be met."""
+
+    since: Text | None = None
+    until: Text | None = None
+    favorites: bool = False
+    keywords: Texts = ()
+    """Any of them."""
+    persons: Texts = ()
+    """Any of them."""
+    media: Literal["photo", "video"] | None = None
+    min_size: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Pixels of the longer side."""
+    not_screenshots: bool = False
+    hidden: bool = False
+    """Also hidden photos."""
+
+    @field_validator("since", "until")
+    @classmethod
+    def _a_day(cls, text: str | None) -> str | None:
+        if text is not None:
+            days_of(text, date(2000, 1, 1))
+        return text
+
+
 class ExportSettings(Section):
     """What is exported, and how."""
 
@@ -77,6 +104,13 @@ class ExportSettings(Section):
     source: Literal["auto", "apple_photos", "photos_library", "folder"] = "auto"
     library: Path | None = None
     albums: Texts = ()
+    exclude: Texts = ()
+    everything: bool = False
+    group_by: Literal["year", "month", "day", "place"] = "month"
+    """How the photos of `everything` are put together."""
+    not_in_albums: bool = False
+    """Of `everything` only what is in no album."""
+    filters: FilterSettings = FilterSettings()
     format: Annotated[Literal["jpeg", "original"], BeforeValidator(format_meant)] = "jpeg"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     missing: Literal["fail", "skip", "preview"] = "fail"

@@ -10,7 +10,7 @@ One contract suite (tests/test_source_contract.py) holds every source to this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -103,6 +103,9 @@ class KnowsPhotos(Protocol):
 
     The source is open. All of it is as of the same snapshot as its albums.
     """
+
+    cannot_tell: Mapping[str, str]
+    """By the facts of `PhotoFacts` that this source never knows: what to say to who chooses by them."""
 
     async def facts(self, wanted: Callable[[PhotoFacts], bool] | None = None) -> list[PhotoFacts]:
         """Of every media item that is `wanted` (all of them without it), oldest first, those of one moment by id.

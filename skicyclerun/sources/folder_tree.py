@@ -20,12 +20,16 @@ import re
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+import anyio
 import anyio.to_thread
 
 from skicyclerun.errors import LibraryError, PhotoError, PhotoGone, PhotoUnreadable, SourceError, SourceStopped
@@ -33,7 +37,18 @@ from skicyclerun.files.beneath import Beneath
 from skicyclerun.files.naming import RAW_SUFFIXES
 from skicyclerun.images.movies import boxes
 from skicyclerun.images.staging import open_original
-from skicyclerun.models import Album, Component, Fetched, Photo, SourceKind
+from skicyclerun.models import (
+    Album,
+    Component,
+    Face,
+    Fetched,
+    MediaKind,
+    Photo,
+    PhotoFacts,
+    Place,
+    SourceKind,
+)
+from skicyclerun.sources.photo_groups import is_group
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +83,33 @@ class _Contents:
         return sum(component is not Component.LIVE_MOVIE for _, component in self.photos)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a file says of itself, as long as its fingerprint stays the same."""
+
+    fingerprint: str
+    facts: PhotoFacts
+    place: Place | None = None
+
+
 class FolderTree:
     """The folders below `root`. Nothing is ever written there."""
 
     kind = SourceKind.FOLDER
     parallel = True
+    cannot_tell: Mapping[str, str] = MappingProxyType(
+        {
+            "favorite": "a folder of albums has no favourites. `--keyword` goes by the keywords in the files.",
+            "hidden": "a folder of albums has no hidden photos.",
+            "screenshot": "the files of a folder do not say which are screenshots. `--min-size`, or `skicyclerun "
+            "leave-out`, may serve.",
+        }
+    )
 
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.abspath(root))
+        self._known: dict[str, _Known] = {}
+        """What files said of themselves, by id."""
 
     @property
     def location(self) -> str:
@@ -97,12 +131,45 @@ class FolderTree:
         """The photo's own path; nothing is copied, `attempt_directory` is not made."""
         return await anyio.to_thread.run_sync(self._fetch, photo)
 
+    async def facts(self, wanted: Callable[[PhotoFacts], bool] | None = None) -> list[PhotoFacts]:
+        """From the files' headers, each read once as long as it stays as it is. Each file is in one album."""
+        albums = await self.albums()
+        photos = await anyio.to_thread.run_sync(self._list_everything, albums, abandon_on_cancel=True)
+        new = [each for each in photos if self._known.get(each.facts.id, _UNREAD).fingerprint != each.fingerprint]
+        limiter = anyio.CapacityLimiter(os.cpu_count() or 1)
+        async with anyio.create_task_group() as reading:
+            for start in range(0, len(new), _HEADERS_AT_ONCE):
+                read = partial(self._read_headers, new[start : start + _HEADERS_AT_ONCE])
+                reading.start_soon(partial(anyio.to_thread.run_sync, read, limiter=limiter, abandon_on_cancel=True))
+
+        def chosen() -> list[PhotoFacts]:
+            known = (self._known[each.facts.id].facts for each in photos)
+            return sorted((facts for facts in known if wanted is None or wanted(facts)), key=_by_date)
+
+        return await anyio.to_thread.run_sync(chosen)
+
+    async def photos_of(self, ids: Sequence[str]) -> list[Photo]:
+        return await anyio.to_thread.run_sync(self._photos_of, ids, abandon_on_cancel=True)
+
+    async def places(self, ids: Iterable[str]) -> dict[str, Place]:
+        """What programs have written into the files that `facts` has read; no position is looked up."""
+        return {
+            photo_id: known.place
+            for photo_id in ids
+            if (known := self._known.get(photo_id)) and known.place is not None
+        }
+
+    async def faces(self, photo_id: str) -> tuple[Face, ...]:
+        """None: what the files say of faces stays in them."""
+        return ()
+
     def locate(self, photo: Photo) -> Fetched:
         """`fetch`, for a caller that is in a thread already."""
         return self._fetch(photo)
 
     async def close(self) -> None:
         """Nothing is held open."""
+        self._known.clear()
 
     # ── in worker threads ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,6 +241,50 @@ class FolderTree:
             raise self._unreadable(folder, error) from error
         return photos
 
+    def _list_everything(self, albums: Sequence[Album]) -> list[_Known]:
+        found: list[_Known] = []
+        for album in albums:
+            try:
+                photos = self._list_photos(album.id)
+            except SourceError as error:
+                log.warning("%s: %s", album.path, error)  # whoever exports the album says so too
+                continue
+            for photo in photos:
+                if photo.component is not Component.LIVE_MOVIE:
+                    media = MediaKind.VIDEO if photo.component is Component.VIDEO else MediaKind.PHOTO
+                    facts = PhotoFacts(photo.id, photo.original_filename, media, albums=(album.id,))
+                    found.append(_Known(photo.fingerprint, facts))
+        return found
+
+    def _read_headers(self, unread: Sequence[_Known]) -> None:
+        from skicyclerun.sources.folder_facts import read_facts  # the image stack, which only a choice needs here
+
+        for each in unread:
+            facts, place = each.facts, None
+            try:
+                fetched = self._fetch(Photo(facts.id, facts.original_filename))
+                facts, place = read_facts(fetched.path, facts)
+            except PhotoError as error:
+                log.debug("%s: nothing is known of it: %s", facts.id, error)
+            self._known[facts.id] = _Known(each.fingerprint, facts, place)
+
+    def _photos_of(self, ids: Sequence[str]) -> list[Photo]:
+        found: dict[str, list[Photo]] = {}
+        for album_id in dict.fromkeys(photo_id.rpartition("/")[0] or _ROOT_ID for photo_id in ids):
+            together: list[Photo] = []
+            try:
+                listed = self._list_photos(album_id)
+            except LibraryError:
+                raise
+            except SourceError as error:
+                log.info("%s", error)  # the folder is gone since it was looked at
+                continue
+            for photo in listed:
+                if photo.component is not Component.LIVE_MOVIE:
+                    together = found.setdefault(photo.id, [])
+                together.append(photo)
+        return [photo for photo_id in ids for photo in found.get(photo_id, ())]
+
     def _scan(self, names: Sequence[str]) -> _Contents:
         """Read one folder. Raises OSError."""
         folder = self._root.joinpath(*names)
@@ -232,6 +343,14 @@ class FolderTree:
 
 
 _KNOWN: Final = _CAMERA_STILLS | _OTHER_STILLS | _RAW | _MOVIES
+_HEADERS_AT_ONCE: Final = 64
+"""Files that a thread reads before it looks whether anybody still waits."""
+_UNREAD: Final = _Known("", PhotoFacts("", ""))
+
+
+def _by_date(facts: PhotoFacts) -> tuple[datetime, str]:
+    """Oldest first by the clocks of their places, those without a date before them."""
+    return facts.date.replace(tzinfo=None) if facts.date is not None else datetime.min, facts.id
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -305,6 +424,8 @@ def _text(name: str) -> str:
 
 def _encode(names: Sequence[str]) -> str:
     joined = "/".join(names).replace("%", "%25")
+    if is_group(joined):  # a folder of such a name is no group
+        joined = joined.replace(":", "%3A", 1)
     return re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", joined)
 
 

@@ -11,10 +11,11 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import anyio
@@ -78,6 +79,7 @@ class PhotosLibrary:
 
     kind = SourceKind.PHOTOS_LIBRARY
     parallel = True
+    cannot_tell: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, path: Path, *, missing: Missing = "fail") -> None:
         self._path = Path(os.path.abspath(path))

@@ -107,8 +107,7 @@ async def changes_of_run(store: Queries, run_id: int, counts: Mapping[int, Accou
 
 async def folders_of_source(store: Store, run: RunRow) -> tuple[dict[str, str], set[str]]:
     """(album id → folder of this run's source, folders in use by albums of other sources)."""
-    where = {"source_kind": run.source_kind.value, "source_location": run.source_location}
-    own = {row["album_id"]: row["folder"] for row in await store.all("album_folders_of_source", where)}
+    own = await folders_known(store, run.source_kind.value, run.source_location)
     in_use = await store.all("folders_in_use")
     foreign = {
         row["folder"]
@@ -116,6 +115,12 @@ async def folders_of_source(store: Store, run: RunRow) -> tuple[dict[str, str], 
         if (row["source_kind"], row["source_location"]) != (run.source_kind.value, run.source_location)
     }
     return own, foreign
+
+
+async def folders_known(store: Store, source_kind: str, source_location: str) -> dict[str, str]:
+    """Album id → folder, of the albums of a source that any run has exported or meant to."""
+    where = {"source_kind": source_kind, "source_location": source_location}
+    return {row["album_id"]: row["folder"] for row in await store.all("album_folders_of_source", where)}
 
 
 async def plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
@@ -378,19 +378,28 @@ async def same_elsewhere(store: Store, photo: Photo, folder: str, source: tuple[
     ]
 
 
+async def present_of_source(store: Store, source_kind: str, source_location: str) -> dict[str, set[str]]:
+    """Album id → ids of the photos whose files are there, of all that came from this source."""
+    found: dict[str, set[str]] = {}
+    where = {"source_kind": source_kind, "source_location": source_location}
+    for row in await store.all("present_of_source", where):
+        found.setdefault(row["album_id"], set()).add(row["source_id"])
+    return found
+
+
 async def removed_of_album(store: Store, album_source_id: str, source: tuple[str, str]) -> set[tuple[str, str]]:
     """Photos of an album of this source, by (id, component), that its latest run has left out as removed by hand."""
     where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
     return {(row["source_id"], row["component"]) for row in await store.all("removed_of_album", where)}
 
 
-async def departed(store: Store, run_id: int, listed: Collection[str]) -> list[DepartedPhoto]:
+async def departed(store: Store, run_id: int, is_gone: Callable[[str], bool]) -> list[DepartedPhoto]:
     """Files that no photo of the run stands for, of the run's planned albums and of albums the source has no more."""
     rows = await store.all("present_of_earlier_runs", {"run_id": run_id})
     return [
         DepartedPhoto(row["id"], row["folder"], row["file_name"])
         for row in rows
-        if row["planned_again"] or row["album_id"] not in listed
+        if row["planned_again"] or is_gone(row["album_id"])
     ]
 
 

@@ -239,6 +239,11 @@ WHERE photos.present = 1 AND photos.source_id = :photo_id AND photos.component =
   AND runs.source_kind = :source_kind AND runs.source_location = :source_location
 ORDER BY photos.id DESC LIMIT 4
 
+-- name: present_of_source
+SELECT DISTINCT albums.source_id AS album_id, photos.source_id
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.present = 1 AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+
 -- name: removed_of_album
 -- Left out because their files were removed by hand, by the newest row of each.
 SELECT mine.source_id, mine.component
@@ -268,6 +273,70 @@ WHERE this.id = :run_id
   AND runs.source_kind = this.source_kind AND runs.source_location = this.source_location
   AND NOT EXISTS (SELECT 1 FROM photos AS mine JOIN albums AS my_album ON my_album.id = mine.album
                   WHERE my_album.run_id = :run_id AND mine.path_key = photos.path_key AND mine.status <> 'left_out')
+
+-- name: left_out_photos
+SELECT * FROM left_out_photos ORDER BY folder, file_name, source_kind, source_location, photo_id, component
+
+-- name: left_out_of_source
+SELECT photo_id, component FROM left_out_photos
+WHERE source_kind = :source_kind AND source_location = :source_location
+
+-- name: leave_out_photo
+INSERT INTO left_out_photos (source_kind, source_location, photo_id, component, folder, file_name, since)
+VALUES (:source_kind, :source_location, :photo_id, :component, :folder, :file_name, :since)
+ON CONFLICT (source_kind, source_location, photo_id, component) DO NOTHING
+
+-- name: take_in_photo
+DELETE FROM left_out_photos
+WHERE source_kind = :source_kind AND source_location = :source_location AND photo_id = :photo_id
+  AND component = :component
+
+-- name: owed_by_latest_run
+-- What it has planned and not exported. The movie of a Live Photo goes with its still, where it has the still's id, and
+-- what lies beside a picture or a movie goes with that.
+SELECT photos.id, albums.folder, photos.file_name FROM photos JOIN albums ON albums.id = photos.album
+WHERE albums.run_id = (SELECT MAX(id) FROM runs) AND photos.source_id = :photo_id
+  AND photos.status IN ('planned', 'failed', 'missing')
+  AND (photos.component = :component OR (photos.component = 'live_movie' AND :component = 'still')
+       OR (photos.component IN ('sidecar', 'original') AND :component IN ('still', 'video')))
+
+-- name: not_owed
+UPDATE photos SET status = 'left_out', reason = :reason WHERE id = :id AND status IN ('planned', 'failed', 'missing')
+
+-- name: left_out_rows
+-- Of these rows (`ids` is a JSON list) those of photos that are left out.
+SELECT photos.id FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.id IN (SELECT value FROM json_each(:ids)) AND EXISTS (
+    SELECT 1 FROM left_out_photos AS out
+    WHERE out.source_kind = runs.source_kind AND out.source_location = runs.source_location
+      AND out.photo_id = photos.source_id
+      AND (out.component = photos.component OR (out.component = 'still' AND photos.component = 'live_movie')
+           OR (out.component IN ('still', 'video') AND photos.component IN ('sidecar', 'original'))))
+
+-- name: albums_ever
+SELECT albums.source_id AS album_id, albums.title, albums.folder_path, albums.folder, runs.source_kind,
+       runs.source_location, MAX(albums.run_id) AS run_id
+FROM albums JOIN runs ON runs.id = albums.run_id
+GROUP BY albums.source_id, albums.folder, runs.source_kind, runs.source_location ORDER BY MAX(albums.run_id) DESC
+
+-- name: photos_ever_at
+-- That had this file, the one that has it now before the others, then the newest.
+SELECT photos.source_id, photos.component, photos.file_name, photos.present, photos.removed, albums.folder,
+       runs.source_kind, runs.source_location
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE photos.path_key = :path_key AND photos.component NOT IN ('sidecar', 'original')
+ORDER BY photos.present DESC, photos.id DESC
+
+-- name: photos_of_newest_album
+SELECT photos.source_id, photos.component, photos.file_name, photos.present, photos.removed, albums.folder,
+       runs.source_kind, runs.source_location
+FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
+WHERE albums.id = (SELECT MAX(newest.id) FROM albums AS newest JOIN runs AS its ON its.id = newest.run_id
+                   WHERE newest.source_id = :album_id AND newest.expected IS NOT NULL
+                     AND its.source_kind = :source_kind AND its.source_location = :source_location
+                     AND json_extract(its.options, '$.repairs_run') IS NULL)
+  AND photos.component NOT IN ('sidecar', 'original')
+ORDER BY photos.position
 
 -- name: photos_to_do
 SELECT id, position, source_id, component, original_filename, fingerprint, file_name, attempts

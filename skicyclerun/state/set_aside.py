@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import anyio
 import anyio.to_thread
 
 from skicyclerun.errors import NotWritable, StateDamaged, StateForeign
 from skicyclerun.files.atomic_files import sync_directory
+from skicyclerun.state import left_out
 from skicyclerun.state.store import Store
 
 #: What SQLite keeps beside a database; the log holds committed rows that the database may not hold yet.
@@ -60,10 +62,18 @@ def _is_empty(log: str) -> bool:
 async def open_or_set_aside(path: Path) -> Store:
     """Open for writing, as `Store.open`; a damaged database is set aside first and the error says where.
 
-    The caller holds the run lock. Raises StateDamaged with `kept_as`, and whatever `Store.open` raises.
+    A new one knows which photos were left out by hand, where that is to be had. The caller holds the run lock. Raises
+    StateDamaged with `kept_as`, and whatever `Store.open` raises.
     """
     try:
-        return await Store.open(path)
+        store = await Store.open(path)
+        try:
+            await left_out.restore(store)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await store.close()
+            raise
+        return store
     except StateForeign:
         raise
     except StateDamaged as damaged:

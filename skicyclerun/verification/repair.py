@@ -134,6 +134,13 @@ def removed_by_hand(report: VerificationReport) -> set[int]:
     return {p.row_id for p in missing if p.row_id is not None and there[p.folder]}
 
 
+async def rows_left_out(store: Store, report: VerificationReport) -> set[int]:
+    """Rows of what is broken whose photos somebody has left out: nothing of them is exported again."""
+    broken = [p for p in report.problems if p.finding in EXPORTED_AGAIN and not p.stage]
+    ids = json.dumps([p.row_id for p in broken if p.row_id is not None])
+    return {row["id"] for row in await store.all("left_out_rows", {"ids": ids})}
+
+
 @dataclass(slots=True)
 class KeptFiles:
     """What stood under names that are written anew, kept aside in a folder of the archive."""

@@ -306,7 +306,7 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
     for album in report.albums:
         if album.sound and not name_all:
             continue
-        left_out = f", {album.left_out} left out by a setting" if album.left_out else ""
+        left_out = f", {album.left_out} left out" if album.left_out else ""
         yield (
             f"{printable(album.path)}  [{printable(album.folder)}]: {album.status}, "
             f"{album.exported} of {album.expected} exported{left_out}, {counted(album.files, 'file')} checked"
@@ -359,7 +359,7 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     exported = sum(album.exported for album in report.albums)
     left_out = sum(album.left_out for album in report.albums)
     yield f"{sound} of {counted(len(report.albums), 'album')} sound."
-    aside = f" ({left_out} left out by a setting)" if left_out else ""
+    aside = f" ({left_out} left out)" if left_out else ""
     yield f"{exported} of {counted(expected, 'expected photo')} exported{aside}."
     read = f", {report.in_full} in full ({bytes_in_words(report.bytes_read)} read)" if report.in_full else ""
     took = seconds_in_words(report.seconds)

@@ -46,6 +46,8 @@ from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.load import check_source_and_outputs
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
+from skicyclerun.sources.chosen_photos import choosing
+from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.state import albums, runs, stage_albums
 from skicyclerun.state.repairs import create_repair_run
@@ -58,6 +60,7 @@ from skicyclerun.verification.repair import (
     albums_to_repair,
     plan_repair,
     removed_by_hand,
+    rows_left_out,
     rows_of,
     set_times,
 )
@@ -286,7 +289,12 @@ class _Repair:
                 f"{len(removed)} {are} left alone (export.removed_files is leave_out): `skicyclerun run --update` "
                 "leaves out what is gone, and with --include-removed exports it again."
             )
-        for repair in await plan_repair(self.store, first, removed):
+        if out := await rows_left_out(self.store, first):
+            are = "photo is left out by hand and stays as it is"
+            if len(out) > 1:
+                are = "photos are left out by hand and stay as they are"
+            self.notes.append(f"{len(out)} {are}; the next `skicyclerun run --update` puts away what is there.")
+        for repair in await plan_repair(self.store, first, removed | out):
             if not self._stopped:
                 await self._fetch_again(repair, first.run_id, of_stages)
         if of_stages.folders and not self._stopped:
@@ -307,7 +315,9 @@ class _Repair:
         library = None if repair.kind is SourceKind.APPLE_PHOTOS else Path(repair.location)
         async with AsyncExitStack() as stack:
             try:
-                source = self.make(repair.kind.value, library, settings, options)
+                # Groups are albums of the run's choice, whatever the configuration says by now.
+                made = self.make(repair.kind.value, library, settings, options)
+                source = choosing(made, PhotoChoice.from_row(stored))
                 if library is not None:
                     check_source_and_outputs(settings, library)
                 stack.push_async_callback(source.close)
@@ -324,7 +334,7 @@ class _Repair:
                 self.store,
                 source_kind=source.kind,
                 source_location=repair.location,
-                options=options.to_row() | kept | {REPAIR_OPTION: base},
+                options=options.to_row() | kept | PhotoChoice.from_row(stored).to_row() | {REPAIR_OPTION: base},
                 albums=found,
                 stages=stages,
             )
