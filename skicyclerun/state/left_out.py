@@ -111,7 +111,6 @@ async def leave_out(store: Store, photos: Sequence[LeftOutPhoto], export_folder:
     def absent() -> list[int]:
         return [row["id"] for row in owed if not os.path.lexists(export_folder / row["folder"] / row["file_name"])]
 
-    import anyio.to_thread  # not for those who only read
 
     left = await anyio.to_thread.run_sync(absent)
     async with store.transaction() as transaction:
@@ -144,7 +143,6 @@ async def _write_copy(store: Store) -> None:
 
     told = {"left_out": [asdict(photo) for photo in await listing(store)]}
     data = orjson.dumps(told, option=orjson.OPT_INDENT_2)
-    import anyio.to_thread  # not for those who only read
 
     await anyio.to_thread.run_sync(write_atomically, copy_beside(store.path), data)
 
@@ -160,7 +158,6 @@ async def restore(store: Store) -> int:
 
     if await store.one("latest_run") is not None or await store.one("left_out_photos") is not None:
         return 0
-    import anyio.to_thread  # not for those who only read
 
     kept = await anyio.to_thread.run_sync(read_copy, copy_beside(store.path))
     if kept:
