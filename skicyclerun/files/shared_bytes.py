@@ -1,24 +1,21 @@
 """A second name for bytes that are on the disk already: a hard link, or a clone that shares them until one is changed.
 
-A clone is a file of its own, whatever is done to either; it needs a file system that copies on write (Btrfs, XFS,
-APFS, bcachefs, ZFS 2.2). A hard link is the same file under another name: who changes it in place changes both.
+A clone (`clone.py`) is a file of its own, whatever is done to either; it needs a file system that copies on write. A
+hard link is the same file under another name: who changes it in place changes both.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import Final, Literal
 
 from skicyclerun.files.beneath import Beneath
+from skicyclerun.files.clone import clone_open_file
 
-#: ioctl_ficlone(2); the number is the same on every architecture but MIPS, PowerPC, SPARC and Alpha.
-_FICLONE: Final = 0x40049409
 #: What a file system says that cannot do it at all.
 _CANNOT: Final = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EBADF}
@@ -45,7 +42,7 @@ def share_bytes(
             else:
                 source = beneath.open_file(parts)
                 try:
-                    _clone(source, destination)
+                    clone_open_file(source, destination, mode=0o644)
                 finally:
                     os.close(source)
     except OSError as error:
@@ -67,29 +64,3 @@ def _checked(path: Path, sha256: str) -> os.stat_result | None:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return os.fstat(stream.fileno()) if digest == sha256 else None
-
-
-def _clone(source: int, destination: Path) -> None:
-    """Raises OSError; then there is no `destination`."""
-    if sys.platform == "darwin":
-        _clone_on_apfs(source, destination)
-        return
-    import fcntl
-
-    target = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except BaseException:
-        destination.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(target)
-
-
-def _clone_on_apfs(source: int, destination: Path) -> None:
-    """fclonefileat(2)."""
-    system = ctypes.CDLL(None, use_errno=True)
-    here = -2  # AT_FDCWD of macOS
-    if system.fclonefileat(source, here, os.fsencode(destination), 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(destination))
