@@ -6,15 +6,15 @@ own, so that nobody else has to know of either. Fetching is the wrapped source's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from skicyclerun.errors import SourceError, UsageError
-from skicyclerun.models import Album, AlbumKind, Component, Fetched, Photo, PhotoFacts
+from skicyclerun.models import Album, AlbumKind, Component, Fetched, Photo, PhotoFacts, Waiting
 from skicyclerun.sources.album_selection import excluded_albums
-from skicyclerun.sources.base import InPlace, KnowsPhotos, Source
+from skicyclerun.sources.base import InPlace, KeepsTime, KnowsPhotos, Source
 from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photo_filters import LOOKS_AT, OPTIONS, PhotoFilters, Tally
 from skicyclerun.sources.photo_groups import GroupBy, group_id, grouped, is_group, kind_of_group
@@ -202,8 +202,26 @@ class _ChosenInPlace(ChosenPhotos):
         return self._source.locate(photo)
 
 
+class _ChosenKeepingTime(ChosenPhotos):
+    """The same over a source that keeps to its own times: whoever asks to hear of its waits is told by it."""
+
+    _source: KeepsTime  # type: ignore[assignment]  # what `_over` has seen to
+
+    @property
+    def on_wait(self) -> Callable[[Waiting], None]:
+        return self._source.on_wait
+
+    @on_wait.setter
+    def on_wait(self, hear: Callable[[Waiting], None]) -> None:
+        self._source.on_wait = hear
+
+
 def _over(source: Source, knowing: KnowsPhotos, choice: PhotoChoice) -> ChosenPhotos:
-    made = _ChosenInPlace if isinstance(source, InPlace) else ChosenPhotos
+    made: type[ChosenPhotos] = ChosenPhotos
+    if isinstance(source, KeepsTime):
+        made = _ChosenKeepingTime
+    elif isinstance(source, InPlace):
+        made = _ChosenInPlace
     return made(source, knowing, choice)
 
 
