@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +399,23 @@ def test_taking_positions_out_later_replaces_what_had_them_and_forgets_places(wh
         assert not any(degrees in data for degrees in DEGREES)
     for entry in catalogued(whole).values():
         assert {"gps", "location"}.isdisjoint(entry)
+
+
+def test_places_that_stages_found_before_are_forgotten_with_the_positions_though_no_stage_runs(
+    whole: Path, library: Path
+) -> None:
+    run(whole, library, "--update", "--stages", "export,metadata_extraction")
+    assert all("location" in entry for name, entry in catalogued(whole).items() if name.endswith(".jpg"))
+    configure(whole, strip_location=True)
+    run(whole, library, "--update", "--stages", "export")
+    for entry in catalogued(whole).values():
+        assert {"gps", "location"}.isdisjoint(entry)
+    with closing(sqlite3.connect(whole / "state" / "skicyclerun.sqlite3")) as state:
+        told = [facts for (facts,) in state.execute("SELECT facts FROM stage_pictures WHERE facts IS NOT NULL")]
+    assert told
+    assert not any('"gps"' in facts or '"location"' in facts for facts in told)
+    run(whole, library, "--update", "--stages", "export,metadata_extraction")
+    verified(whole, "--full")
 
 
 # ── smaller ones ──────────────────────────────────────────────────────────────────────────────────────────────────
