@@ -474,6 +474,7 @@ def test_of_a_real_library_the_unmodified_originals_of_edits_and_raw_files_are_k
         {"keep_original": True, "strip_location": True},
         {"format": "original", "strip_location": True},
         {"format": "original", "max_size": 2000},
+        {"everything": True, "group_by": "place", "strip_location": True},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_name(lib_root: Path, export: dict[str, Any]) -> None:
@@ -481,6 +482,13 @@ def test_settings_that_contradict_each_other_are_refused_by_name(lib_root: Path,
     ended = skicyclerun("config", "check", "--lib-root", lib_root)
     assert ended.code == 2
     assert "export." in ended.stderr + ended.stdout
+
+
+def test_groups_by_place_typed_for_a_run_without_positions_are_refused(lib_root: Path, library: Path) -> None:
+    configure(lib_root, strip_location=True)
+    said = run(lib_root, library, "--everything", "--group-by", "place", code=2)
+    assert "export.strip_location" in said
+    assert not exported(lib_root)
 
 
 def test_photos_app_has_no_originals_to_keep_and_says_what_to_do(lib_root: Path) -> None:
