@@ -418,6 +418,33 @@ def test_places_that_stages_found_before_are_forgotten_with_the_positions_though
     verified(whole, "--full")
 
 
+def test_a_repair_brings_each_file_back_under_the_settings_it_was_made_with(lib_root: Path, library: Path) -> None:
+    configure(lib_root, strip_location=True)
+    run(lib_root, library)
+    configure(lib_root)
+    run(lib_root, library, "--update", "--album", "Lake")
+    before = exported(lib_root)
+    albums = lib_root / "pipeline" / "albums"
+    (albums / "Alps" / "IMG_1.jpg").unlink()
+    (albums / "Lake" / "IMG_2.jpg").unlink()
+    verified(lib_root, "--repair")
+    assert exported(lib_root) == before
+    verified(lib_root, "--full")
+
+
+def test_a_repair_keeps_nothing_aside_from_behind_a_link_in_the_place_of_an_album(
+    whole: Path, library: Path, tmp_path: Path
+) -> None:
+    album = whole / "pipeline" / "albums" / "Alps"
+    shutil.rmtree(album)
+    foreign = tmp_path / "foreign" / "originals" / "IMG_1.heic"
+    foreign.mkdir(parents=True)
+    (foreign / "note.txt").write_text("somebody else's")
+    album.symlink_to(tmp_path / "foreign")
+    verified(whole, "--repair", code=3)
+    assert (foreign / "note.txt").read_text() == "somebody else's"
+
+
 # ── smaller ones ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
