@@ -418,6 +418,21 @@ def test_places_that_stages_found_before_are_forgotten_with_the_positions_though
     verified(whole, "--full")
 
 
+def test_after_a_lost_state_positions_that_are_to_go_do_go(lib_root: Path, library: Path) -> None:
+    """Nothing but the catalog knows then how the files were made."""
+    run(lib_root, library)
+    configure(lib_root, strip_location=True, library=str(library))
+    shutil.rmtree(lib_root / "state")
+    assert skicyclerun("rebuild-state", "--lib-root", lib_root).code == 0
+    run(lib_root, library, "--update")
+    for data in exported(lib_root).values():
+        assert not any(degrees in data for degrees in DEGREES)
+    assert all("gps" not in entry for entry in catalogued(lib_root).values())
+    shutil.rmtree(lib_root / "state")
+    assert skicyclerun("rebuild-state", "--lib-root", lib_root).code == 0
+    assert "0 new, 0 replaced, 3 unchanged" in run(lib_root, library, "--update")
+
+
 def test_a_repair_brings_each_file_back_under_the_settings_it_was_made_with(lib_root: Path, library: Path) -> None:
     configure(lib_root, strip_location=True)
     run(lib_root, library)
