@@ -22,7 +22,7 @@ from PIL import Image
 from skicyclerun.errors import OriginalMissing, PhotoUnreadable
 from skicyclerun.images.decode_check import decode_fully
 from skicyclerun.images.render import RenderOptions, read_facts
-from skicyclerun.models import Component, LibraryMetadata, Location, Place
+from skicyclerun.models import Component, Face, LibraryMetadata, Location, Place
 from tests.images_samples import (
     KNOWN,
     encoded,
@@ -119,6 +119,19 @@ def test_a_sidecar_says_what_the_file_knows_where_the_library_says_nothing(tmp_p
     assert said["XMP-exif:DateTimeOriginal"] == "2019:01:02 03:04:05"
     assert said["XMP-exif:GPSLatitude"] == pytest.approx(52 + 31 / 60 + 12.34567 / 3600, abs=1e-6)
     assert said["XMP-exif:GPSLongitude"] == pytest.approx(-(13 + 20 / 60 + 1 / 3600), abs=1e-6)
+
+
+@needs_exiftool
+def test_a_sidecar_says_nothing_of_faces_as_the_original_had_them(tmp_path: Path) -> None:
+    """A picture that is scaled comes out upright, and the library may know the face by another name by now."""
+    (tmp_path / "plain.jpg").write_bytes(encoded(photo_like((80, 40)), "JPEG", exif=exif_with(6)))
+    before = LibraryMetadata(faces=(Face("Anne", 0.25, 0.3, 0.2, 0.2),))
+    render(tmp_path / "plain.jpg", tmp_path / "in.jpg", before)
+    now = LibraryMetadata(faces=(Face("Anna", 0.25, 0.3, 0.2, 0.2),), persons=("Anna",))
+    assert b"Anne" in (tmp_path / "in.jpg").read_bytes()
+    told = sidecar(tmp_path, tmp_path / "in.jpg", now, XMP)
+    assert "Anne" not in told.read_text()
+    assert exiftool(told)["XMP-iptcExt:PersonInImage"] == "Anna"
 
 
 @needs_exiftool

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +401,65 @@ def test_taking_positions_out_later_replaces_what_had_them_and_forgets_places(wh
         assert {"gps", "location"}.isdisjoint(entry)
 
 
+def test_places_that_stages_found_before_are_forgotten_with_the_positions_though_no_stage_runs(
+    whole: Path, library: Path
+) -> None:
+    run(whole, library, "--update", "--stages", "export,metadata_extraction")
+    assert all("location" in entry for name, entry in catalogued(whole).items() if name.endswith(".jpg"))
+    configure(whole, strip_location=True)
+    run(whole, library, "--update", "--stages", "export")
+    for entry in catalogued(whole).values():
+        assert {"gps", "location"}.isdisjoint(entry)
+    with closing(sqlite3.connect(whole / "state" / "skicyclerun.sqlite3")) as state:
+        told = [facts for (facts,) in state.execute("SELECT facts FROM stage_pictures WHERE facts IS NOT NULL")]
+    assert told
+    assert not any('"gps"' in facts or '"location"' in facts for facts in told)
+    run(whole, library, "--update", "--stages", "export,metadata_extraction")
+    verified(whole, "--full")
+
+
+def test_after_a_lost_state_positions_that_are_to_go_do_go(lib_root: Path, library: Path) -> None:
+    """Nothing but the catalog knows then how the files were made."""
+    run(lib_root, library)
+    configure(lib_root, strip_location=True, library=str(library))
+    shutil.rmtree(lib_root / "state")
+    assert skicyclerun("rebuild-state", "--lib-root", lib_root).code == 0
+    run(lib_root, library, "--update")
+    for data in exported(lib_root).values():
+        assert not any(degrees in data for degrees in DEGREES)
+    assert all("gps" not in entry for entry in catalogued(lib_root).values())
+    shutil.rmtree(lib_root / "state")
+    assert skicyclerun("rebuild-state", "--lib-root", lib_root).code == 0
+    assert "0 new, 0 replaced, 3 unchanged" in run(lib_root, library, "--update")
+
+
+def test_a_repair_brings_each_file_back_under_the_settings_it_was_made_with(lib_root: Path, library: Path) -> None:
+    configure(lib_root, strip_location=True)
+    run(lib_root, library)
+    configure(lib_root)
+    run(lib_root, library, "--update", "--album", "Lake")
+    before = exported(lib_root)
+    albums = lib_root / "pipeline" / "albums"
+    (albums / "Alps" / "IMG_1.jpg").unlink()
+    (albums / "Lake" / "IMG_2.jpg").unlink()
+    verified(lib_root, "--repair")
+    assert exported(lib_root) == before
+    verified(lib_root, "--full")
+
+
+def test_a_repair_keeps_nothing_aside_from_behind_a_link_in_the_place_of_an_album(
+    whole: Path, library: Path, tmp_path: Path
+) -> None:
+    album = whole / "pipeline" / "albums" / "Alps"
+    shutil.rmtree(album)
+    foreign = tmp_path / "foreign" / "originals" / "IMG_1.heic"
+    foreign.mkdir(parents=True)
+    (foreign / "note.txt").write_text("somebody else's")
+    album.symlink_to(tmp_path / "foreign")
+    verified(whole, "--repair", code=3)
+    assert (foreign / "note.txt").read_text() == "somebody else's"
+
+
 # ── smaller ones ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -455,6 +516,7 @@ def test_of_a_real_library_the_unmodified_originals_of_edits_and_raw_files_are_k
         {"keep_original": True, "strip_location": True},
         {"format": "original", "strip_location": True},
         {"format": "original", "max_size": 2000},
+        {"everything": True, "group_by": "place", "strip_location": True},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_name(lib_root: Path, export: dict[str, Any]) -> None:
@@ -462,6 +524,13 @@ def test_settings_that_contradict_each_other_are_refused_by_name(lib_root: Path,
     ended = skicyclerun("config", "check", "--lib-root", lib_root)
     assert ended.code == 2
     assert "export." in ended.stderr + ended.stdout
+
+
+def test_groups_by_place_typed_for_a_run_without_positions_are_refused(lib_root: Path, library: Path) -> None:
+    configure(lib_root, strip_location=True)
+    said = run(lib_root, library, "--everything", "--group-by", "place", code=2)
+    assert "export.strip_location" in said
+    assert not exported(lib_root)
 
 
 def test_photos_app_has_no_originals_to_keep_and_says_what_to_do(lib_root: Path) -> None:

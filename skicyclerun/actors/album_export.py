@@ -161,7 +161,11 @@ class AlbumExport:
                 raise not_writable(error, self.folder.path) from error
             refused_names = {each.file_name for each in refused}
             settled = [self._settled(outcome, refused_names) for outcome in group]
-            await photos.commit_group(self.store, settled)
+            where = None
+            if self.options.strip_location:
+                folder_name = self.folder.path.name
+                where = {each.photo.row_id: (folder_name, each.photo.file_name) for each in rendered}
+            await photos.commit_group(self.store, settled, whereabouts_of=where)
         for outcome in settled:
             self.on_outcome(self.by_row[outcome.row_id], outcome)
         await self.on_commit(sum(isinstance(outcome, Exported) for outcome in settled))

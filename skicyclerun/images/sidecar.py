@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from skicyclerun.images.exiv2_session import exiv2_session
+from skicyclerun.images.face_regions import WITH_REGIONS
 from skicyclerun.images.jpeg_segments import read_header
 from skicyclerun.images.library_tags import write_library_metadata
 from skicyclerun.images.metadata import (
@@ -37,7 +38,8 @@ from skicyclerun.models import LibraryMetadata, Location
 SidecarFormat = Literal["xmp", "json"]
 
 _PACKET: Final = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}<?xpacket end="w"?>\n'
-# What says how another file stores its pixels, and texts that are stored elsewhere in it.
+# What says how another file stores its pixels, and texts that are stored elsewhere in it. Regions count in the pixels
+# of the original, which need not lie as those of the exported picture, and name faces as the file did, not the library.
 _OF_ONE_FILE: Final = (
     "Xmp.tiff.Orientation",
     "Xmp.tiff.ImageWidth",
@@ -46,6 +48,7 @@ _OF_ONE_FILE: Final = (
     "Xmp.exif.PixelYDimension",
     "Xmp.xmp.Thumbnails",
     "Xmp.xmpNote.HasExtendedXMP",
+    *WITH_REGIONS,
 )
 
 

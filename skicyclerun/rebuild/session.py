@@ -274,7 +274,7 @@ class _Rebuild:
                     store,
                     source_kind=kind,
                     source_location=places[kind],
-                    options=_options(self.settings, kind, salvaged),
+                    options=_true_of(_options(self.settings, kind, salvaged), ours, entries),
                     found=[RebuiltAlbum(album.album, album.folder) for album in ours],
                     photos_of=self._photos_of(ours, entries, found.unclaimed),
                     stages=[stage for stage in self.places.order if stage in stages],
@@ -510,6 +510,19 @@ def _options(settings: Settings, kind: SourceKind, salvaged: Sequence[SalvagedRu
     if known is None:
         return options_of(settings).to_row()
     return {key: value for key, value in known.items() if key != REPAIR_OPTION}
+
+
+def _true_of(
+    options: Mapping[str, Any], found: Sequence[AlbumEntries], entries: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The options, without `strip_location` where some file is known to say where it was taken: an update would
+    otherwise take all of them for stripped, and leave them so."""
+    if not options.get("strip_location"):
+        return options
+    records = (record for album in found for record in records_at(album.paths, entries))
+    if any(record.facts.location is not None or record.facts.place is not None for record in records):
+        return {**options, "strip_location": False}
+    return options
 
 
 def _nothing_to_claim(settings: Settings, entries: SortedEntries) -> UsageError:

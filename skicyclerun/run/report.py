@@ -443,7 +443,10 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
     yield from copies_in_words(report.copies)
     if totals.exported and not report.files_present:
-        yield "Its files are no longer in the folders: they were archived, or exported anew by a later run."
+        yield (
+            "Its files are a later run's now, which took them over as they are or exported them anew; or they are no "
+            "longer in the folders, but in an archive."
+        )
     else:
         yield f"Results: {printable(str(report.export_folder))}"
     folders = {stage.folder: None for stage in report.stages if stage.folder is not None and stage.totals.done}

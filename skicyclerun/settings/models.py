@@ -142,6 +142,8 @@ class ExportSettings(Section):
         told = info.data
         if value and info.field_name == "strip_location" and told.get("keep_original"):
             raise ValueError("cannot be true while export.keep_original is: an original holds its position")
+        if value and info.field_name == "strip_location" and told.get("group_by") == "place":
+            raise ValueError("cannot be true while export.group_by is place: the folders would say where")
         if value and info.field_name in ("strip_location", "max_size") and told.get("format") == "original":
             raise ValueError("has no effect on originals, which export.format passes on byte for byte; leave it out")
         return value

@@ -293,9 +293,16 @@ async def of_album(store: Queries, album_id: int) -> list[PhotoRow]:
     return [PhotoRow.of(row) for row in await store.all("photos_of_album", {"album": album_id})]
 
 
-async def commit_group(store: Store, outcomes: Sequence[Exported | NotExported]) -> None:
+async def commit_group(
+    store: Store,
+    outcomes: Sequence[Exported | NotExported],
+    *,
+    whereabouts_of: Mapping[int, tuple[str, str]] | None = None,
+) -> None:
     """Commit what became of a group of photos, all or none. Exported ones must be durable on disk already.
 
+    `whereabouts_of`: row id → (folder, file name) of photos whose files no longer say where they were taken; what
+    stages knew of that from an earlier file is forgotten with the same commit.
     Raises IllegalTransition if one of them is no longer planned.
     """
     exported = [outcome for outcome in outcomes if isinstance(outcome, Exported)]
@@ -319,6 +326,15 @@ async def commit_group(store: Store, outcomes: Sequence[Exported | NotExported])
                 for outcome in exported
             ],
         )
+        if whereabouts_of:
+            await transaction.execute_many(
+                "forget_whereabouts",
+                [
+                    {"folder": folder, "photo": photo, "sha256": outcome.facts.sha256}
+                    for outcome in exported
+                    for folder, photo in (whereabouts_of[outcome.row_id],)
+                ],
+            )
         changed += await transaction.execute_many(
             "photo_not_exported",
             [

@@ -488,6 +488,12 @@ UPDATE photos SET status = 'exported', attempts = attempts + :attempts, reason =
                   mtime_ns = :mtime_ns, facts = :facts, exported_at = :exported_at, present = 1
 WHERE id = :id AND status = 'planned'
 
+-- name: forget_whereabouts
+-- What stages found of a photo when its file still said where it was taken: its position, its place, and what a model
+-- was told of it. They look again, since their input is another one now.
+UPDATE stage_pictures SET facts = json_remove(facts, '$.gps', '$.location', '$.llm_image_analysis')
+WHERE folder = :folder AND photo = :photo AND file_name = '' AND facts IS NOT NULL AND input_sha256 <> :sha256
+
 -- name: photo_not_exported
 UPDATE photos SET status = :status, attempts = attempts + :attempts, reason = :reason
 WHERE id = :id AND status = 'planned'

@@ -22,6 +22,7 @@ from skicyclerun.errors import SourceError
 from skicyclerun.files.atomic_files import make_directories, sync_directory, sync_files
 from skicyclerun.files.naming import collision_key
 from skicyclerun.models import Album, Photo, SourceKind
+from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import Source
 from skicyclerun.state import albums
 from skicyclerun.state.photos import PhotoPlan, PhotoRow
@@ -48,7 +49,8 @@ class SourceRepair:
     kind: SourceKind
     location: str
     options: str
-    """JSON, of the newest run whose photos are among them: the new files come out as the old ones did."""
+    """JSON, of the newest run whose photos are among them. All their runs had the same export settings: the new files
+    come out as the old ones did."""
     albums: tuple[_AlbumRows, ...]
 
     @property
@@ -63,13 +65,16 @@ async def rows_of(store: Store, row_ids: Iterable[int]) -> list[Row]:
 
 
 async def plan_repair(store: Store, report: VerificationReport, removed: Collection[int] = ()) -> list[SourceRepair]:
-    """What a report says is broken or was never exported, by source. `removed`: rows that are to stay as they are."""
+    """What a report says is broken or was never exported, by source and by the export settings it was made with.
+
+    `removed`: rows that are to stay as they are.
+    """
     wanted = {p.row_id for p in report.problems if p.finding in EXPORTED_AGAIN and p.row_id is not None and not p.stage}
     wanted -= set(removed)
-    sources: dict[tuple[str, str], dict[str, _AlbumRows]] = {}
-    options: dict[tuple[str, str], str] = {}
+    sources: dict[tuple[str, str, ExportOptions], dict[str, _AlbumRows]] = {}
+    options: dict[tuple[str, str, ExportOptions], str] = {}
     for row in await rows_of(store, wanted):
-        place = (row["source_kind"], row["source_location"])
+        place = _made_with(row)
         options[place] = row["options"]
         album = Album(row["album_id"], row["title"], tuple(json.loads(row["folder_path"])))
         into = sources.setdefault(place, {}).setdefault(album.id, _AlbumRows(album, row["folder"]))
@@ -79,7 +84,7 @@ async def plan_repair(store: Store, report: VerificationReport, removed: Collect
     if unfinished:
         base = await store.one("run_by_id", {"id": report.run_id})
         assert base is not None
-        place = (base["source_kind"], base["source_location"])
+        place = _made_with(base)
         for found in await albums.listing(store, report.run_id):
             if found.folder in unfinished and found.expected is None:
                 options.setdefault(place, base["options"])
@@ -87,9 +92,14 @@ async def plan_repair(store: Store, report: VerificationReport, removed: Collect
                     found.album.id, _AlbumRows(found.album, found.folder, whole=True)
                 )
     return [
-        SourceRepair(SourceKind(kind), location, options[kind, location], tuple(found.values()))
-        for (kind, location), found in sources.items()
+        SourceRepair(SourceKind(place[0]), place[1], options[place], tuple(found.values()))
+        for place, found in sources.items()
     ]
+
+
+def _made_with(row: Row) -> tuple[str, str, ExportOptions]:
+    """The source of a run, and the settings of its export."""
+    return row["source_kind"], row["source_location"], ExportOptions.from_row(json.loads(row["options"]))
 
 
 async def albums_to_repair(repair: SourceRepair, source: Source, refused: set[int]) -> list[AlbumToRepair]:
@@ -164,7 +174,8 @@ class KeptFiles:
         for row_id, folder, name in names:
             path = outputs / folder / name
             try:
-                if not stat.S_ISDIR(path.parent.lstat().st_mode):
+                # `name` may lie in a folder of its own below the album's.
+                if not all(stat.S_ISDIR(each.lstat().st_mode) for each in {outputs / folder, path.parent}):
                     refused.add(row_id)
                     continue
                 mode = path.lstat().st_mode
