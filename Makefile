@@ -50,9 +50,9 @@ demo: $(RUN_STAMP)
 test: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
-# All but the campaigns of kills, for a second Python.
+# Without the campaigns of kills and the modules of many whole runs, for a second Python.
 test-quick: $(TEST_STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash" $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash and not long" $(TESTS)
 
 # With pip, not uv: only pip reads the settings of pip that may name a build for the CPU.
 $(MODELS_STAMP): pyproject.toml

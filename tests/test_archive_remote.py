@@ -46,6 +46,8 @@ from skicyclerun.settings.archive_url import ArchiveUrl
 from tests.archive_trees import archive_outputs, file_member, forge_archive, make_outputs, read_tree
 from tests.remote_places import BUCKET, Bucket, Proxy, Trouble, credentials, s3_service
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Bucket]:

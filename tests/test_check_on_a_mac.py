@@ -13,6 +13,8 @@ import pytest
 
 from tests.standin_osascript.scenario import PROGRAM, Scenario, error
 
+pytestmark = pytest.mark.long
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 #: Plays the two scripts of the check over the scenario's file, and hands everything else to the stand-in.

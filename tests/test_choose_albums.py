@@ -16,6 +16,8 @@ from skicyclerun.models import Album
 from tests.command_line import Terminal, exported, make_library, skicyclerun, status_of, write_config
 from tests.standin_osascript.scenario import Scenario, error
 
+pytestmark = pytest.mark.long
+
 ENTER, ESC, DOWN, CTRL_A, CTRL_C, BACKSPACE, TAB = "\r", "\x1b", "\x1b[B", "\x01", "\x03", "\x7f", "\t"
 ALBUMS = [
     Album("A", "Lake", (), 12),

@@ -24,6 +24,8 @@ from tests.command_line import (
 )
 from tests.shared_libraries import tree_state
 
+pytestmark = pytest.mark.long
+
 ALBUMS = {"Alps": ["IMG_1.jpg", "IMG_2.jpg"], "Coast": ["IMG_3.jpg"]}
 COLOUR = re.compile(r"\x1b\[[0-9;]*[1-9][0-9;]*m")
 

@@ -30,6 +30,8 @@ from tests.command_line import skicyclerun
 from tests.hostile_inputs import CORPUS, SURFACES, corpus, unpacked
 from tests.hostile_server import HostileServer, hostile_server
 
+pytestmark = pytest.mark.long
+
 COUNT = int(os.environ.get("SKICYCLERUN_HOSTILE", "40"))
 """Inputs to try on each surface; of those that cost much a share of it."""
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261125"))

@@ -26,6 +26,8 @@ from tests.ollama_server import start as ollama_server
 from tests.staged_sample import Staged
 from tests.test_crash_campaign import newest_run
 
+pytestmark = pytest.mark.long
+
 STAGE = "llm_image_analysis"
 CRASHES = int(os.environ.get("SKICYCLERUN_CRASHES", "3"))
 SEED = int(os.environ.get("SKICYCLERUN_SEED", "20261125"))

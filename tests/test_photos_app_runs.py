@@ -39,6 +39,8 @@ from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import Json, Scenario, error
 from tests.test_crash_campaign import catalog
 
+pytestmark = pytest.mark.long
+
 LOCALISED = (
     "Fotos hat einen Fehler erhalten: \N{DOUBLE LOW-9 QUOTATION MARK}Das Programm\N{RIGHT SINGLE QUOTATION MARK}…"
 )

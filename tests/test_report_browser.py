@@ -18,6 +18,8 @@ import pytest
 from tests.command_line import skicyclerun
 from tests.staged_sample import Staged
 
+pytestmark = pytest.mark.long
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 

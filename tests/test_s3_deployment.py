@@ -21,6 +21,8 @@ from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribut
 from tests.command_line import Ended
 from tests.staged_sample import Staged
 
+pytestmark = pytest.mark.long
+
 UPLOAD = ("export", "s3_deployment")
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from tests.command_line import Ended, skicyclerun
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY
 
+pytestmark = pytest.mark.long
+
 FIVE: Final = ("metadata_extraction", "geocode_sweep", "preprocessing", "watermarking", "post_lora_watermarking")
 ALL: Final = ("cleanup", "export", *FIVE[:4], "lora_processing", FIVE[4])
 

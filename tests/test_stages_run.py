@@ -20,6 +20,8 @@ from tests.command_line import PATIENCE, YES, ended, skicyclerun_process, start
 from tests.geocoding_server import Asked, Reply, geocoding_server, reply
 from tests.staged_sample import Staged
 
+pytestmark = pytest.mark.long
+
 BOTH = ("preprocessing", "watermarking")
 #: A command that copies, and notes each picture it was run for.
 COUNTING = 'cp "$1" "$2" && basename "$1" >> "${0%.sh}.ran"'

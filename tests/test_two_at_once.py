@@ -21,6 +21,8 @@ from PIL import Image
 
 from tests.fork_server import ForkServer, fork_server
 
+pytestmark = pytest.mark.long
+
 OK, USAGE, WITH_FAILURES, LOCKED = 0, 2, 3, 11
 
 #: What works on a lib_root and has to be alone in it. `{library}` and `{archive}` are put in.

@@ -16,6 +16,8 @@ from skicyclerun.verification.report import Finding, as_text
 from tests.exported_sample import SAMPLE_FILES, flip_a_byte
 from tests.staged_export import STAGES, Staged, found_in, staged_once
 
+pytestmark = pytest.mark.long
+
 Damage = Callable[[Path], None]
 
 
