@@ -32,7 +32,7 @@ from tests.test_settings import REPOSITORY, load, refused
 
 EXISTING: Final = Path(__file__).parent / "data" / "existing_pipeline_config.json"
 #: Those that every installation has, and those that it may not have.
-ALWAYS: Final = [stage.name for stage in STAGES if stage.provided and not stage.needs_packages]
+ALWAYS: Final = [stage.name for stage in STAGES if not stage.needs_packages]
 NINE: Final = (
     "pipeline.name",
     "pipeline.version",

@@ -33,14 +33,13 @@ class Painting(StageSection):
     text: Caption = Caption()
 
 
-PAINT = Stage("paint", "", provided=True, section="painting", settings=Painting)
-VARNISH = Stage("varnish", "", provided=True, section="painting", settings=Painting, reads="paint")
-FRAME = Stage("frame", "", section="framing", settings=Painting)
+PAINT = Stage("paint", "", section="painting", settings=Painting)
+VARNISH = Stage("varnish", "", section="painting", settings=Painting, reads="paint")
 
 
 @pytest.fixture
 def painting(monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = (*registry.STAGES, PAINT, VARNISH, FRAME)
+    stages = (*registry.STAGES, PAINT, VARNISH)
     monkeypatch.setattr(registry, "STAGES", stages)
     monkeypatch.setattr(registry, "STAGE_BY_NAME", {stage.name: stage for stage in stages})
     monkeypatch.setattr("skicyclerun.settings.loader.STAGES", stages)
@@ -73,7 +72,6 @@ def test_a_section_that_is_absent_has_its_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, {}).stages["painting"] == Painting()
     given = Painting().model_dump(mode="json")
     assert default_config()["painting"] == given | {"text": {"content": "{{year}}"}}
-    assert "framing" not in default_config()
 
 
 @pytest.mark.usefixtures("painting")
@@ -142,7 +140,7 @@ def test_what_was_typed_wrongly_is_an_error_whichever_stages_run(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("painting")
-def test_sections_of_stages_that_are_not_provided_are_carried_untouched(tmp_path: Path) -> None:
+def test_sections_that_no_stage_has_are_carried_untouched(tmp_path: Path) -> None:
     config = {"framing": {"size": "{nothing}"}, "notifications": {"x": "${UNSET}"}}
     settings = load(tmp_path, config)
     assert (settings.carried, settings.warnings) == (config, ())

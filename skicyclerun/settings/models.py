@@ -265,7 +265,7 @@ class Settings:
     logging: LoggingSettings
     report: ReportSettings = field(default_factory=ReportSettings)
     stages: Mapping[str, StageSection] = field(default_factory=dict)
-    """The sections of the provided stages, by the section's name."""
+    """The sections of the stages, by the section's name."""
     command_stages: Mapping[str, CommandStageSettings] = field(default_factory=dict)
     """The user's own stages, by name."""
     carried: dict[str, Any] = field(default_factory=dict)

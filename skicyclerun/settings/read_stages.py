@@ -44,7 +44,7 @@ def read_stage_sections(
     carried: dict[str, Any],
     problems: Problems,
 ) -> dict[str, StageSection]:
-    """The sections of the provided stages by name; keys of other programs in them go to `carried`.
+    """The sections of the stages by name; keys of other programs in them go to `carried`.
 
     `used` are the sections of the stages that are requested.
     """
