@@ -278,7 +278,8 @@ SELECT mine.id,
 FROM mine
 
 -- name: earlier_failures
--- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
+-- Albums of earlier runs that failed and have photos which no later run exported, since the folders of the export were
+-- last emptied: a run without an export empties those of its stages only.
 -- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once
 -- the album has ended there, or where it is the run reported on, whose report shows what is left.
 SELECT albums.run_id, COUNT(DISTINCT albums.id) AS albums
@@ -289,7 +290,11 @@ WHERE albums.run_id < :run_id AND albums.status = 'failed'
   AND albums.run_id >= COALESCE((
       SELECT MAX(COALESCE(archives.run_id,
                           (SELECT MAX(id) + 1 FROM runs AS before WHERE before.started_at < archives.created_at)))
-      FROM archives WHERE archives.clean = 1 AND archives.status = 'done'), 0)
+      FROM archives
+      WHERE archives.clean = 1 AND archives.status = 'done' AND archives.file <> ''
+        AND (archives.run_id IS NULL
+             OR EXISTS (SELECT 1 FROM runs AS its, json_each(its.stages) AS stage
+                        WHERE its.id = archives.run_id AND stage.value = 'export'))), 0)
   AND NOT EXISTS (
       SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
       WHERE later.source_id = albums.source_id AND later.run_id > albums.run_id
