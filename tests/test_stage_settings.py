@@ -12,6 +12,7 @@ import pytest
 
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
+from skicyclerun.settings.later_stages import later_stages
 from skicyclerun.settings.load import check_source_and_outputs, load_settings
 from skicyclerun.settings.models import Settings, default_config
 from skicyclerun.settings.placeholders import fill_in
@@ -258,14 +259,36 @@ def test_stages_that_read_each_other_are_refused_once(tmp_path: Path) -> None:
     assert "a → b → a" in str(refused(tmp_path, {"stages": stages}))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"command": ["x"]}, {"command": COMMAND, "reads": "exprt"}, {"command": COMMAND, "reads": "b"}, "x"],
+    ids=["command", "unknown", "cycle", "no object"],
+)
+def test_what_only_reads_goes_on_without_a_stage_that_is_wrong_and_those_that_read_it(
+    tmp_path: Path, wrong: object
+) -> None:
+    stages = {"a": wrong, "b": {"command": COMMAND, "reads": "a"}, "c": {"command": COMMAND}}
+    file = tmp_path / "given.json"
+    file.write_text(json.dumps({"stages": stages}))
+    settings = load_settings(file, environ={"SKICYCLERUN_LIB_ROOT": str(tmp_path / "lib")}, only=())
+    assert list(settings.command_stages) == ["c"]
+    assert "c" in later_stages(settings)
+    assert settings.problems
+
+
 def test_a_command_that_nobody_asks_for_may_lack_its_variable(tmp_path: Path) -> None:
-    stages = {"paint": {"command": ["${PAINTER}", *COMMAND]}}
+    stages: dict[str, object] = {"paint": {"command": ["${PAINTER}", *COMMAND]}}
     settings = load(tmp_path, {"stages": stages})
     assert settings.command_stages == {}
     assert settings.carried == {"stages": stages}
     (warning,) = settings.warnings
     assert "PAINTER is not set. The stage paint is left out." in warning
     assert isinstance(refused(tmp_path, {"pipeline": {"stages": ["paint"]}, "stages": stages}), EnvironmentUnset)
+    # So may one that reads it.
+    stages["dry"] = {"command": COMMAND, "reads": "paint"}
+    settings = load(tmp_path, {"stages": stages})
+    assert (settings.command_stages, settings.carried) == ({}, {"stages": stages})
+    assert isinstance(refused(tmp_path, {"pipeline": {"stages": ["dry"]}, "stages": stages}), EnvironmentUnset)
 
 
 def test_an_unknown_stage_in_the_pipeline_is_refused_with_the_nearest_of_all_names(tmp_path: Path) -> None:
