@@ -22,7 +22,7 @@ from skicyclerun.settings.foreign_keys import FOREIGN_BY_KEY, FOREIGN_KEYS, FORM
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import SECTIONS
 from skicyclerun.settings.shipped_files import shipped_file
-from skicyclerun.sources.photos_script import script_to_run
+from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.stages import registry
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.wording import very_near
