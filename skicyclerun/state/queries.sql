@@ -4,9 +4,6 @@
 INSERT INTO transitions (subject, subject_id, from_status, trigger, to_status, reason, at)
 VALUES (:subject, :subject_id, :from_status, :trigger, :to_status, :reason, :at)
 
--- name: transitions_of
-SELECT * FROM transitions WHERE subject = :subject AND subject_id = :subject_id ORDER BY id
-
 -- name: transitions_of_run
 -- Of its albums, its archive jobs and its albums of stages; with the album's folder and the stage.
 SELECT subject, 'export' AS stage, folder, subject_id, from_status, trigger, to_status, at
@@ -480,11 +477,6 @@ FROM photos WHERE album = :album AND status = 'planned' ORDER BY position
 -- name: photos_of_album
 SELECT * FROM photos WHERE album = :album ORDER BY position
 
--- name: photos_not_exported
-SELECT photos.*, albums.title AS album_title FROM photos JOIN albums ON albums.id = photos.album
-WHERE albums.run_id = :run_id AND photos.status IN ('failed', 'missing', 'planned')
-ORDER BY albums.position, photos.position
-
 -- name: supersede_present
 UPDATE photos SET present = 0 WHERE present = 1 AND path_key = :path_key AND id <> :id
 
@@ -516,13 +508,6 @@ SELECT photos.file_name, photos.status, photos.size, photos.mtime_ns
 FROM photos JOIN albums ON albums.id = photos.album
 WHERE albums.folder = :folder
   AND (photos.present = 1 OR (photos.status = 'planned' AND albums.run_id = :run_id))
-
--- name: present_photos
-SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
-       runs.source_kind
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.present = 1
-ORDER BY albums.run_id, albums.position, photos.position
 
 -- name: present_photos_in
 SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
