@@ -5,7 +5,7 @@
     │   ├── ConfigError              a value of the configuration (key, value, what would be right)
     │   │   ├── EnvironmentUnset     it refers to an environment variable that is not set
     │   │   └── PlaceholderCycle     it refers to itself, by way of others
-    │   ├── StageError               a stage that is unknown or not provided yet
+    │   ├── StageError               a stage that is unknown or cannot be run
     │   ├── NoAlbumMatches           --album or --exclude matched nothing
     │   ├── AllExcluded              nothing is left of the albums
     │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
@@ -130,7 +130,7 @@ class ConfigErrors(ConfigError):
 
 
 class StageError(UsageError):
-    """A stage that is unknown, or known and not provided yet."""
+    """A stage that is unknown, or that cannot be run as things are: what it lacks, and what to type."""
 
 
 class NoAlbumMatches(UsageError):

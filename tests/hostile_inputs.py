@@ -565,7 +565,7 @@ def answers() -> SearchStrategy[bytes]:
 
 
 def look_at_answer(data: bytes, folder: Path) -> None:
-    from skicyclerun.sources.photos_answers import (
+    from skicyclerun.sources.photos_app_answers import (
         AnswerIncomplete,
         AnswerUnknown,
         albums_of,

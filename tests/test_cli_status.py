@@ -230,6 +230,15 @@ def test_failures_from_before_the_folders_were_emptied_are_past(
     assert status_of(failed_in_run_1)["earlier_failures"] == []
 
 
+def test_a_cleanup_of_stages_alone_settles_no_failure_of_the_export(failed_in_run_1: Path) -> None:
+    place = ("--lib-root", failed_in_run_1)
+    for stages in ("preprocessing", "cleanup,preprocessing"):
+        assert skicyclerun("run", "--stages", stages, *YES, *place).code == 3  # two photos are waited for
+    assert list((failed_in_run_1 / "archive").glob("*.zip"))
+    assert "IMG_3.jpg" in "".join(exported(failed_in_run_1))
+    assert status_of(failed_in_run_1)["earlier_failures"] == [{"run": 1, "albums": 1}]
+
+
 @pytest.mark.parametrize("mended", [False, True])
 def test_an_album_that_could_not_even_begin_is_not_forgotten(
     library: Path, lib_root: Path, tmp_path: Path, mended: bool

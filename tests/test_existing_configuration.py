@@ -22,7 +22,7 @@ from skicyclerun.settings.foreign_keys import FOREIGN_BY_KEY, FOREIGN_KEYS, FORM
 from skicyclerun.settings.load import load_settings
 from skicyclerun.settings.models import SECTIONS
 from skicyclerun.settings.shipped_files import shipped_file
-from skicyclerun.sources.photos_script import script_to_run
+from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.stages import registry
 from skicyclerun.stages.registry import STAGES
 from skicyclerun.wording import very_near
@@ -32,7 +32,7 @@ from tests.test_settings import REPOSITORY, load, refused
 
 EXISTING: Final = Path(__file__).parent / "data" / "existing_pipeline_config.json"
 #: Those that every installation has, and those that it may not have.
-ALWAYS: Final = [stage.name for stage in STAGES if stage.provided and not stage.needs_packages]
+ALWAYS: Final = [stage.name for stage in STAGES if not stage.needs_packages]
 NINE: Final = (
     "pipeline.name",
     "pipeline.version",

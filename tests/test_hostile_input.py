@@ -24,7 +24,7 @@ from skicyclerun.catalog.entries import record_from_entry
 from skicyclerun.errors import PhotoUnreadable, RestoreRefused
 from skicyclerun.images.jpeg_segments import read_header, replace_metadata
 from skicyclerun.images.staging import Original
-from skicyclerun.sources.photos_answers import AnswerUnknown, items_of
+from skicyclerun.sources.photos_app_answers import AnswerUnknown, items_of
 from tests.archive_trees import file_member, forge_archive
 from tests.command_line import skicyclerun
 from tests.hostile_inputs import CORPUS, SURFACES, corpus, unpacked

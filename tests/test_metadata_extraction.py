@@ -579,7 +579,6 @@ def test_where_nobody_knows_an_address_the_offline_place_stays(tmp_path: Path) -
 
 @pytest.mark.parametrize("stage", [metadata_extraction.STAGE, geocode_sweep.STAGE])
 def test_the_stages_say_what_they_need(stage: Stage, tmp_path: Path) -> None:
-    assert stage.provided
     assert (stage.section, stage.output, stage.reads) == ("metadata_extraction", "", "export")
     assert stage.settings is MetadataExtractionSettings
     assert stage.recipe is not None

@@ -35,13 +35,13 @@ from skicyclerun.errors import (
     SourceStopped,
 )
 from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Location, Photo, Rendering, Waiting
-from skicyclerun.sources import album_dialogs, photos_answers, photos_process
+from skicyclerun.sources import album_dialogs, photos_app_answers, photos_app_process
 from skicyclerun.sources.base import Source, TimeLimits
 from skicyclerun.sources.osascript import Osascript
-from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown
 from skicyclerun.sources.photos_app import PhotosApp, metadata_of
-from skicyclerun.sources.photos_exports import date_taken, look_into
-from skicyclerun.sources.photos_waiting import ExportPatience, ListingProgress
+from skicyclerun.sources.photos_app_answers import AnswerIncomplete, AnswerUnknown
+from skicyclerun.sources.photos_app_exports import date_taken, look_into
+from skicyclerun.sources.photos_app_waiting import ExportPatience, ListingProgress
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import SCRIPT, Scenario, error, until
 
@@ -910,7 +910,7 @@ async def test_a_dialog_that_cannot_be_shown_stops(scenario: Scenario, app: Make
 
 
 async def test_photos_is_not_restarted_unless_that_was_allowed(app: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos_process, "end_photos", pytest.fail)
+    monkeypatch.setattr(photos_app_process, "end_photos", pytest.fail)
     assert await app().restart() is False
 
 
@@ -958,7 +958,7 @@ def test_processes_are_matched_by_their_whole_name_and_user() -> None:
         "  507   501 MyPhotos\n"
         "garbage\n"
     )
-    assert photos_process.processes_named(listing, "Photos", 501) == [501, 505]
+    assert photos_app_process.processes_named(listing, "Photos", 501) == [501, 505]
 
 
 # ── what is pure ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -980,7 +980,7 @@ def test_the_files_date_stays_unless_photos_means_another_moment(
     told: str, in_file: str | None, expected: str | None
 ) -> None:
     record = ["id", "", told, *[""] * 8]
-    found = metadata_of(photos_answers.facts_of(record), datetime.fromisoformat(in_file) if in_file else None).date
+    found = metadata_of(photos_app_answers.facts_of(record), datetime.fromisoformat(in_file) if in_file else None).date
     assert found == (datetime.fromisoformat(expected) if expected else None)
 
 
@@ -1018,13 +1018,13 @@ def test_a_damaged_file_has_a_date_or_none_and_nothing_is_raised(junk: bytes, at
 def test_positions_as_applescript_may_write_them(
     fields: tuple[str, str, str], location: Location | None, known: bool
 ) -> None:
-    facts = photos_answers.facts_of(["id", "", "", *fields, "", "", "", "", ""])
+    facts = photos_app_answers.facts_of(["id", "", "", *fields, "", "", "", "", ""])
     assert (facts.location, facts.location_known) == (location, known)
 
 
 def test_an_album_that_is_listed_twice_keeps_its_folders() -> None:
     records = [["A", "", "Day"], ["B", "", "Lake"], ["A", "Trips\x1d2023", "Day"]]
-    assert photos_answers.albums_of(records) == [Album("A", "Day", ("Trips", "2023")), Album("B", "Lake")]
+    assert photos_app_answers.albums_of(records) == [Album("A", "Day", ("Trips", "2023")), Album("B", "Lake")]
 
 
 @given(st.text(max_size=200))
@@ -1032,16 +1032,16 @@ def test_any_answer_is_understood_or_refused(output: str) -> None:
     for verb in ("list-albums", "album-counts", "item-ids", "item-facts"):
         for text in (output, f"skicyclerun\x1f2\x1f{verb}\x1e{output}\x1eend\x1e"):
             try:
-                records = photos_answers.records_of(text, verb)
+                records = photos_app_answers.records_of(text, verb)
                 if verb == "list-albums":
-                    photos_answers.albums_of(records)
+                    photos_app_answers.albums_of(records)
                 elif verb == "album-counts":
-                    photos_answers.counts_of(records)
+                    photos_app_answers.counts_of(records)
                 elif verb == "item-ids":
-                    photos_answers.items_of(records)
+                    photos_app_answers.items_of(records)
                 else:
                     for record in records:
-                        photos_answers.facts_of(record)
+                        photos_app_answers.facts_of(record)
             except (AnswerIncomplete, AnswerUnknown):
                 pass
 
@@ -1050,7 +1050,7 @@ def test_any_answer_is_understood_or_refused(output: str) -> None:
 def test_records_come_back_as_they_were_joined(records: list[list[str]]) -> None:
     records = [record or [""] for record in records]
     output = "\x1e".join(["skicyclerun\x1f2\x1fx", *("\x1f".join(record) for record in records), "end", ""])
-    assert photos_answers.records_of(output, "x") == records
+    assert photos_app_answers.records_of(output, "x") == records
 
 
 def test_links_folders_and_pipes_are_no_exports(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from skicyclerun.errors import ConfigError, ConfigErrors, EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
+from skicyclerun.settings.later_stages import later_stages
 from skicyclerun.settings.load import check_source_and_outputs, load_settings
 from skicyclerun.settings.models import Settings, default_config
 from skicyclerun.settings.placeholders import fill_in
@@ -33,14 +34,13 @@ class Painting(StageSection):
     text: Caption = Caption()
 
 
-PAINT = Stage("paint", "", provided=True, section="painting", settings=Painting)
-VARNISH = Stage("varnish", "", provided=True, section="painting", settings=Painting, reads="paint")
-FRAME = Stage("frame", "", section="framing", settings=Painting)
+PAINT = Stage("paint", "", section="painting", settings=Painting)
+VARNISH = Stage("varnish", "", section="painting", settings=Painting, reads="paint")
 
 
 @pytest.fixture
 def painting(monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = (*registry.STAGES, PAINT, VARNISH, FRAME)
+    stages = (*registry.STAGES, PAINT, VARNISH)
     monkeypatch.setattr(registry, "STAGES", stages)
     monkeypatch.setattr(registry, "STAGE_BY_NAME", {stage.name: stage for stage in stages})
     monkeypatch.setattr("skicyclerun.settings.loader.STAGES", stages)
@@ -73,7 +73,6 @@ def test_a_section_that_is_absent_has_its_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, {}).stages["painting"] == Painting()
     given = Painting().model_dump(mode="json")
     assert default_config()["painting"] == given | {"text": {"content": "{{year}}"}}
-    assert "framing" not in default_config()
 
 
 @pytest.mark.usefixtures("painting")
@@ -142,7 +141,7 @@ def test_what_was_typed_wrongly_is_an_error_whichever_stages_run(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("painting")
-def test_sections_of_stages_that_are_not_provided_are_carried_untouched(tmp_path: Path) -> None:
+def test_sections_that_no_stage_has_are_carried_untouched(tmp_path: Path) -> None:
     config = {"framing": {"size": "{nothing}"}, "notifications": {"x": "${UNSET}"}}
     settings = load(tmp_path, config)
     assert (settings.carried, settings.warnings) == (config, ())
@@ -260,14 +259,36 @@ def test_stages_that_read_each_other_are_refused_once(tmp_path: Path) -> None:
     assert "a → b → a" in str(refused(tmp_path, {"stages": stages}))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"command": ["x"]}, {"command": COMMAND, "reads": "exprt"}, {"command": COMMAND, "reads": "b"}, "x"],
+    ids=["command", "unknown", "cycle", "no object"],
+)
+def test_what_only_reads_goes_on_without_a_stage_that_is_wrong_and_those_that_read_it(
+    tmp_path: Path, wrong: object
+) -> None:
+    stages = {"a": wrong, "b": {"command": COMMAND, "reads": "a"}, "c": {"command": COMMAND}}
+    file = tmp_path / "given.json"
+    file.write_text(json.dumps({"stages": stages}))
+    settings = load_settings(file, environ={"SKICYCLERUN_LIB_ROOT": str(tmp_path / "lib")}, only=())
+    assert list(settings.command_stages) == ["c"]
+    assert "c" in later_stages(settings)
+    assert settings.problems
+
+
 def test_a_command_that_nobody_asks_for_may_lack_its_variable(tmp_path: Path) -> None:
-    stages = {"paint": {"command": ["${PAINTER}", *COMMAND]}}
+    stages: dict[str, object] = {"paint": {"command": ["${PAINTER}", *COMMAND]}}
     settings = load(tmp_path, {"stages": stages})
     assert settings.command_stages == {}
     assert settings.carried == {"stages": stages}
     (warning,) = settings.warnings
     assert "PAINTER is not set. The stage paint is left out." in warning
     assert isinstance(refused(tmp_path, {"pipeline": {"stages": ["paint"]}, "stages": stages}), EnvironmentUnset)
+    # So may one that reads it.
+    stages["dry"] = {"command": COMMAND, "reads": "paint"}
+    settings = load(tmp_path, {"stages": stages})
+    assert (settings.command_stages, settings.carried) == ({}, {"stages": stages})
+    assert isinstance(refused(tmp_path, {"pipeline": {"stages": ["dry"]}, "stages": stages}), EnvironmentUnset)
 
 
 def test_an_unknown_stage_in_the_pipeline_is_refused_with_the_nearest_of_all_names(tmp_path: Path) -> None:

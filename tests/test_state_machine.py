@@ -107,6 +107,11 @@ def exported(row_id: int, name: str = "") -> Exported:
     return Exported(row_id, name or f"alps/{row_id}", ExportedFacts(size=3, sha256="ab" * 32), attempts=1)
 
 
+async def transitions_of(store: Store, album_id: int) -> list[sqlite3.Row]:
+    recorded = "SELECT * FROM transitions WHERE subject = 'album' AND subject_id = ? ORDER BY id"
+    return list(await store._connection.execute_fetchall(recorded, (album_id,)))
+
+
 def raw(path: Path, statement: str) -> None:
     """What another program could do to the file."""
     connection = sqlite3.connect(path)
@@ -172,7 +177,7 @@ async def test_a_step_from_a_status_that_the_database_no_longer_holds_changes_no
             await albums.start(store, stale, None)
         (row,) = await albums.listing(store, run.id)
         assert (row.status, row.attempts) == (AlbumStatus.EXPORTING, 1)
-        recorded = await store.all("transitions_of", {"subject": "album", "subject_id": row.id})
+        recorded = await transitions_of(store, row.id)
         assert [each["trigger"] for each in recorded] == ["start"]
 
 
@@ -195,7 +200,7 @@ async def test_a_new_export_of_a_path_takes_over_from_the_row_that_spoke_for_it(
             (only,) = await photos.to_do(store, album.id)
             await photos.commit_group(store, [exported(only.row_id, "alps/img_0.jpg")])
             await albums.finish(store, album, "", 1.0)
-        (present,) = await store.all("present_photos")
+        (present,) = await store.all("present_ids")
         assert present["id"] == only.row_id
 
 
@@ -258,7 +263,7 @@ async def _drive(path: Path, actions: list[str]) -> None:
                 store = await Store.open(path)
         (album,) = await albums.listing(store, run.id)
         status = AlbumStatus.PENDING
-        for row in await store.all("transitions_of", {"subject": "album", "subject_id": album.id}):
+        for row in await transitions_of(store, album.id):
             assert row["from_status"] == status
             status = album_target(status, AlbumTrigger(row["trigger"]))
             assert row["to_status"] == status
@@ -297,7 +302,7 @@ async def test_an_archive_job_goes_its_way_and_cleaning_ends_with_nothing_presen
             job = await archives.step(store, job, trigger)
         job = await archives.step(store, job, ArchiveTrigger.PROVED, file="a.zip", size=1, files=1, proved=True)
         job = await archives.step(store, job, ArchiveTrigger.CLEAN)
-        assert len(await store.all("present_photos")) == 1
+        assert len(await store.all("present_ids")) == 1
         job = await archives.step(store, job, ArchiveTrigger.CLEANED, emptied=["export"])
         assert (job.status, job.file, job.proved_at is not None) == (ArchiveStatus.DONE, "a.zip", True)
-        assert await store.all("present_photos") == []
+        assert await store.all("present_ids") == []

@@ -18,6 +18,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
+import skicyclerun
 from skicyclerun.errors import NoState, NotWritable, StateDamaged, StateTooNew
 from skicyclerun.models import SourceKind
 from skicyclerun.state import runs
@@ -48,6 +49,13 @@ async def test_every_named_query_fits_the_schema(tmp_path: Path) -> None:
                 pytest.fail(f"{name}: {error}")
     finally:
         connection.close()
+
+
+def test_every_named_query_is_run_by_the_program() -> None:
+    package = Path(skicyclerun.__file__).parent
+    code = "".join(module.read_text(encoding="utf-8") for module in sorted(package.rglob("*.py")))
+    named = set(re.findall(r"""["'](\w+)["']""", code))
+    assert QUERIES.keys() - named == set()
 
 
 def _parameters(query: str) -> list[str]:

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from skicyclerun.sources.sample_library import make_sample_library
-from skicyclerun.stages.registry import STAGE_BY_NAME, STAGES
+from skicyclerun.stages.registry import STAGES
+from tests import ollama_server
 from tests.command_line import skicyclerun
 from tests_models.conftest import Tiny
 
@@ -21,11 +20,7 @@ STYLES: Final = ("NoLoRA", "Red")
 
 @contextmanager
 def language_model() -> Iterator[dict[str, Any]]:
-    """The section of llm_image_analysis, for as long as a server plays Ollama; none where that stage is not there."""
-    if not STAGE_BY_NAME["llm_image_analysis"].provided or find_spec("ollama") is None:
-        yield {}
-        return
-    ollama_server = import_module("tests.ollama_server")
+    """The section of llm_image_analysis, for as long as a server plays Ollama."""
     with ollama_server.start() as server:
         yield {"llm_image_analysis": {"endpoint": server.endpoint, "model": ollama_server.MODEL}}
 

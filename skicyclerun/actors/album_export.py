@@ -1,4 +1,4 @@
-"""The export of one photo, and of a group of them: fetched from the source, rendered into staging, published."""
+"""How photos are exported: fetched one by one or found a dozen at a time, rendered into staging, a group published."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import orjson
 from skicyclerun.actors.album_work import WorkLimits
 from skicyclerun.catalog.entries import merged_facts
 from skicyclerun.errors import OutsideFolder
-from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder
+from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS
 from skicyclerun.files.naming import TakenNames
 from skicyclerun.stages.stage import INPUT_EXTENSION, ForNow, Picture, Recipe, Stage
 from skicyclerun.state import stage_pictures
@@ -344,8 +344,3 @@ def extension_of(recipe: Recipe, file_name: str) -> str | None:
         stem, dot, suffix = file_name.rpartition(".")
         return f".{suffix.lower()}" if stem and dot else ""
     return recipe.extension
-
-
-def album_folder(run: StageRun, folder: str, records: Mapping[str, tuple[int, int] | None]) -> AlbumFolder | None:
-    """The folder of the stage's files of an album; None for a stage that makes facts only."""
-    return None if run.output_folder is None else AlbumFolder(run.output_folder, folder, records=records)

@@ -37,7 +37,7 @@ from skicyclerun.settings.later_stages import (
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
 from skicyclerun.stages.command import CommandRecipe
-from skicyclerun.stages.registry import known_stages
+from skicyclerun.stages.registry import parse_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.stages.stage import Picture, Recipe, Stage, Surroundings
 from skicyclerun.state import stage_pictures
@@ -309,19 +309,17 @@ async def without_input(
     `store` None: there is no state, nothing has ever run.
     """
     own = settings.own_stages()
-    listed = known_stages(settings.pipeline.stages, own)
+    listed = parse_stages(settings.pipeline.stages, own)
     absent = {each.name: "is left out" for each in left}
     absent |= {stage.name: "is switched off" for stage in listed if not is_enabled(settings, stage)}
-    known = later_stages(settings)
     found: list[LeftStage] = []
-    for name, stage in known.items():
-        makers = (stage.reads,)
-        if name not in names or not all(maker in absent and maker != "export" for maker in makers):
+    for name, stage in later_stages(settings).items():
+        maker = stage.reads
+        if name not in names or maker == "export" or maker not in absent:
             continue
-        readable = [maker for maker in makers if maker in known]
-        if store is None or not [maker for maker in readable if await stage_pictures.has_run(store, maker)]:
-            why = f"it takes what {makers[0]} makes, which {absent[makers[0]]} and has never run here"
-            found.append(LeftStage(name, why, without=makers[0]))
+        if store is None or not await stage_pictures.has_run(store, maker):
+            why = f"it takes what {maker} makes, which {absent[maker]} and has never run here"
+            found.append(LeftStage(name, why, without=maker))
             absent[name] = "is left out"
     return found
 

@@ -13,7 +13,6 @@ from skicyclerun.bucket.keys import url_path
 from skicyclerun.bucket.service import translated
 
 MOST_PATHS: Final = 3000
-MOST_WILDCARDS: Final = 15
 #: Between two looks at an invalidation; one takes a minute or so.
 PAUSE_SECONDS: Final = 5.0
 #: After which nobody waits any longer: it goes on by itself.

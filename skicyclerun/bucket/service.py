@@ -6,7 +6,7 @@ https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -192,7 +192,3 @@ def _one_line(text: str) -> str:
     """What a service says, fit for a line of a report; it is somebody else's text."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in text[:300]).split())
     return shown.removesuffix(".")
-
-
-#: Tells the person something.
-Say = Callable[[str], None]

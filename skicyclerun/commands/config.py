@@ -58,7 +58,7 @@ def check(*, stages: str | None, lib_root: Path | None, config_file: Path | None
             chosen = parse_stages(names, settings.own_stages())
     except StageError as error:
         known = in_order({stage.name: stage for stage in settings.own_stages()})
-        chosen = [stage for stage in known if stage.name in settings.pipeline.stages and stage.provided]
+        chosen = [stage for stage in known if stage.name in settings.pipeline.stages]
         wrong = wrong or ConfigError(str(error), key="pipeline.stages", file=settings.file, next_step=error.next_step)
     _print_paths(settings, chosen)
     _print_variables(settings)

@@ -66,7 +66,7 @@ def status(
             from skicyclerun.stages.registry import parse_stages
 
             settings = settings_of(config_file, lib_root, only=())
-            parse_stages(stage, settings.own_stages())  # says so of one that is not provided
+            parse_stages(stage, settings.own_stages())  # says so of one that is unknown
             raise UsageError(
                 f"{stage} has not run here.", next_step=f"`skicyclerun run --stages {stage}` runs it."
             ) from None

@@ -19,8 +19,8 @@ from skicyclerun.settings.models import Settings
 from skicyclerun.settings.shipped_files import shipped_file
 from skicyclerun.sources.base import TimeLimits
 from skicyclerun.sources.photos_app import PhotosApp
+from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.sources.photos_bundle import DATABASE_NAMES
-from skicyclerun.sources.photos_script import script_to_run
 
 SCRIPT: Final = "osxPhotoExporter.scpt"
 GRANT_FULL_DISK_ACCESS: Final = (

@@ -26,14 +26,13 @@ async def stage_findings(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def check_stage(settings: Settings, stage: Stage) -> Finding:
-    """Whether a stage could run: provided, its packages installed, its settings right, its program or server there."""
+    """Whether a stage could run: its packages installed, its settings right, its program or server there."""
     check = f"stage {stage.name}"
     listed = stage.name in settings.pipeline.stages
     how = _how_it_is_asked_for(settings, stage, listed=listed)
     if left := cannot_run(stage):
-        remedy = f"`{left.remedy}`" if left.remedy else "A command of your own can take its place (docs/stages.md)."
         outcome = "; a run leaves it out" if listed and is_enabled(settings, stage) else ""
-        return warning(check, f"could not run: {left.why}{outcome}", remedy)
+        return warning(check, f"could not run: {left.why}{outcome}", f"`{left.remedy}`")
     before = in_order({stage.name: stage for stage in settings.own_stages()})
     if any(cannot_run(other) for other in before if other.name == stage.reads):
         return warning(check, f"could run only over what {stage.reads} has made before, which could not run")

@@ -1,6 +1,7 @@
 """Pictures that are no JPEGs, decoded and made into one: first frame, upright, alpha on white, right colours.
 
-Pillow decodes everything but HEIF, which is pillow-heif's. The plug-in for what the bytes are is called directly: no
+Pillow decodes everything but HEIF, which is pillow-heif's; plain HEICs are FFmpeg's where it is there (`heif_ffmpeg`).
+The plug-in for what the bytes are is called directly: no
 other one sees the file, nothing is registered globally, and the limit on pixels is ours alone.
 """
 

@@ -59,7 +59,7 @@ from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.chosen_photos import READ_THE_LIBRARY, ChosenPhotos, choosing
 from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
 from skicyclerun.sources.photos_app import PhotosApp
-from skicyclerun.sources.photos_script import script_to_run
+from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
 from skicyclerun.state import albums, archives, runs, stage_albums

@@ -92,7 +92,6 @@ def as_stages(commands: Iterable[tuple[str, CommandStageSettings]]) -> tuple[Sta
         Stage(
             name,
             "runs a command of your own",
-            provided=True,
             needs_paths=("pipeline_base", "metadata_dir", "master_catalog", "state_db", output_key(name)),
             makes_paths=("metadata_dir", "master_catalog", "state_db", output_key(name)),
             section=f"stages.{name}",

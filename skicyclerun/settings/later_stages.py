@@ -12,16 +12,16 @@ from pathlib import Path
 from skicyclerun.errors import EnvironmentUnset
 from skicyclerun.settings.models import Settings
 from skicyclerun.settings.section import StageSection
-from skicyclerun.stages.registry import in_order, installation, known_stages, missing_packages
+from skicyclerun.stages.registry import in_order, installation, missing_packages, parse_stages
 from skicyclerun.stages.stage import Stage
 
 _BEFORE: frozenset[str] = frozenset({"cleanup", "export"})
 
 
 def later_stages(settings: Settings) -> dict[str, Stage]:
-    """The provided ones by name, in the order in which a run goes through them."""
+    """By name, in the order in which a run goes through them."""
     own = {stage.name: stage for stage in settings.own_stages()}
-    return {stage.name: stage for stage in in_order(own) if stage.provided and stage.name not in _BEFORE}
+    return {stage.name: stage for stage in in_order(own) if stage.name not in _BEFORE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class LeftStage:
 
     name: str
     why: str
-    """For the end of a sentence: `it is not provided by this version`."""
+    """For the end of a sentence: `it needs the package torch, which is not installed`."""
     remedy: str = ""
-    """What brings it: `pip install …`; empty where nothing that can be typed does."""
+    """What brings it: `pip install …`; empty where `without` is why."""
     without: str = ""
     """The stage whose files it takes, where that is why: it does not run, and nothing of it is there."""
 
@@ -43,21 +43,19 @@ def enabled_stages(settings: Settings, names: Sequence[str]) -> tuple[Stage, ...
     Without those that their section switches off, and those that cannot be run by this installation (`left_stages`).
     Raises StageError for an unknown name.
     """
-    stages = known_stages(names, settings.own_stages())
+    stages = parse_stages(names, settings.own_stages())
     return tuple(stage for stage in stages if is_enabled(settings, stage) and cannot_run(stage) is None)
 
 
 def left_stages(settings: Settings, names: Sequence[str]) -> tuple[LeftStage, ...]:
     """Of the stages that the configuration names, in order, those that this installation cannot run."""
-    stages = known_stages(names, settings.own_stages())
+    stages = parse_stages(names, settings.own_stages())
     found = [cannot_run(stage) for stage in stages if is_enabled(settings, stage)]
     return tuple(left for left in found if left is not None)
 
 
 def cannot_run(stage: Stage) -> LeftStage | None:
     """Why this installation cannot run the stage, None where it can."""
-    if not stage.provided:
-        return LeftStage(stage.name, f"it is not provided by this version and waits for {stage.waits_for}")
     if missing := missing_packages(stage):
         what = "packages" if len(missing) > 1 else "package"
         are = "are" if len(missing) > 1 else "is"
@@ -72,10 +70,7 @@ def is_enabled(settings: Settings, stage: Stage) -> bool:
         return settings.export.enabled
     if stage.name == "cleanup":
         return True
-    if stage.provided:
-        return section_of(settings, stage).enabled
-    section = settings.carried.get(stage.name)
-    return not (isinstance(section, dict) and section.get("enabled") is False)
+    return section_of(settings, stage).enabled
 
 
 def left_in_words(left: Sequence[LeftStage]) -> list[str]:
@@ -99,8 +94,6 @@ def left_in_words(left: Sequence[LeftStage]) -> list[str]:
             )
         if remedy:
             text += f" `{remedy}`, then `skicyclerun run --stages {','.join([*names, *followers])}`."
-        elif not any(each.without for each in of_reason):
-            text += " A command of your own can take its place (`stages` in docs/configuration.md)."
         said.append(text)
     return said
 
@@ -161,7 +154,5 @@ def upstream_of(stages: Mapping[str, Stage], stage: Stage) -> tuple[str, ...]:
     chain: list[str] = []
     while stage.reads != "export" and stage.reads not in chain:
         chain.append(stage.reads)
-        if stage.reads not in stages:  # known, and not provided: nothing of its own is ever made
-            return (*chain, "export")
         stage = stages[stage.reads]
     return (*chain, "export")

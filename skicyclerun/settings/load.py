@@ -74,9 +74,7 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
 
     What stages make that are not asked for (`pipeline.stages`) may be a source: nothing is written there.
     """
-    asked = [
-        stage for stage in STAGES if stage.provided and stage.name in ("cleanup", "export", *settings.pipeline.stages)
-    ]
+    asked = [stage for stage in STAGES if stage.name in ("cleanup", "export", *settings.pipeline.stages)]
     ours = {*EMPTIED_KEYS, *(key for stage in asked for key in stage.makes_paths)}
     written = {f"paths.{key}": path for key, path in settings.paths.resolved().items() if key in ours}
     written |= {output_key(name): stage.output_folder for name, stage in settings.command_stages.items()}

@@ -71,12 +71,12 @@ def settings_from(
     pipeline = read_section(PipelineSettings, "pipeline", ours["pipeline"], scope, problems)
     requested = _known(pipeline.stages, ours["stages"], problems)
     typed = "pipeline.stages" in overrides
-    provided = [
+    needed_stages = [
         stage
         for stage in STAGES
         if stage.name in requested and stage.name not in ours["stages"] and (typed or _will_run(stage, read))
     ]
-    needed = {key for stage in provided if stage.provided for key in stage.needs_paths} if only is None else set()
+    needed = {key for stage in needed_stages for key in stage.needs_paths} if only is None else set()
     paths = resolve_paths(texts, scope, needed, problems)
     ours["logging"].setdefault("file", LoggingSettings().file)
     cleanup = read_section(CleanupSettings, "cleanup", ours["cleanup"], scope, problems)
@@ -90,7 +90,7 @@ def settings_from(
         cleanup=cleanup,
         logging=_logging(ours["logging"], scope, problems),
         report=read_section(ReportSettings, "report", ours["report"], scope, problems),
-        stages=read_stage_sections(read, written, {stage.section for stage in provided}, scope, carried, problems),
+        stages=read_stage_sections(read, written, {stage.section for stage in needed_stages}, scope, carried, problems),
         command_stages=read_command_stages(ours["stages"], paths, requested, scope, carried, problems),
         carried=carried,
         warnings=tuple(problems.warnings[:MAX_PROBLEMS]),

@@ -123,7 +123,7 @@ class ExportSettings(Section):
     retries: Retries = Retries()
     restart_photos: bool = False
     script_path: Text | None = None
-    """As it is written, placeholders resolved; `sources.photos_script` looks for it."""
+    """As it is written, placeholders resolved; `sources.photos_app_script` looks for it."""
     workers: int = Field(default=0, ge=0, le=64)
     group_photos: int = Field(default=32, ge=1, le=10_000)
     group_seconds: float = Field(default=1.0, gt=0, le=3600, allow_inf_nan=False)
@@ -267,7 +267,7 @@ class Settings:
     logging: LoggingSettings
     report: ReportSettings = field(default_factory=ReportSettings)
     stages: Mapping[str, StageSection] = field(default_factory=dict)
-    """The sections of the provided stages, by the section's name."""
+    """The sections of the stages, by the section's name."""
     command_stages: Mapping[str, CommandStageSettings] = field(default_factory=dict)
     """The user's own stages, by name."""
     carried: dict[str, Any] = field(default_factory=dict)

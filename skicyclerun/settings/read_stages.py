@@ -44,7 +44,7 @@ def read_stage_sections(
     carried: dict[str, Any],
     problems: Problems,
 ) -> dict[str, StageSection]:
-    """The sections of the provided stages by name; keys of other programs in them go to `carried`.
+    """The sections of the stages by name; keys of other programs in them go to `carried`.
 
     `used` are the sections of the stages that are requested.
     """
@@ -103,8 +103,12 @@ def read_command_stages(
     carried: dict[str, Any],
     problems: Problems,
 ) -> dict[str, CommandStageSettings]:
-    """The user's own stages by name. One that is not requested and needs a variable which is not set is left out."""
+    """The user's own stages by name. One that is not requested and needs a variable which is not set is left out.
+
+    So is one that is wrong (a command that only reads goes on without it), and what reads one that is left out.
+    """
     read: dict[str, CommandStageSettings] = {}
+    needed = _with_what_they_read(requested, section)
     for name, value in section.items():
         key = join("stages", name)
         found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
@@ -114,7 +118,7 @@ def read_command_stages(
         else:
             settings = _command_stage(name, found.as_object(key, value), paths, scope, found)
         unset = bool(found.errors) and all(isinstance(error, EnvironmentUnset) for error in found.errors)
-        if unset and name not in requested:
+        if unset and name not in needed:
             problems.warnings += [f"{error}. The stage {name} is left out." for error in found.errors]
             carried["stages"] = merged({name: value}, carried.get("stages", {}))
         else:
@@ -122,7 +126,10 @@ def read_command_stages(
             if settings is not None:
                 read[name] = settings
     _check_what_is_read(section, read, problems)
-    return read
+    sound = {name: settings for name, settings in read.items() if _comes_from_the_export(name, read)}
+    for name in read.keys() - sound.keys():
+        carried["stages"] = merged({name: section[name]}, carried.get("stages", {}))
+    return sound
 
 
 def _command_stage(
@@ -169,6 +176,20 @@ def _texts_of(key: str, scope: Scope) -> Callable[[str, str], str | Path]:
     return meaning
 
 
+def _with_what_they_read(requested: Collection[str], section: Mapping[str, object]) -> set[str]:
+    """The requested stages, and those of the user's own whose files they take, directly or by way of others."""
+    needed: set[str] = set()
+    ahead = list(requested)
+    while ahead:
+        name = ahead.pop()
+        if name not in needed:
+            needed.add(name)
+            written = section.get(name)
+            if isinstance(written, Mapping) and isinstance(written.get("reads"), str):
+                ahead.append(written["reads"])
+    return needed
+
+
 def _check_what_is_read(
     section: Mapping[str, object], read: Mapping[str, CommandStageSettings], problems: Problems
 ) -> None:
@@ -194,3 +215,14 @@ def _check_what_is_read(
             # Told at one of its stages, not at each.
             if chain[-1] == name and name == min(set(chain) & read.keys()):
                 problems.add(f"stages.{name}.reads", f"reads its own results: {' → '.join(chain)}")
+
+
+def _comes_from_the_export(name: str, read: Mapping[str, CommandStageSettings]) -> bool:
+    """False for a stage that reads one which is not there, or its own results: nothing may follow its way."""
+    seen: set[str] = set()
+    while name != "export":
+        if name in seen or name == "cleanup" or (name not in read and name not in STAGE_BY_NAME):
+            return False
+        seen.add(name)
+        name = read[name].reads if name in read else STAGE_BY_NAME[name].reads
+    return True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skicyclerun.errors import Cancelled, SourceStopped
 from skicyclerun.sources.osascript import Osascript, Trouble
-from skicyclerun.sources.photos_answers import AnswerIncomplete, AnswerUnknown, is_id, records_of
+from skicyclerun.sources.photos_app_answers import AnswerIncomplete, AnswerUnknown, is_id, records_of
 
 
 async def choose_albums(osascript: Osascript) -> list[str]:

@@ -94,11 +94,6 @@ class PhotoFilters:
         """Whether any of them may leave out a photo that an album shows."""
         return self.set not in ((), ("hidden",))
 
-    @property
-    def by_media_alone(self) -> bool:
-        """Whether a photo need not be known to be judged, but only whether it is a movie."""
-        return self.set in ((), ("media",))
-
     def refuse(self, facts: PhotoFacts) -> tuple[str, ...]:
         """The names of all filters that do not let this photo through; none where it passes.
 

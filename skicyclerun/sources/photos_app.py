@@ -34,10 +34,10 @@ from skicyclerun.errors import (
 )
 from skicyclerun.images.sniff import Content
 from skicyclerun.models import Album, Component, Fetched, LibraryMetadata, Photo, Rendering, SourceKind, Waiting
-from skicyclerun.sources import photos_process
+from skicyclerun.sources import photos_app_process
 from skicyclerun.sources.base import TimeLimits
 from skicyclerun.sources.osascript import Listener, Osascript, Outcome, Trouble
-from skicyclerun.sources.photos_answers import (
+from skicyclerun.sources.photos_app_answers import (
     AnswerIncomplete,
     AnswerUnknown,
     ItemFacts,
@@ -48,8 +48,8 @@ from skicyclerun.sources.photos_answers import (
     items_of,
     records_of,
 )
-from skicyclerun.sources.photos_exports import date_taken, exported_file
-from skicyclerun.sources.photos_waiting import (
+from skicyclerun.sources.photos_app_exports import date_taken, exported_file
+from skicyclerun.sources.photos_app_waiting import (
     SHARE,
     ExportPatience,
     ListingProgress,
@@ -249,7 +249,7 @@ class PhotosApp:
         if not self.restart_photos:
             return False
         self.log("Restarting Photos, because export.restart_photos is true.")
-        await photos_process.end_photos(self.process_name, grace=self.grace)
+        await photos_app_process.end_photos(self.process_name, grace=self.grace)
         await self.open()
         return True
 

@@ -171,7 +171,6 @@ def _heading(path: Path, gps: Mapping[str, Any]) -> dict[str, Any]:
 STAGE = Stage(
     "geocode_sweep",
     "asks for the places that are missing or were found offline only, and for missing headings",
-    provided=True,
     needs_paths=("apple_photos_export", "master_catalog", "geocode_cache"),
     makes_paths=("geocode_cache",),
     section="metadata_extraction",

@@ -317,7 +317,6 @@ def _sha256(text: str) -> str:
 STAGE: Final = Stage(
     "llm_image_analysis",
     "describes pictures with a language model that sees, into the catalog",
-    provided=True,
     needs_paths=("apple_photos_export", "master_catalog"),
     needs_packages=("ollama",),
     extra="llm",

@@ -407,7 +407,6 @@ def seed_of(seed: int, sha256: str, style: str) -> int:
 STAGE: Final = Stage(
     name="lora_processing",
     summary="restyles pictures with LoRA models",
-    provided=True,
     needs_paths=("preprocessed", "lora_processed", "master_catalog", "state_db", "huggingface_cache"),
     makes_paths=("lora_processed", "master_catalog", "state_db"),
     needs_packages=("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors"),

@@ -128,7 +128,6 @@ class MetadataExtraction(Recipe):
 STAGE = Stage(
     "metadata_extraction",
     "reads date, camera and position from the exported files into the catalog, and names the places",
-    provided=True,
     needs_paths=("apple_photos_export", "master_catalog", "geocode_cache"),
     makes_paths=("geocode_cache",),
     section="metadata_extraction",

@@ -108,7 +108,6 @@ def _holds_movie(path: Path) -> bool:
 STAGE: Final = Stage(
     name="preprocessing",
     summary="scales pictures down for publishing",
-    provided=True,
     needs_paths=("apple_photos_export", "preprocessed", "master_catalog", "state_db"),
     makes_paths=("preprocessed", "master_catalog", "state_db"),
     section="preprocessing",

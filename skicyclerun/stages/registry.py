@@ -1,4 +1,4 @@
-"""The stages of the pipeline: which there are, which this version provides, and what each needs.
+"""The stages of the pipeline: which there are, and what each needs.
 
 Adding a stage is one more line in `STAGES`. Only what the requested stages need is checked and created: an export asks
 for no model cache and no bucket.
@@ -28,19 +28,17 @@ from skicyclerun.stages import (
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
-#: All known stages, in the order in which a run goes through them.
+#: All stages of ours, in the order in which a run goes through them.
 STAGES: Final[tuple[Stage, ...]] = (
     Stage(
         "cleanup",
         "puts the old outputs into a proved archive and, before an export, empties their folders",
-        provided=True,
         needs_paths=("apple_photos_export", "lora_processed", "metadata_dir", "archive", "state_db"),
         makes_paths=("archive", "state_db"),
     ),
     Stage(
         "export",
         "exports albums to folders of JPEGs and enters every file in the catalog",
-        provided=True,
         needs_paths=("pipeline_base", "apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
         makes_paths=("apple_photos_export", "metadata_dir", "master_catalog", "archive", "state_db"),
     ),
@@ -75,27 +73,25 @@ class StageSettings(Protocol):
 
 
 def section_models() -> dict[str, type[StageSection]]:
-    """The sections of the configuration that the provided stages have, by name; several stages may share one."""
-    return {stage.section: stage.settings for stage in STAGES if stage.provided and stage.settings is not None}
+    """The sections of the configuration that stages have, by name; several stages may share one."""
+    return {stage.section: stage.settings for stage in STAGES if stage.settings is not None}
 
 
 def check_stage_name(name: str, further: Iterable[str] = ()) -> None:
     """Raises StageError, with the nearest name, for a stage that is neither known nor among the `further` ones."""
-    further = tuple(further)
-    known = (*STAGE_BY_NAME, *further)
+    known = tuple(dict.fromkeys((*STAGE_BY_NAME, *further)))
     if name not in known:
-        provided = dict.fromkeys((*(stage.name for stage in STAGES if stage.provided), *further))
         raise StageError(
-            f"There is no stage {name!r}.{nearest(name, known)} Provided: {', '.join(provided)}.",
+            f"There is no stage {name!r}.{nearest(name, known)} There are: {', '.join(known)}.",
             next_step="`skicyclerun run --stages export` runs an export without the stages after it.",
         )
 
 
-def known_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
+def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
     """The stages named, each once, in pipeline order (cleanup before export, and each after the one it reads).
 
-    A text is split at commas and white space. `further` stages are known and provided as well, and stand in for ours
-    of the same name (`Settings.own_stages`). Raises StageError for an unknown name, and where none is named.
+    A text is split at commas and white space. `further` stages are known as well, and stand in for ours of the same
+    name (`Settings.own_stages`). Raises StageError for an unknown name, and where none is named.
     """
     own = {stage.name: stage for stage in further}
     known = in_order(own)
@@ -104,35 +100,9 @@ def known_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> 
     for name in sorted(named):
         check_stage_name(name, own)
     if not named:
-        provided = ", ".join(stage.name for stage in known if stage.provided)
-        raise StageError("No stage is named.", next_step=f"Name one or more of: {provided}.")
+        names = ", ".join(stage.name for stage in known)
+        raise StageError("No stage is named.", next_step=f"Name one or more of: {names}.")
     return tuple(stage for stage in known if stage.name in named)
-
-
-def parse_stages(wanted: str | Sequence[str], further: Iterable[Stage] = ()) -> tuple[Stage, ...]:
-    """The same of stages that are asked for by name: raises StageError also for one that is not provided."""
-    further = tuple(further)
-    stages = known_stages(wanted, further)
-    absent = [stage.name for stage in stages if not stage.provided]
-    if absent:
-        provided = ", ".join(
-            stage.name for stage in in_order({stage.name: stage for stage in further}) if stage.provided
-        )
-        names, verb = (absent[0], "is") if len(absent) == 1 else (", ".join(absent), "are")
-        raise StageError(
-            f"{names} {verb} not provided by this version of skicyclerun. Provided: {provided}.",
-            next_step=_instead(stages),
-        )
-    return stages
-
-
-def _instead(stages: Sequence[Stage]) -> str:
-    """What the stages that are not provided wait for, and what can be done until then."""
-    waiting = "; ".join(f"{stage.name} waits for {stage.waits_for}" for stage in stages if not stage.provided)
-    return (
-        f"Leave it out of --stages and of `pipeline.stages`: {waiting}. A command of your own can take its place "
-        "(`stages` in docs/configuration.md)."
-    )
 
 
 def in_order(own: Mapping[str, Stage]) -> tuple[Stage, ...]:

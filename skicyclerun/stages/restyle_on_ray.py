@@ -13,6 +13,7 @@ import queue
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -366,8 +367,6 @@ def _tell(worker: Any, name: str) -> None:
 
 
 def _after(seconds: float) -> Callable[[], bool]:
-    import time
-
     end = time.monotonic() + seconds
     return lambda: time.monotonic() >= end
 

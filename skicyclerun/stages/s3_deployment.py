@@ -402,7 +402,6 @@ def _same_headers(there: Headers, wanted: Headers) -> bool:
 STAGE: Final = Stage(
     name=NAME,
     summary="uploads the finished pictures to a bucket",
-    provided=True,
     needs_paths=("master_catalog", "state_db"),
     makes_paths=("master_catalog", "state_db"),
     needs_packages=("boto3",),

@@ -191,8 +191,6 @@ class Stage:
 
     name: str
     summary: str
-    provided: bool = False
-    """False: the name is known from the users' pipelines, and no stage of this version stands behind it."""
     needs_paths: tuple[str, ...] = ()
     """Keys of `paths` that it reads or writes."""
     makes_paths: tuple[str, ...] = ()
@@ -202,13 +200,11 @@ class Stage:
     """Import names of packages that a plain installation does not bring."""
     extra: str = ""
     """The extra of ours that brings `needs_packages` (`s3`: `pip install "skicyclerun[s3]"`)."""
-    waits_for: str = ""
-    """Not provided: what it waits for, for the refusal."""
     section: str = ""
     """Name of its section of the configuration."""
     settings: type[StageSection] | None = None
     recipe: Callable[[Any, Surroundings], Recipe] | None = None
-    """Makes the recipe from its section; None for cleanup, export and what is not provided."""
+    """Makes the recipe from its section; None for cleanup, export and a command of the user's own."""
     version: int = 1
     """Raised when the recipe makes other results of the same input and settings."""
     reads: str = "export"

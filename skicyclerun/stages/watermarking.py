@@ -397,7 +397,6 @@ STAGES: Final = (
     Stage(
         "watermarking",
         "writes the watermark on the scaled pictures",
-        provided=True,
         needs_paths=("preprocessed", *_PATHS),
         makes_paths=_PATHS,
         section="watermark",
@@ -410,7 +409,6 @@ STAGES: Final = (
     Stage(
         "post_lora_watermarking",
         "writes the watermark on restyled pictures",
-        provided=True,
         needs_paths=("lora_processed", *_PATHS),
         makes_paths=_PATHS,
         section="watermark",

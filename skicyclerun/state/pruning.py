@@ -29,28 +29,25 @@ async def forgettable(store: Store, *, keep: int, ended_before: str | None = Non
 
     With `ended_before`, ISO 8601 UTC as the rows have it, only of those that ended earlier.
     """
-    return await _of_runs(store, await _old_runs(store, keep, ended_before))
+    old = await _old_runs(store, keep, ended_before)
+    return [Forgettable(row["run_id"], row["photos"]) for row in await store.all("forgettable_of_runs", {"runs": old})]
 
 
 async def forget(store: Store, *, keep: int, ended_before: str | None = None) -> list[Forgettable]:
     """Forget it, all in one transaction; returns what was forgotten. The caller holds the run lock."""
     old = await _old_runs(store, keep, ended_before)
-    found = await _of_runs(store, old)
-    if found:
-        async with store.transaction() as transaction:
-            await transaction.execute("keep_figures_of_forgettable", {"runs": old})
+    async with store.transaction() as transaction:
+        found = await transaction.all("forgettable_of_runs", {"runs": old})
+        for run in found:
+            await transaction.execute("keep_figures_of_photos", {"photos": run["ids"]})
             fault_point("prune.figures_kept")
-            await transaction.execute("forget_photos", {"runs": old})
+            await transaction.execute("forget_photos", {"photos": run["ids"]})
+    if found:
         fault_point("prune.forgotten")
-    return found
+    return [Forgettable(run["run_id"], run["photos"]) for run in found]
 
 
 async def _old_runs(store: Store, keep: int, ended_before: str | None) -> str:
     """As a JSON list, for the statements."""
     rows = await store.all("old_runs", {"keep": keep, "ended_before": ended_before})
     return json.dumps([row["id"] for row in rows])
-
-
-async def _of_runs(store: Store, old: str) -> list[Forgettable]:
-    rows = await store.all("forgettable_of_runs", {"runs": old})
-    return [Forgettable(row["run_id"], row["photos"]) for row in rows]

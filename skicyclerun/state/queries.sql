@@ -4,9 +4,6 @@
 INSERT INTO transitions (subject, subject_id, from_status, trigger, to_status, reason, at)
 VALUES (:subject, :subject_id, :from_status, :trigger, :to_status, :reason, :at)
 
--- name: transitions_of
-SELECT * FROM transitions WHERE subject = :subject AND subject_id = :subject_id ORDER BY id
-
 -- name: transitions_of_run
 -- Of its albums, its archive jobs and its albums of stages; with the album's folder and the stage.
 SELECT subject, 'export' AS stage, folder, subject_id, from_status, trigger, to_status, at
@@ -67,7 +64,7 @@ WHERE status IN ('finished', 'abandoned') AND id NOT IN (SELECT id FROM runs ORD
 ORDER BY id
 
 -- name: forgettable_of_runs
--- How many rows of each of these runs (`runs` is a JSON list) may be forgotten: state/pruning.py says which.
+-- The rows of each of these runs (`runs` is a JSON list) that may be forgotten: state/pruning.py says which.
 WITH old AS MATERIALIZED (
     SELECT value AS id FROM json_each(:runs)
 ), unsettled AS MATERIALIZED (
@@ -87,7 +84,7 @@ WITH old AS MATERIALIZED (
     FROM albums JOIN runs ON runs.id = albums.run_id
     WHERE runs.id NOT IN (SELECT id FROM old)
 ), forgettable AS MATERIALIZED (
-    SELECT photos.id, photos.album, photos.size, albums.run_id
+    SELECT photos.id, albums.run_id
     FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
          JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
     WHERE photos.present = 0
@@ -98,77 +95,20 @@ WITH old AS MATERIALIZED (
                       WHERE there.present = 1 AND there.path_key = photos.path_key
                         AND its_album.run_id < albums.run_id)
 )
-SELECT run_id, COUNT(*) AS photos FROM forgettable GROUP BY run_id ORDER BY run_id
+SELECT run_id, COUNT(*) AS photos, json_group_array(id) AS ids FROM forgettable GROUP BY run_id ORDER BY run_id
 
--- name: keep_figures_of_forgettable
-WITH old AS MATERIALIZED (
-    SELECT value AS id FROM json_each(:runs)
-), unsettled AS MATERIALIZED (
-    -- Photos that some run did not export.
-    SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, photos.source_id,
-           photos.component
-    FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-    WHERE photos.status <> 'exported'
-), compared AS MATERIALIZED (
-    -- Albums of old runs that were the last of their kind before a kept run; see album_changes_of_run.
-    SELECT (SELECT before.id FROM albums AS before JOIN runs AS its ON its.id = before.run_id
-            WHERE before.source_id = albums.source_id AND before.run_id < albums.run_id
-              AND before.expected IS NOT NULL
-              AND its.source_kind = runs.source_kind AND its.source_location = runs.source_location
-              AND json_extract(its.options, '$.repairs_run') IS NULL
-            ORDER BY before.run_id DESC LIMIT 1) AS album
-    FROM albums JOIN runs ON runs.id = albums.run_id
-    WHERE runs.id NOT IN (SELECT id FROM old)
-), forgettable AS MATERIALIZED (
-    SELECT photos.id, photos.album, photos.size, albums.run_id
-    FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
-         JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
-    WHERE photos.present = 0
-      AND albums.id NOT IN (SELECT album FROM compared WHERE album IS NOT NULL)
-      AND (runs.source_kind, runs.source_location, albums.source_id, photos.source_id, photos.component)
-          NOT IN (SELECT source_kind, source_location, album_id, source_id, component FROM unsettled)
-      AND NOT EXISTS (SELECT 1 FROM photos AS there JOIN albums AS its_album ON its_album.id = there.album
-                      WHERE there.present = 1 AND there.path_key = photos.path_key
-                        AND its_album.run_id < albums.run_id)
+-- name: keep_figures_of_photos
+-- What goes into the figures of their albums; `photos` is a JSON list of rows that `forget_photos` deletes next.
+WITH going AS MATERIALIZED (
+    SELECT album, size FROM photos WHERE id IN (SELECT value FROM json_each(:photos))
 )
 UPDATE albums
-SET forgotten = forgotten + (SELECT COUNT(*) FROM forgettable WHERE forgettable.album = albums.id),
-    forgotten_bytes = forgotten_bytes
-                      + (SELECT COALESCE(SUM(size), 0) FROM forgettable WHERE forgettable.album = albums.id)
-WHERE id IN (SELECT album FROM forgettable)
+SET forgotten = forgotten + (SELECT COUNT(*) FROM going WHERE going.album = albums.id),
+    forgotten_bytes = forgotten_bytes + (SELECT COALESCE(SUM(size), 0) FROM going WHERE going.album = albums.id)
+WHERE id IN (SELECT album FROM going)
 
 -- name: forget_photos
-WITH old AS MATERIALIZED (
-    SELECT value AS id FROM json_each(:runs)
-), unsettled AS MATERIALIZED (
-    -- Photos that some run did not export.
-    SELECT DISTINCT runs.source_kind, runs.source_location, albums.source_id AS album_id, photos.source_id,
-           photos.component
-    FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-    WHERE photos.status <> 'exported'
-), compared AS MATERIALIZED (
-    -- Albums of old runs that were the last of their kind before a kept run; see album_changes_of_run.
-    SELECT (SELECT before.id FROM albums AS before JOIN runs AS its ON its.id = before.run_id
-            WHERE before.source_id = albums.source_id AND before.run_id < albums.run_id
-              AND before.expected IS NOT NULL
-              AND its.source_kind = runs.source_kind AND its.source_location = runs.source_location
-              AND json_extract(its.options, '$.repairs_run') IS NULL
-            ORDER BY before.run_id DESC LIMIT 1) AS album
-    FROM albums JOIN runs ON runs.id = albums.run_id
-    WHERE runs.id NOT IN (SELECT id FROM old)
-), forgettable AS MATERIALIZED (
-    SELECT photos.id, photos.album, photos.size, albums.run_id
-    FROM old JOIN albums ON albums.run_id = old.id JOIN runs ON runs.id = old.id
-         JOIN photos ON photos.album = albums.id AND photos.status = 'exported'
-    WHERE photos.present = 0
-      AND albums.id NOT IN (SELECT album FROM compared WHERE album IS NOT NULL)
-      AND (runs.source_kind, runs.source_location, albums.source_id, photos.source_id, photos.component)
-          NOT IN (SELECT source_kind, source_location, album_id, source_id, component FROM unsettled)
-      AND NOT EXISTS (SELECT 1 FROM photos AS there JOIN albums AS its_album ON its_album.id = there.album
-                      WHERE there.present = 1 AND there.path_key = photos.path_key
-                        AND its_album.run_id < albums.run_id)
-)
-DELETE FROM photos WHERE id IN (SELECT id FROM forgettable)
+DELETE FROM photos WHERE id IN (SELECT value FROM json_each(:photos))
 
 -- name: step_run
 UPDATE runs SET status = :to_status, ended_at = :ended_at, reason = :reason
@@ -278,7 +218,8 @@ SELECT mine.id,
 FROM mine
 
 -- name: earlier_failures
--- Albums of earlier runs that failed and have photos which no later run exported, since the folders were last emptied.
+-- Albums of earlier runs that failed and have photos which no later run exported, since the folders of the export were
+-- last emptied: a run without an export empties those of its stages only.
 -- A later run that planned the album anew speaks for all of it, a repair only for the photos it asked for; both once
 -- the album has ended there, or where it is the run reported on, whose report shows what is left.
 SELECT albums.run_id, COUNT(DISTINCT albums.id) AS albums
@@ -289,7 +230,11 @@ WHERE albums.run_id < :run_id AND albums.status = 'failed'
   AND albums.run_id >= COALESCE((
       SELECT MAX(COALESCE(archives.run_id,
                           (SELECT MAX(id) + 1 FROM runs AS before WHERE before.started_at < archives.created_at)))
-      FROM archives WHERE archives.clean = 1 AND archives.status = 'done'), 0)
+      FROM archives
+      WHERE archives.clean = 1 AND archives.status = 'done' AND archives.file <> ''
+        AND (archives.run_id IS NULL
+             OR EXISTS (SELECT 1 FROM runs AS its, json_each(its.stages) AS stage
+                        WHERE its.id = archives.run_id AND stage.value = 'export'))), 0)
   AND NOT EXISTS (
       SELECT 1 FROM albums AS later JOIN runs AS later_runs ON later_runs.id = later.run_id
       WHERE later.source_id = albums.source_id AND later.run_id > albums.run_id
@@ -475,11 +420,6 @@ FROM photos WHERE album = :album AND status = 'planned' ORDER BY position
 -- name: photos_of_album
 SELECT * FROM photos WHERE album = :album ORDER BY position
 
--- name: photos_not_exported
-SELECT photos.*, albums.title AS album_title FROM photos JOIN albums ON albums.id = photos.album
-WHERE albums.run_id = :run_id AND photos.status IN ('failed', 'missing', 'planned')
-ORDER BY albums.position, photos.position
-
 -- name: supersede_present
 UPDATE photos SET present = 0 WHERE present = 1 AND path_key = :path_key AND id <> :id
 
@@ -517,13 +457,6 @@ SELECT photos.file_name, photos.status, photos.size, photos.mtime_ns
 FROM photos JOIN albums ON albums.id = photos.album
 WHERE albums.folder = :folder
   AND (photos.present = 1 OR (photos.status = 'planned' AND albums.run_id = :run_id))
-
--- name: present_photos
-SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,
-       runs.source_kind
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.present = 1
-ORDER BY albums.run_id, albums.position, photos.position
 
 -- name: present_photos_in
 SELECT photos.*, albums.folder, albums.title AS album_title, albums.folder_path, albums.source_id AS album_id,

@@ -157,14 +157,6 @@ class PicturePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureToDo:
-    """A planned picture with its row."""
-
-    row_id: int
-    plan: PicturePlan
-
-
-@dataclass(frozen=True, slots=True)
 class PictureMade:
     """The result is durable: its file under its final name, where it has one."""
 
