@@ -409,7 +409,7 @@ def _notify(ended: RunOutcome | Exception) -> None:
     text = str(error) if isinstance(error, SkicyclerunError) else ended_in_words(error)
     if isinstance(ended, RunOutcome) and (report := ended.report) is not None:
         totals = report.totals
-        exported = f", {counted(totals.exported, 'photo')} exported" if report.albums else ""
+        exported = f", {counted(totals.exported, report.run.counts_in)} exported" if report.albums else ""
         failed = f", {totals.failed + totals.missing} not" if totals.failed + totals.missing else ""
         text = f"Run {report.run.id}: {text}{exported}{failed}."
     if said := notify_desktop("skicyclerun", text):
@@ -463,8 +463,8 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
             lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
         if update:
             lines.append(
-                "Only what is new or changed is exported. Photos that have left their albums are put into an archive, "
-                "then removed."
+                "Only what is new or changed is exported. What has left its album, or is no longer asked for, is put "
+                "into an archive, then removed."
             )
     if plan.later_stages:
         names = ", ".join(plan.later_stages)

@@ -140,7 +140,7 @@ def _how_far(report: RunReport) -> str:
     if albums:
         expected = sum(album.expected for album in albums)
         parts.append(f"{report.albums_with(AlbumStatus.DONE)} of {counted(len(albums), 'album')} done")
-        parts.append(f"{totals.exported} of {counted(expected, 'photo')} exported")
+        parts.append(f"{totals.exported} of {counted(expected, report.run.counts_in)} exported")
         parts += [
             f"{number} {word}" for number, word in ((totals.failed, "failed"), (totals.missing, "missing")) if number
         ]

@@ -420,7 +420,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{waiting} pending"] if waiting else []
     if report.albums or "export" in report.run.stages:
         yield ", ".join(parts) + "."
-    parts = [f"{totals.exported} of {expected} photos exported ({bytes_in_words(totals.bytes)})"]
+    parts = [f"{totals.exported} of {counted(expected, report.run.counts_in)} exported ({bytes_in_words(totals.bytes)})"]
     parts += [f"{totals.left_out} left out"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
@@ -429,7 +429,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     if forgotten := sum(album.row.forgotten for album in report.albums):
         yield f"Of {counted(forgotten, 'exported photo')} `runs prune` has forgotten all but the figures."
     if report.changes is not None:
-        yield f"Found {counted(report.changes.found, 'photo')}: {_changes_in_words(report.changes)}."
+        yield f"Found {counted(report.changes.found, report.run.counts_in)}: {_changes_in_words(report.changes)}."
     if report.left_out:
         yield _left_out_in_words(report.left_out)
     archive = report.archive
