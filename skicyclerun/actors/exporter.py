@@ -404,8 +404,8 @@ class _RunExport:
             return await albums.get(store, album.id)
         reason = ""
         if work.timed_out and counts.planned:
-            expected = counted(counts.expected, self._run.counts_in)
-            reason = f"{work.time_out_in_words}: {counts.exported} of {expected} exported and kept"
+            every = counted(counts.expected, self._run.counts_in)
+            reason = f"{work.time_out_in_words}: {counts.exported} of {every} exported and kept"
         return await albums.finish(store, album, reason, seconds, counts_in=self._run.counts_in)
 
 

@@ -130,8 +130,12 @@ def source_options(command: _F) -> _F:
     )(command)
 
 
-def choice_options(command: _F) -> _F:
-    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them."""
+def choice_options(command: _F, *, until: bool = False) -> _F:
+    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them.
+
+    `until`: with --until, for a command that has no stages to end with.
+    """
+    until_day = click.option("--until", metavar="DATE|30d", help="Only photos taken on that day or earlier.")
     for option in reversed(
         (
             click.option("--everything", is_flag=True, help="All photos, also those in no album, in groups."),
@@ -145,6 +149,7 @@ def choice_options(command: _F) -> _F:
                 "--exclude", multiple=True, metavar="NAME|GLOB|ID", help="Without these albums. May be repeated."
             ),
             click.option("--since", metavar="DATE|30d", help="Only photos taken on that day or later."),
+            *([until_day] if until else []),
             click.option("--favorites", is_flag=True, help="Only favourites."),
             click.option("--keyword", "keywords", multiple=True, metavar="NAME|GLOB", help="Only with this keyword."),
             click.option("--person", "persons", multiple=True, metavar="NAME|GLOB", help="Only with this person."),

@@ -130,7 +130,7 @@ class StageDone:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """Albums of the export by status, what was exported in this run, how long it took, and the stages that came after."""
+    """Albums of the export by status, what this run exported, how long it took, and the stages that came after."""
 
     done: int
     failed: int

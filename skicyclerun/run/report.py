@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from skicyclerun.models import SourceKind
 from skicyclerun.run.stage_report import (
     StageReport,
     build_stage_reports,
@@ -347,8 +348,10 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
 def _table(report: RunReport, width: int | None) -> Iterator[str]:
     changes = report.changes is not None
     told = ("Found", "New", "Replaced", "Unchanged") if changes else ("Expected", "Exported")
-    header = ("Album", "Status", *told, "Failed", "Missing", "Tries", "Time", "Size")
-    rows = [_cells(album, changes=changes) for album in report.albums]
+    left_out = report.totals.left_out > 0
+    told = (*told, "Failed", "Missing", *(["Left out"] if left_out else []))
+    header = ("Album", "Status", *told, "Tries", "Time", "Size")
+    rows = [_cells(album, changes=changes, left_out=left_out) for album in report.albums]
     widths = column_widths(header, rows)
     narrow = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
     if not narrow:
@@ -364,7 +367,7 @@ def _table(report: RunReport, width: int | None) -> Iterator[str]:
         yield from _photo_lines(report, album)
 
 
-def _cells(album: AlbumReport, *, changes: bool) -> tuple[str, ...]:
+def _cells(album: AlbumReport, *, changes: bool, left_out: bool) -> tuple[str, ...]:
     counts, did = album.counts, album.changes
     told: tuple[str, ...] = (str(album.expected), str(counts.exported))
     if changes:
@@ -375,6 +378,7 @@ def _cells(album: AlbumReport, *, changes: bool) -> tuple[str, ...]:
         *told,
         str(counts.failed),
         str(counts.missing),
+        *([str(counts.left_out)] if left_out else []),
         str(album.row.attempts),
         seconds_in_words(album.row.seconds),
         bytes_in_words(counts.bytes),
@@ -386,7 +390,8 @@ def _facts(album: AlbumReport) -> str:
     counts, row = album.counts, album.row
     facts = [row.status.value, f"{counts.exported} of {album.expected} exported"]
     facts += [_changes_in_words(album.changes)] if album.changes is not None else []
-    facts += [f"{number} {word}" for number, word in ((counts.failed, "failed"), (counts.missing, "missing")) if number]
+    others = ((counts.failed, "failed"), (counts.missing, "missing"), (counts.left_out, "left out"))
+    facts += [f"{number} {word}" for number, word in others if number]
     facts += [f"{row.attempts} tries"] if row.attempts > 1 else []
     return ", ".join((*facts, seconds_in_words(row.seconds), bytes_in_words(counts.bytes)))
 
@@ -420,7 +425,9 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{waiting} pending"] if waiting else []
     if report.albums or "export" in report.run.stages:
         yield ", ".join(parts) + "."
-    parts = [f"{totals.exported} of {counted(expected, report.run.counts_in)} exported ({bytes_in_words(totals.bytes)})"]
+    parts = [
+        f"{totals.exported} of {counted(expected, report.run.counts_in)} exported ({bytes_in_words(totals.bytes)})"
+    ]
     parts += [f"{totals.left_out} left out"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
@@ -452,6 +459,12 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"         {printable(str(folder))} ({names})"
     if report.earlier_failures:
         yield _earlier_in_words(report.earlier_failures)
+    if totals.missing and not report.running and report.run.source_kind is not SourceKind.FOLDER:
+        yield (
+            "What has no original here comes once Photos has downloaded it, or the disk it lies on is connected. "
+            '`"missing": "preview"` in `export` of the configuration, then `skicyclerun run --update`, takes the '
+            'largest picture there is; `"skip"` leaves it out.'
+        )
     if report.running:
         yield f"In progress: {report.running}."
     elif step := next_step(report):

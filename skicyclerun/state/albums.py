@@ -223,9 +223,7 @@ async def start(store: Store, album: AlbumRow, plans: Sequence[PhotoPlan] | None
     return await get(store, album.id)
 
 
-async def finish(
-    store: Store, album: AlbumRow, reason: str, seconds: float, *, counts_in: str = "photo"
-) -> AlbumRow:
+async def finish(store: Store, album: AlbumRow, reason: str, seconds: float, *, counts_in: str = "photo") -> AlbumRow:
     """exporting → done if every expected photo is exported or left out (counted here, from rows), else → failed.
 
     `reason` is what to say if it failed for more than its photos (a time-out); empty otherwise. `counts_in`: what its

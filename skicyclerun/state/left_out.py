@@ -111,7 +111,6 @@ async def leave_out(store: Store, photos: Sequence[LeftOutPhoto], export_folder:
     def absent() -> list[int]:
         return [row["id"] for row in owed if not os.path.lexists(export_folder / row["folder"] / row["file_name"])]
 
-
     left = await anyio.to_thread.run_sync(absent)
     async with store.transaction() as transaction:
         rows = [{**asdict(photo), "since": transaction.now} for photo in photos]
