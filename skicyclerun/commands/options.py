@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -248,3 +249,10 @@ def _warn(sentence: str) -> None:
     if sentence not in said:
         said.add(sentence)
         click.echo(f"Warning: {sentence}", err=True)
+
+
+def places_as_typed() -> str:
+    """Options that name the same place in another command, with a space before them."""
+    typed = click.get_current_context().params
+    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
+    return "".join(f" {option} {shlex.quote(str(path))}" for option, path in given if path is not None)

@@ -21,6 +21,7 @@ from skicyclerun.commands.options import (
     given_choice,
     option_of,
     place_options,
+    places_as_typed,
     refusals_in_log,
     settings_of,
     source_options,
@@ -538,10 +539,7 @@ def ended_in_words(ended: RunOutcome | BaseException) -> str:
 
 def _command_for(stages: Sequence[str]) -> str:
     """What to type for these stages, in the same place."""
-    typed = click.get_current_context().params
-    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
-    places = [word for option, path in given if path is not None for word in (option, str(path))]
-    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages), *places])
+    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages)]) + places_as_typed()
 
 
 def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> None:
@@ -562,7 +560,7 @@ def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> 
     if outcome.said:
         click.echo(outcome.said, err=True)
     if report is not None:
-        click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
+        click.echo(as_text(report, width=columns(sys.stdout), places=places_as_typed()), nl=False)
         if left:
             first = "Next" if report.accounted_for else "Then"
             click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.", err=True)

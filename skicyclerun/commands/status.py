@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.commands.options import place_options, places_as_typed, settings_of
 from skicyclerun.errors import NoState, StageError, UsageError
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
@@ -59,7 +59,7 @@ def status(
 
     def text_of(report: RunReport) -> str:
         if stage is None or stage == "export":
-            return as_text(report, width=columns(sys.stdout))
+            return as_text(report, width=columns(sys.stdout), places=places_as_typed())
         try:
             return stage_as_text(report, stage, width=columns(sys.stdout))
         except LookupError:

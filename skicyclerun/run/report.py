@@ -314,16 +314,17 @@ def stage_as_text(report: RunReport, stage: str, *, width: int | None = None) ->
     return "\n".join(stage_details(found, with_photos=report.with_photos, width=width)) + "\n"
 
 
-def as_text(report: RunReport, *, width: int | None = None) -> str:
+def as_text(report: RunReport, *, width: int | None = None, places: str = "") -> str:
     """The report for people. Every name is made safe for a terminal.
 
     `width`: columns of that terminal. Where the table is wider, each album has its facts on a line below its title:
-    a table whose lines are broken by the terminal cannot be read.
+    a table whose lines are broken by the terminal cannot be read. `places`: options for the commands to be typed next,
+    with a space before them, where this one was told its lib_root or configuration.
     """
-    return "\n".join(_lines(report, width)) + "\n"
+    return "\n".join(_lines(report, width, places)) + "\n"
 
 
-def _lines(report: RunReport, width: int | None) -> Iterator[str]:
+def _lines(report: RunReport, width: int | None, places: str) -> Iterator[str]:
     run = report.run
     state = "running" if report.running else RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and not report.accounted_for:
@@ -342,7 +343,7 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     if report.stages:
         yield from stage_lines(report.stages, report.export_of_stages, with_photos=report.with_photos, width=width)
         yield ""
-    yield from _summary(report)
+    yield from _summary(report, places)
 
 
 def _table(report: RunReport, width: int | None) -> Iterator[str]:
@@ -413,7 +414,7 @@ def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
         yield f"    … and {len(album.photos) - len(named)} more (`skicyclerun status --photos` names all)"
 
 
-def _summary(report: RunReport) -> Iterator[str]:
+def _summary(report: RunReport, places: str) -> Iterator[str]:
     totals = report.totals
     expected = sum(album.expected for album in report.albums)
     done, failed = report.albums_with(AlbumStatus.DONE), report.albums_with(AlbumStatus.FAILED)
@@ -468,7 +469,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     if report.running:
         yield f"In progress: {report.running}."
     elif step := next_step(report):
-        yield f"Next: `skicyclerun {step.arguments}` {step.does}"
+        yield f"Next: `skicyclerun {step.arguments}{printable(places)}` {step.does}"
 
 
 @dataclass(frozen=True, slots=True)
