@@ -398,7 +398,11 @@ def test_check_config_refuses_what_is_wrong(lib_root: Path, tmp_path: Path) -> N
 
 def test_config_init_show_and_check_go_together(lib_root: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    assert skicyclerun("config", "init", file).code == 0
+    first = skicyclerun("config", "init", file)
+    assert first.code == 0
+    assert f"--config {file}" in first.stdout
+    found = skicyclerun("config", "init", lib_root / "config" / "pipeline_config.json")
+    assert f"It is found by itself where lib_root is {lib_root}." in found.stdout
     assert skicyclerun("config", "check", "--config", file, "--lib-root", lib_root).code == 0
     shown = skicyclerun("config", "show", "--config", file, "--lib-root", lib_root).json
     assert shown["paths"]["apple_photos_export"] == str(lib_root / "pipeline" / "albums")
@@ -484,6 +488,17 @@ def test_the_real_library_ends_with_code_3_and_status_names_which_photos_and_why
     assert "missing   IMG_2000.JPG has no original here" in text
     assert {album["status"] for album in report["albums"]} == {"done", "failed"}
     assert len(exported(lib_root)) == 12
+    assert '`"missing": "preview"` in `export` of the configuration, then `skicyclerun run --update`' in text
+
+
+def test_what_has_no_original_comes_as_a_preview_once_the_configuration_says_so(lib_root: Path) -> None:
+    assert skicyclerun("run", "--library", TEST_LIBRARY, "--lib-root", lib_root, "--yes").code == 3
+    (lib_root / "config").mkdir()
+    (lib_root / "config" / "pipeline_config.json").write_text('{"export": {"missing": "preview"}}')
+    done = skicyclerun("run", "--update", "--library", TEST_LIBRARY, "--lib-root", lib_root)
+    assert done.code == 0, done.stderr
+    assert "Found 14 photos: 2 new, 0 replaced, 12 unchanged." in done.stdout
+    assert "no original here" not in done.stdout
 
 
 def test_retry_failed_asks_only_for_what_failed(lib_root: Path) -> None:

@@ -165,7 +165,7 @@ def test_failures_of_a_run_before_the_last_are_pointed_at(library: Path, failed_
     assert status_of(failed_in_run_1, "--run", "1")["earlier_failures"] == []
     # `retry-failed` would ask for nothing of it.
     of_run_1 = skicyclerun("status", "--run", "1", "--lib-root", failed_in_run_1).stdout
-    assert "`skicyclerun run --update` asks again" in of_run_1
+    assert f"`skicyclerun run --update --lib-root {failed_in_run_1}` asks again" in of_run_1
     assert "retry-failed" not in of_run_1
 
     (library / "Coast" / "new.jpg").write_bytes(b"")

@@ -183,6 +183,14 @@ def test_a_setting_makes_again_what_it_decides_and_nothing_else(
     assert found == again
 
 
+def test_photos_that_came_from_their_originals_stay_whatever_is_done_without_originals() -> None:
+    fail, skip, preview = (ExportOptions(missing=each) for each in ("fail", "skip", "preview"))
+    for now in (fail, skip, preview):
+        assert now.same_bytes_as(fail.to_row())
+        assert now.same_bytes_as(skip.to_row())
+        assert now.same_bytes_as(preview.to_row()) is (now is preview), "it may be a preview, or not"
+
+
 def test_what_lies_beside_a_photo_goes_with_it_where_its_file_was_removed_by_hand() -> None:
     listed = album("IMG_1.HEIC", "IMG_2.HEIC", options=EVERYTHING)
     plans = plan_update(listed, {}, EVERYTHING, (), (), {("id-0", "still")})

@@ -161,7 +161,7 @@ def test_an_update_is_itself_the_yes_to_what_has_left_going_into_a_proved_archiv
     assert done.code == 0
     assert sorted(exported(lib_root)) == ["Alps/IMG_1.jpg", "Coast/IMG_3.jpg"]
     (archive,) = archives(lib_root)
-    assert f"1 photo has left its album; its file is in {archive.name}" in done.stderr
+    assert f"1 file is no longer asked for by any album; it is in {archive.name}" in done.stderr
     assert skicyclerun("archive", "verify", archive.name, "--lib-root", lib_root).code == 0
 
 

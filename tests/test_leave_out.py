@@ -258,6 +258,8 @@ def test_a_photo_is_named_by_folder_by_title_by_path_or_by_its_file(tmp_path: Pa
         ("a.jpg", "'a.jpg' names no photo"),
         ("Alps/", "names no photo"),
         ("Alp/a.jpg", "No run knows an album 'Alp'. Did you mean 'Alps'?"),
+        ("Alp/a.jpg", "as `skicyclerun status --photos` has them"),
+        ("Alps/aa.jpg", "as `skicyclerun status --photos` has them"),
         ("Alps/aa.jpg", "No file of album 'Alps' is called 'aa.jpg'. Did you mean 'a.jpg'?"),
         ("Alps/\x1b[31m.jpg", "is called '\\x1b[31m.jpg'"),
         ("../../../etc/passwd", "No run knows an album"),

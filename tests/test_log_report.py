@@ -203,7 +203,7 @@ def test_the_last_line_of_a_run_that_was_stopped_says_so(tmp_path: Path, lib_roo
     process.send_signal(signal.SIGTERM)
     done = ended(process, read)
     assert done.code == 143
-    assert done.stdout.splitlines()[-1] == "Next: `skicyclerun run --resume` carries on."
+    assert done.stdout.splitlines()[-1] == f"Next: `skicyclerun run --resume --lib-root {lib_root}` carries on."
     assert "goes on with the stages" not in done.stderr, "not before it is complete"
     assert re.fullmatch(r"ended: stopped by SIGTERM \(exit code 143\), after .* s", messages(lib_root)[-1])
 
@@ -459,7 +459,7 @@ def test_where_the_configuration_names_no_further_stages_the_usual_ones_follow(l
 def test_after_failures_the_retry_comes_first(library: Path, lib_root: Path) -> None:
     (library / "Alps" / "IMG_2.jpg").write_bytes(b"")
     done = skicyclerun("run", "--library", library, "--lib-root", lib_root)
-    assert done.stdout.splitlines()[-1].startswith("Next: `skicyclerun retry-failed`")
+    assert done.stdout.splitlines()[-1].startswith(f"Next: `skicyclerun retry-failed --lib-root {lib_root}`")
     assert "\nThen: `skicyclerun run --stages " in done.stderr
 
 

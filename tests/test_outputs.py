@@ -113,6 +113,22 @@ def test_a_run_brings_sidecars_and_originals_and_accounts_for_them(whole: Path, 
     assert "10 files checked, 10 in full" in verified(whole, "--full")
 
 
+def test_what_lies_beside_photos_is_counted_as_files_and_not_as_photos(lib_root: Path, library: Path) -> None:
+    (library / "Lake" / "IMG_4.jpg").write_text("no picture")
+    configure(lib_root, sidecar="xmp", keep_original=True)
+    said = run(lib_root, library, code=3)
+    assert "10 of 12 files exported" in said
+    assert "2 of 7 files could not be exported" in said
+    assert "photos exported" not in said
+    assert skicyclerun("report", "--lib-root", lib_root).code == 0
+    assert "2 of 12 files were not exported." in (lib_root / "report.html").read_text()
+    (library / "Lake" / "IMG_4.jpg").unlink()
+    configure(lib_root, sidecar="none", keep_original=False)
+    said = run(lib_root, library, "--update")
+    assert "6 files are no longer asked for by any album; they are in pipeline_" in said
+    assert "4 of 4 photos exported" in said
+
+
 @needs_exiftool
 def test_the_sidecar_says_what_the_picture_says(whole: Path) -> None:
     for name in ("IMG_1.jpg", "IMG_1 (2).jpg"):

@@ -401,11 +401,12 @@ def test_a_stage_whose_input_stage_has_never_run_says_so(sample: Staged) -> None
 def test_where_a_retry_cannot_help_the_report_says_what_does(sample: Staged) -> None:
     broken = sample.library / "Alps" / "d.jpg"
     broken.write_bytes(b"")
-    assert "`skicyclerun retry-failed` asks again" in sample.export(*BOTH).stdout
+    assert f"`skicyclerun retry-failed --lib-root {sample.lib_root}` asks again" in sample.export(*BOTH).stdout
     # The stages of this run only wait for what another run did not export.
     only_stages = sample.run("--stages", ",".join(BOTH))
     assert only_stages.code == 3
-    assert "Next: `skicyclerun run --update --stages export,preprocessing,watermarking` makes" in only_stages.stdout
+    typed = f"run --update --stages export,preprocessing,watermarking --lib-root {sample.lib_root}"
+    assert f"Next: `skicyclerun {typed}` makes" in only_stages.stdout
     sample.picture("Alps/d.jpg", 40)
     assert sample.run("retry-failed").code == 3
     done = sample.run("--update", "--stages", "export,preprocessing,watermarking")
@@ -415,10 +416,11 @@ def test_where_a_retry_cannot_help_the_report_says_what_does(sample: Staged) -> 
 def test_where_only_an_earlier_stage_can_help_the_report_names_it(sample: Staged) -> None:
     sample.command("mine", 'case "$1" in *b.jpg) exit 1;; esac; cp "$1" "$2"')
     sample.command("then", 'cp "$1" "$2"', reads="mine")
-    assert "`skicyclerun retry-failed` asks again" in sample.export("mine", "then").stdout
+    assert f"`skicyclerun retry-failed --lib-root {sample.lib_root}` asks again" in sample.export("mine", "then").stdout
     only_then = sample.run("--stages", "then")
     assert only_then.code == 3
-    assert "Next: `skicyclerun run --stages mine,then` makes what the stages wait for" in only_then.stdout
+    typed = f"run --stages mine,then --lib-root {sample.lib_root}"
+    assert f"Next: `skicyclerun {typed}` makes what the stages wait for" in only_then.stdout
 
 
 def test_a_stage_before_any_export_says_so(sample: Staged) -> None:

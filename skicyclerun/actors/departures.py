@@ -46,7 +46,7 @@ async def put_away_photos(jobs: ArchiveJobs, run: RunRow, is_gone: Callable[[str
         "outputs",
         [(ArchivedFolder("albums", jobs.export_folder), files)],
         partial(photos.forget_departed, jobs.store, departed),
-        ("photo has left its album; its file is", "photos have left their albums; their files are"),
+        ("file is no longer asked for by any album; it is", "files are no longer asked for by any album; they are"),
     )
     return await leaving.put_away()
 

@@ -56,7 +56,7 @@ from skicyclerun.state.machine import AlbumStatus
 from skicyclerun.state.photos import Exported, NotExported, PhotoPlan, PhotoStatus, PhotoToDo
 from skicyclerun.state.runs import RunRow
 from skicyclerun.state.store import Store
-from skicyclerun.wording import bytes_in_words, seconds_in_words
+from skicyclerun.wording import bytes_in_words, counted, seconds_in_words
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +250,8 @@ class _RunExport:
             started, folder, problem = await self._start(album)
             album = started
             if folder is None:
-                ended = await albums.finish(store, album, problem, anyio.current_time() - began)
+                seconds = anyio.current_time() - began
+                ended = await albums.finish(store, album, problem, seconds, counts_in=self._run.counts_in)
             else:
                 ended = await self._export_photos(album, folder, of, began)
         except BaseException:
@@ -262,13 +263,14 @@ class _RunExport:
             raise
         counts = await albums.accounting(store, ended.id)
         log.info(
-            "album %d of %d, %s: %s, %d of %d photos exported (%s), %d failed, %d missing, %d left out, in %s%s",
+            "album %d of %d, %s: %s, %d of %d %ss exported (%s), %d failed, %d missing, %d left out, in %s%s",
             ended.position,
             of,
             ended.album.path,
             ended.status.value,
             counts.exported,
             ended.album.photo_count if ended.expected is None else ended.expected,
+            self._run.counts_in,
             bytes_in_words(counts.bytes),
             counts.failed,
             counts.missing,
@@ -402,8 +404,9 @@ class _RunExport:
             return await albums.get(store, album.id)
         reason = ""
         if work.timed_out and counts.planned:
-            reason = f"{work.time_out_in_words}: {counts.exported} of {counts.expected} photos exported and kept"
-        return await albums.finish(store, album, reason, seconds)
+            every = counted(counts.expected, self._run.counts_in)
+            reason = f"{work.time_out_in_words}: {counts.exported} of {every} exported and kept"
+        return await albums.finish(store, album, reason, seconds, counts_in=self._run.counts_in)
 
 
 def _source_stopped(failures: int, last: PhotoTransient) -> SourceStopped:

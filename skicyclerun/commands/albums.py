@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,7 @@ _NOT_LISTED: Final = {
 @click.command(epilog=exit_codes.HELP)
 @source_options
 @place_options
-@choice_options
-@click.option("--until", metavar="DATE|30d", help="Only photos taken on that day or earlier.")
+@partial(choice_options, until=True)
 @click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 def albums(
     *,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import anyio
 import click
@@ -13,7 +15,7 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
 from skicyclerun.errors import ConfigError, NotWritable, StageError, UsageError
 from skicyclerun.health.findings import Verdict
-from skicyclerun.settings.config_file import LIB_ROOT_VARIABLE
+from skicyclerun.settings.config_file import CONFIG_NAME, LIB_ROOT_VARIABLE
 from skicyclerun.settings.dotenv_file import looks_secret
 from skicyclerun.settings.later_stages import LeftStage, enabled_stages, left_in_words, left_stages
 from skicyclerun.settings.load import load_settings
@@ -22,6 +24,9 @@ from skicyclerun.settings.path_states import path_states
 from skicyclerun.stages.registry import check_stage_needs, in_order, parse_stages
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import aligned, column_widths, printable
+
+#: Below lib_root, where a configuration is found without being named.
+_FOUND_BY_ITSELF: Final = Path("config", CONFIG_NAME)
 
 
 @click.group(epilog=exit_codes.HELP)
@@ -139,5 +144,10 @@ def init(*, file: Path) -> int:
         raise NotWritable(
             f"{file} cannot be written: {error.strerror}.", next_step="Name a file in a folder where you may write."
         ) from error
-    click.echo(f"{file} written. Use it with `--config {file}`, or put it at LIB_ROOT/config/pipeline_config.json.")
+    absolute = file.absolute()
+    if absolute.parts[-2:] == _FOUND_BY_ITSELF.parts:
+        click.echo(f"{file} written. It is found by itself where lib_root is {absolute.parent.parent}.")
+    else:
+        named = shlex.quote(str(file))
+        click.echo(f"{file} written. Use it with `--config {named}`, or put it at LIB_ROOT/{_FOUND_BY_ITSELF}.")
     return exit_codes.OK

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -57,9 +60,19 @@ def demo(*, folder: Path) -> int:
     click.echo(f"The albums are in {settings.paths.apple_photos_export}")
     click.echo(f"Scaled and watermarked pictures are in {settings.paths.watermarked_final}")
     click.echo(f"What is known of each file is in {settings.paths.master_catalog}")
-    click.echo(f"Look at it with: skicyclerun report --open --lib-root {lib_root}")
-    click.echo(f"Ask again with: skicyclerun status --lib-root {lib_root}")
+    command, place = _as_typed(), shlex.quote(str(lib_root))
+    click.echo(f"Look at the pictures: {command} report --open --lib-root {place}")
+    click.echo(f"See this report again: {command} status --lib-root {place}")
     return code
+
+
+def _as_typed() -> str:
+    """`skicyclerun`, or the path of the program where a shell would not find it: `make demo` activates nothing."""
+    program = Path(sys.executable).with_name("skicyclerun")
+    if shutil.which("skicyclerun") or not program.exists():
+        return "skicyclerun"
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 async def _are_of_a_demo(settings: Settings) -> bool:

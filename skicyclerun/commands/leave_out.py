@@ -28,6 +28,7 @@ from skicyclerun.state.store import Row, Store
 from skicyclerun.wording import counted, nearest, printable
 
 _GLOB: Final = frozenset("*?[")
+_WHERE_NAMED: Final = "Name it by its exported file: ALBUM/FILE, as `skicyclerun status --photos` has them."
 
 
 @click.command("leave-out", epilog=exit_codes.HELP)
@@ -153,7 +154,7 @@ def _parts(settings: Settings, name: str) -> tuple[str, str]:
     if not separator or not album or not file_name:
         raise UsageError(
             f"{name!r} names no photo. Nothing was touched.",
-            next_step="Name it by its exported file: ALBUM/FILE, as `skicyclerun status --photos` has them.",
+            next_step=_WHERE_NAMED,
         )
     return album, file_name
 
@@ -177,7 +178,7 @@ async def _found(store: Store, settings: Settings, name: str) -> list[NamedPhoto
     meant = by_folder or [album for album in albums if folder in (album["album_id"], *_titles(album))]
     if not meant:
         near = nearest(folder, {text for album in albums for text in (album["folder"], *_titles(album))})
-        raise UsageError(f"No run knows an album {folder!r}.{near} Nothing was touched.")
+        raise UsageError(f"No run knows an album {folder!r}.{near} Nothing was touched.", next_step=_WHERE_NAMED)
     found: dict[tuple[str, ...], NamedPhoto] = {}
     for album in meant:
         one = await left_out.named(store, album, file_name)
@@ -190,7 +191,8 @@ async def _found(store: Store, settings: Settings, name: str) -> list[NamedPhoto
     if not found:
         names = {each.photo.file_name for each in await left_out.names_in(store, meant[0])}
         raise UsageError(
-            f"No file of album {folder!r} is called {file_name!r}.{nearest(file_name, names)} Nothing was touched."
+            f"No file of album {folder!r} is called {file_name!r}.{nearest(file_name, names)} Nothing was touched.",
+            next_step=_WHERE_NAMED,
         )
     folders = {each.photo.folder for each in found.values()}
     if len(folders) > 1:

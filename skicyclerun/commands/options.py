@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -130,8 +131,12 @@ def source_options(command: _F) -> _F:
     )(command)
 
 
-def choice_options(command: _F) -> _F:
-    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them."""
+def choice_options(command: _F, *, until: bool = False) -> _F:
+    """What of the source is taken: groups of all photos, albums left out, filters. docs/choosing.md explains them.
+
+    `until`: with --until, for a command that has no stages to end with.
+    """
+    until_day = click.option("--until", metavar="DATE|30d", help="Only photos taken on that day or earlier.")
     for option in reversed(
         (
             click.option("--everything", is_flag=True, help="All photos, also those in no album, in groups."),
@@ -145,6 +150,7 @@ def choice_options(command: _F) -> _F:
                 "--exclude", multiple=True, metavar="NAME|GLOB|ID", help="Without these albums. May be repeated."
             ),
             click.option("--since", metavar="DATE|30d", help="Only photos taken on that day or later."),
+            *([until_day] if until else []),
             click.option("--favorites", is_flag=True, help="Only favourites."),
             click.option("--keyword", "keywords", multiple=True, metavar="NAME|GLOB", help="Only with this keyword."),
             click.option("--person", "persons", multiple=True, metavar="NAME|GLOB", help="Only with this person."),
@@ -243,3 +249,10 @@ def _warn(sentence: str) -> None:
     if sentence not in said:
         said.add(sentence)
         click.echo(f"Warning: {sentence}", err=True)
+
+
+def places_as_typed() -> str:
+    """Options that name the same place in another command, with a space before them."""
+    typed = click.get_current_context().params
+    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
+    return "".join(f" {option} {shlex.quote(str(path))}" for option, path in given if path is not None)

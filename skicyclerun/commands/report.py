@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
-from skicyclerun.commands.options import place_options, settings_of
+from skicyclerun.commands.options import place_options, places_as_typed, settings_of
 from skicyclerun.errors import StateError, StorageError, UsageError
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
@@ -79,10 +78,3 @@ def make_after_run(settings: Settings) -> tuple[Path | None, str]:
         return None, f"The page could not be made: {error}{step}"
     except KeyboardInterrupt:
         return None, "The page was not made: stopped. `skicyclerun report` makes it."
-
-
-def places_as_typed() -> str:
-    """Options that name the same place in another command, with a space before them."""
-    typed = click.get_current_context().params
-    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
-    return "".join(f" {option} {shlex.quote(str(path))}" for option, path in given if path is not None)

@@ -21,6 +21,7 @@ from skicyclerun.commands.options import (
     given_choice,
     option_of,
     place_options,
+    places_as_typed,
     refusals_in_log,
     settings_of,
     source_options,
@@ -409,7 +410,7 @@ def _notify(ended: RunOutcome | Exception) -> None:
     text = str(error) if isinstance(error, SkicyclerunError) else ended_in_words(error)
     if isinstance(ended, RunOutcome) and (report := ended.report) is not None:
         totals = report.totals
-        exported = f", {counted(totals.exported, 'photo')} exported" if report.albums else ""
+        exported = f", {counted(totals.exported, report.run.counts_in)} exported" if report.albums else ""
         failed = f", {totals.failed + totals.missing} not" if totals.failed + totals.missing else ""
         text = f"Run {report.run.id}: {text}{exported}{failed}."
     if said := notify_desktop("skicyclerun", text):
@@ -463,8 +464,8 @@ def summary(plan: Plan, *, verbose: bool) -> list[str]:
             lines.append(f"    … and {len(plan.albums) - len(named)} more (--verbose names all)")
         if update:
             lines.append(
-                "Only what is new or changed is exported. Photos that have left their albums are put into an archive, "
-                "then removed."
+                "Only what is new or changed is exported. What has left its album, or is no longer asked for, is put "
+                "into an archive, then removed."
             )
     if plan.later_stages:
         names = ", ".join(plan.later_stages)
@@ -538,10 +539,7 @@ def ended_in_words(ended: RunOutcome | BaseException) -> str:
 
 def _command_for(stages: Sequence[str]) -> str:
     """What to type for these stages, in the same place."""
-    typed = click.get_current_context().params
-    given = [("--lib-root", typed.get("lib_root")), ("--config", typed.get("config_file"))]
-    places = [word for option, path in given if path is not None for word in (option, str(path))]
-    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages), *places])
+    return shlex.join(["skicyclerun", "run", "--stages", ",".join(stages)]) + places_as_typed()
 
 
 def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> None:
@@ -562,7 +560,7 @@ def _print(outcome: RunOutcome, request: RunRequest, *, as_json_lines: bool) -> 
     if outcome.said:
         click.echo(outcome.said, err=True)
     if report is not None:
-        click.echo(as_text(report, width=columns(sys.stdout)), nl=False)
+        click.echo(as_text(report, width=columns(sys.stdout), places=places_as_typed()), nl=False)
         if left:
             first = "Next" if report.accounted_for else "Then"
             click.echo(f"{first}: `{printable(_command_for(left))}` goes on with the stages that are left.", err=True)

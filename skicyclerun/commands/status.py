@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from skicyclerun.commands import exit_codes
-from skicyclerun.commands.options import place_options, settings_of
-from skicyclerun.errors import NoState, UsageError
+from skicyclerun.commands.options import place_options, places_as_typed, settings_of
+from skicyclerun.errors import NoState, StageError, UsageError
 from skicyclerun.progress.terminal_text import columns
 from skicyclerun.run.report import RunReport, as_json, as_text, build_report, stage_as_text
 from skicyclerun.settings.default_places import ReportPlaces, default_places
@@ -59,7 +59,7 @@ def status(
 
     def text_of(report: RunReport) -> str:
         if stage is None or stage == "export":
-            return as_text(report, width=columns(sys.stdout))
+            return as_text(report, width=columns(sys.stdout), places=places_as_typed())
         try:
             return stage_as_text(report, stage, width=columns(sys.stdout))
         except LookupError:
@@ -86,12 +86,16 @@ def status(
 
 def _watch(look: Callable[[], RunReport], text_of: Callable[[RunReport], str]) -> RunReport:
     """Show how far the run is until nobody works on it any more; returns its last report. It is only read from."""
+    was_at_work = False
     with _Watch(text_of) as shown:
         while True:
             begun = time.monotonic()
             report = look()
             if not report.running:
+                if not was_at_work:
+                    click.echo("No run is at work. This is how the last one stands:", err=True)
                 return report
+            was_at_work = True
             shown.update(report)
             # A large library takes longer to be counted; the run shall not notice.
             time.sleep(max(_WATCH_SECONDS, _WATCH_SHARE * (time.monotonic() - begun)))
@@ -140,7 +144,7 @@ def _how_far(report: RunReport) -> str:
     if albums:
         expected = sum(album.expected for album in albums)
         parts.append(f"{report.albums_with(AlbumStatus.DONE)} of {counted(len(albums), 'album')} done")
-        parts.append(f"{totals.exported} of {counted(expected, 'photo')} exported")
+        parts.append(f"{totals.exported} of {counted(expected, report.run.counts_in)} exported")
         parts += [
             f"{number} {word}" for number, word in ((totals.failed, "failed"), (totals.missing, "missing")) if number
         ]
@@ -166,7 +170,10 @@ def _report(settings: Settings, stage: str | None, run_id: int | None, with_phot
     from skicyclerun.stages.registry import check_stage_name
 
     if stage is not None:
-        check_stage_name(stage, settings.command_stages)
+        try:
+            check_stage_name(stage, settings.command_stages)
+        except StageError as error:
+            raise StageError(str(error), next_step="`skicyclerun status` shows those that have run here.") from None
     paths = settings.paths
     places = ReportPlaces(paths.state_db, paths.apple_photos_export, output_folders(settings), settings.cleanup.remote)
     check_folders(settings, ())  # a disk that is not connected is not a folder where nothing was exported yet

@@ -130,7 +130,7 @@ class StageDone:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """Albums of the export by status, photos exported in this run, how long it took, and the stages that came after."""
+    """Albums of the export by status, what this run exported, how long it took, and the stages that came after."""
 
     done: int
     failed: int
@@ -138,6 +138,8 @@ class RunFinished:
     exported: int
     seconds: float
     stages: tuple[StageDone, ...] = ()
+    counts_in: str = "photo"
+    """What `exported` counts; see `RunRow.counts_in`."""
 
     @property
     def tells_of_export(self) -> bool:

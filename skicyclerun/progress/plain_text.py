@@ -179,7 +179,7 @@ class PlainText(Renderer):
         if event.tells_of_export:
             self._line(
                 f"RUN: {counted(event.done, 'album')} done, {event.failed} failed, {event.pending} pending | "
-                f"{counted(event.exported, 'photo')} exported | {seconds_in_words(event.seconds)}"
+                f"{counted(event.exported, event.counts_in)} exported | {seconds_in_words(event.seconds)}"
             )
 
 

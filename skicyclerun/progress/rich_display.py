@@ -301,7 +301,7 @@ def _run_lines(event: RunFinished) -> list[Text]:
         lines.append(
             Text(
                 f"{counted(event.done, 'album')} done, {event.failed} failed, {event.pending} pending; "
-                f"{counted(event.exported, 'photo')} exported in {seconds_in_words(event.seconds)}"
+                f"{counted(event.exported, event.counts_in)} exported in {seconds_in_words(event.seconds)}"
             )
         )
     return lines

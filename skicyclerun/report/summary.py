@@ -55,21 +55,25 @@ class Summary:
             return "open"
         return "bad" if self.all_troubled else "good"
 
+    @property
+    def _unit(self) -> str:
+        return self._facts.report.run.counts_in
+
     @cached_property
     def headline(self) -> str:
         report, totals = self._facts.report, self._facts.report.totals
         expected = sum(album.expected for album in report.albums)
         owed = totals.failed + totals.missing
         if report.running:
-            return f"At work: {totals.exported:,} of {counted_with_commas(expected, 'photo')} so far."
+            return f"At work: {totals.exported:,} of {counted_with_commas(expected, self._unit)} so far."
         if report.run.status is RunStatus.ABANDONED:
-            return f"Given up after {counted_with_commas(totals.exported, 'photo')}."
+            return f"Given up after {counted_with_commas(totals.exported, self._unit)}."
         if report.run.unfinished:
-            return f"Stopped at {totals.exported:,} of {counted_with_commas(expected, 'photo')}."
+            return f"Stopped at {totals.exported:,} of {counted_with_commas(expected, self._unit)}."
         if self.all_troubled:
             if owed:
                 have = "was" if owed == 1 else "were"
-                return f"{owed:,} of {counted_with_commas(expected, 'photo')} {have} not exported."
+                return f"{owed:,} of {counted_with_commas(expected, self._unit)} {have} not exported."
             if self._facts.gone:
                 return f"{counted_with_commas(len(self._facts.gone), 'file')} should be here and cannot be found."
             return f"{counted(len(self.all_troubled), 'album')} did not come to an end."
@@ -77,12 +81,12 @@ class Summary:
             made = sum(stage.made for stage in report.stages if stage.in_run)
             return f"All is done: {counted_with_commas(made, 'picture')} made." if made else "All is up to date."
         if totals.left_out:
-            return f"{counted_with_commas(totals.exported, 'photo')} exported, {totals.left_out:,} left out."
+            return f"{counted_with_commas(totals.exported, self._unit)} exported, {totals.left_out:,} left out."
         if self._put_away:
-            return f"{counted_with_commas(totals.exported, 'photo')} exported."
+            return f"{counted_with_commas(totals.exported, self._unit)} exported."
         if totals.exported == 1:
-            return "The one photo is here."
-        return f"All {counted_with_commas(totals.exported, 'photo')} are here." if totals.exported else "No photos."
+            return f"The one {self._unit} is here."
+        return f"All {counted_with_commas(totals.exported, self._unit)} are here." if totals.exported else "No photos."
 
     @cached_property
     def lede(self) -> str:
@@ -101,7 +105,7 @@ class Summary:
             done = report.albums_with(AlbumStatus.DONE)
             albums = len(report.albums)
             yield "Albums", f"{albums:,}" if done == albums else f"{done:,} of {albums:,}", ""
-            yield "Photos", f"{totals.exported:,}", ""
+            yield f"{self._unit.capitalize()}s", f"{totals.exported:,}", ""
             yield "On disk", bytes_in_words(totals.bytes), ""
         else:
             yield "Albums", f"{len(self._facts.albums):,}", ""

@@ -134,6 +134,8 @@ def holder_in_words(lock_file: Path) -> str:
         return _UNKNOWN
     if host == platform.node() and not _is_alive(pid):
         return _UNKNOWN
+    if since.endswith("Z"):
+        since = f"{since[:19].replace('T', ' ')} UTC"
     words = f"process {pid} on {host}, since {since} ({command})"
     return "".join(character if character.isprintable() else "?" for character in words)
 

@@ -358,6 +358,7 @@ async def _finished(store: Store, run: RunRow, supervisor: _Supervisor, seconds:
         exported=supervisor.exported,
         seconds=seconds,
         stages=await _stages_done(store, run, supervisor),
+        counts_in=run.counts_in,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from skicyclerun.models import SourceKind
 from skicyclerun.run.stage_report import (
     StageReport,
     build_stage_reports,
@@ -313,16 +314,17 @@ def stage_as_text(report: RunReport, stage: str, *, width: int | None = None) ->
     return "\n".join(stage_details(found, with_photos=report.with_photos, width=width)) + "\n"
 
 
-def as_text(report: RunReport, *, width: int | None = None) -> str:
+def as_text(report: RunReport, *, width: int | None = None, places: str = "") -> str:
     """The report for people. Every name is made safe for a terminal.
 
     `width`: columns of that terminal. Where the table is wider, each album has its facts on a line below its title:
-    a table whose lines are broken by the terminal cannot be read.
+    a table whose lines are broken by the terminal cannot be read. `places`: options for the commands to be typed next,
+    with a space before them, where this one was told its lib_root or configuration.
     """
-    return "\n".join(_lines(report, width)) + "\n"
+    return "\n".join(_lines(report, width, places)) + "\n"
 
 
-def _lines(report: RunReport, width: int | None) -> Iterator[str]:
+def _lines(report: RunReport, width: int | None, places: str) -> Iterator[str]:
     run = report.run
     state = "running" if report.running else RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and not report.accounted_for:
@@ -341,14 +343,16 @@ def _lines(report: RunReport, width: int | None) -> Iterator[str]:
     if report.stages:
         yield from stage_lines(report.stages, report.export_of_stages, with_photos=report.with_photos, width=width)
         yield ""
-    yield from _summary(report)
+    yield from _summary(report, places)
 
 
 def _table(report: RunReport, width: int | None) -> Iterator[str]:
     changes = report.changes is not None
     told = ("Found", "New", "Replaced", "Unchanged") if changes else ("Expected", "Exported")
-    header = ("Album", "Status", *told, "Failed", "Missing", "Tries", "Time", "Size")
-    rows = [_cells(album, changes=changes) for album in report.albums]
+    left_out = report.totals.left_out > 0
+    told = (*told, "Failed", "Missing", *(["Left out"] if left_out else []))
+    header = ("Album", "Status", *told, "Tries", "Time", "Size")
+    rows = [_cells(album, changes=changes, left_out=left_out) for album in report.albums]
     widths = column_widths(header, rows)
     narrow = width is not None and sum(widths) + 2 * (len(widths) - 1) > width
     if not narrow:
@@ -364,7 +368,7 @@ def _table(report: RunReport, width: int | None) -> Iterator[str]:
         yield from _photo_lines(report, album)
 
 
-def _cells(album: AlbumReport, *, changes: bool) -> tuple[str, ...]:
+def _cells(album: AlbumReport, *, changes: bool, left_out: bool) -> tuple[str, ...]:
     counts, did = album.counts, album.changes
     told: tuple[str, ...] = (str(album.expected), str(counts.exported))
     if changes:
@@ -375,6 +379,7 @@ def _cells(album: AlbumReport, *, changes: bool) -> tuple[str, ...]:
         *told,
         str(counts.failed),
         str(counts.missing),
+        *([str(counts.left_out)] if left_out else []),
         str(album.row.attempts),
         seconds_in_words(album.row.seconds),
         bytes_in_words(counts.bytes),
@@ -386,7 +391,8 @@ def _facts(album: AlbumReport) -> str:
     counts, row = album.counts, album.row
     facts = [row.status.value, f"{counts.exported} of {album.expected} exported"]
     facts += [_changes_in_words(album.changes)] if album.changes is not None else []
-    facts += [f"{number} {word}" for number, word in ((counts.failed, "failed"), (counts.missing, "missing")) if number]
+    others = ((counts.failed, "failed"), (counts.missing, "missing"), (counts.left_out, "left out"))
+    facts += [f"{number} {word}" for number, word in others if number]
     facts += [f"{row.attempts} tries"] if row.attempts > 1 else []
     return ", ".join((*facts, seconds_in_words(row.seconds), bytes_in_words(counts.bytes)))
 
@@ -408,7 +414,7 @@ def _photo_lines(report: RunReport, album: AlbumReport) -> Iterator[str]:
         yield f"    … and {len(album.photos) - len(named)} more (`skicyclerun status --photos` names all)"
 
 
-def _summary(report: RunReport) -> Iterator[str]:
+def _summary(report: RunReport, places: str) -> Iterator[str]:
     totals = report.totals
     expected = sum(album.expected for album in report.albums)
     done, failed = report.albums_with(AlbumStatus.DONE), report.albums_with(AlbumStatus.FAILED)
@@ -420,7 +426,9 @@ def _summary(report: RunReport) -> Iterator[str]:
     parts += [f"{waiting} pending"] if waiting else []
     if report.albums or "export" in report.run.stages:
         yield ", ".join(parts) + "."
-    parts = [f"{totals.exported} of {expected} photos exported ({bytes_in_words(totals.bytes)})"]
+    parts = [
+        f"{totals.exported} of {counted(expected, report.run.counts_in)} exported ({bytes_in_words(totals.bytes)})"
+    ]
     parts += [f"{totals.left_out} left out"] if totals.left_out else []
     parts += [f"{totals.missing} without an original here"] if totals.missing else []
     parts += [f"{totals.failed} failed"] if totals.failed else []
@@ -429,7 +437,7 @@ def _summary(report: RunReport) -> Iterator[str]:
     if forgotten := sum(album.row.forgotten for album in report.albums):
         yield f"Of {counted(forgotten, 'exported photo')} `runs prune` has forgotten all but the figures."
     if report.changes is not None:
-        yield f"Found {counted(report.changes.found, 'photo')}: {_changes_in_words(report.changes)}."
+        yield f"Found {counted(report.changes.found, report.run.counts_in)}: {_changes_in_words(report.changes)}."
     if report.left_out:
         yield _left_out_in_words(report.left_out)
     archive = report.archive
@@ -455,10 +463,16 @@ def _summary(report: RunReport) -> Iterator[str]:
         yield f"         {printable(str(folder))} ({names})"
     if report.earlier_failures:
         yield _earlier_in_words(report.earlier_failures)
+    if totals.missing and not report.running and report.run.source_kind is not SourceKind.FOLDER:
+        yield (
+            "What has no original here comes once Photos has downloaded it, or the disk it lies on is connected. "
+            '`"missing": "preview"` in `export` of the configuration, then `skicyclerun run --update`, takes the '
+            'largest picture there is; `"skip"` leaves it out.'
+        )
     if report.running:
         yield f"In progress: {report.running}."
     elif step := next_step(report):
-        yield f"Next: `skicyclerun {step.arguments}` {step.does}"
+        yield f"Next: `skicyclerun {step.arguments}{printable(places)}` {step.does}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,15 @@ class ExportOptions:
         )
 
     def same_bytes_as(self, earlier: Mapping[str, Any], component: Component = Component.STILL) -> bool:
-        """Whether a run with the options `earlier` (of its row) would have made the same bytes of the same photo."""
-        return self._decide(component) == ExportOptions.from_row(earlier)._decide(component)
+        """Whether a run with the options `earlier` (of its row) would have made the same bytes of the same photo.
+
+        It is asked of photos that were exported. Under `missing: fail` and `skip` those came from their originals, as
+        they would now, whatever `missing` is; under `preview` nobody knows.
+        """
+        before = ExportOptions.from_row(earlier)
+        if before.missing != "preview":
+            before = replace(before, missing=self.missing)
+        return self._decide(component) == before._decide(component)
 
     def _decide(self, component: Component) -> tuple[object, ...]:
         """What decides the bytes of a component. `duplicates` says how they get there, not what they are."""

@@ -13,6 +13,7 @@ from skicyclerun.models import Album
 from skicyclerun.state.machine import AlbumStatus, AlbumTrigger, album_target
 from skicyclerun.state.photos import PhotoPlan, insert_plans
 from skicyclerun.state.runs import RunRow, record
+from skicyclerun.wording import counted
 
 if TYPE_CHECKING:
     from skicyclerun.state.reading import Queries, Row
@@ -222,10 +223,11 @@ async def start(store: Store, album: AlbumRow, plans: Sequence[PhotoPlan] | None
     return await get(store, album.id)
 
 
-async def finish(store: Store, album: AlbumRow, reason: str, seconds: float) -> AlbumRow:
+async def finish(store: Store, album: AlbumRow, reason: str, seconds: float, *, counts_in: str = "photo") -> AlbumRow:
     """exporting → done if every expected photo is exported or left out (counted here, from rows), else → failed.
 
-    `reason` is what to say if it failed for more than its photos (a time-out); empty otherwise.
+    `reason` is what to say if it failed for more than its photos (a time-out); empty otherwise. `counts_in`: what its
+    rows stand for (`RunRow.counts_in`).
     """
     async with store.transaction() as transaction:
         row = await transaction.one("album_accounting", {"album": album.id})
@@ -235,22 +237,23 @@ async def finish(store: Store, album: AlbumRow, reason: str, seconds: float) -> 
         if done:
             await _step(transaction, "end_album", album, AlbumTrigger.COMPLETE, seconds=seconds)
         else:
-            sentence = reason or shortfall(counts)
+            sentence = reason or shortfall(counts, counts_in)
             await _step(transaction, "end_album", album, AlbumTrigger.FAIL, sentence, seconds=seconds)
     fault_point("album.finished")
     return await get(store, album.id)
 
 
-def shortfall(counts: Accounting) -> str:
+def shortfall(counts: Accounting, counts_in: str = "photo") -> str:
     """Why an album is not done, from its counts: `2 of 4 photos have no original here`."""
     parts = []
+    of = counted(counts.expected, counts_in)
     if counts.missing:
         have = "has" if counts.missing == 1 else "have"
-        parts.append(f"{counts.missing} of {counts.expected} photos {have} no original here")
+        parts.append(f"{counts.missing} of {of} {have} no original here")
     if counts.failed:
-        parts.append(f"{counts.failed} of {counts.expected} photos could not be exported")
+        parts.append(f"{counts.failed} of {of} could not be exported")
     if counts.planned:
-        parts.append(f"{counts.planned} of {counts.expected} photos not reached")
+        parts.append(f"{counts.planned} of {of} not reached")
     return "; ".join(parts)
 
 

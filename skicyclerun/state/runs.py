@@ -64,6 +64,13 @@ class RunRow:
         """Whether somebody has said yes to its emptying folders; a resumed run asks no second time."""
         return bool(self.options.get(MAY_EMPTY_OPTION))
 
+    @property
+    def counts_in(self) -> str:
+        """What its exported files are counted in: `photo` where each photo is one file, `file` where some have a
+        sidecar, an original or a Live Photo's movie beside them."""
+        beside = self.options.get("sidecar", "none") != "none"
+        return "file" if beside or self.options.get("keep_original") or self.options.get("live_photos") else "photo"
+
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:

@@ -307,8 +307,9 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
         if album.sound and not name_all:
             continue
         left_out = f", {album.left_out} left out" if album.left_out else ""
+        folder = f"  [{printable(album.folder)}]" if album.folder != album.path else ""
         yield (
-            f"{printable(album.path)}  [{printable(album.folder)}]: {album.status}, "
+            f"{printable(album.path)}{folder}: {album.status}, "
             f"{album.exported} of {album.expected} exported{left_out}, {counted(album.files, 'file')} checked"
         )
         yield from _problem_lines(album.problems, name_all)
