@@ -116,6 +116,19 @@ def test_an_album_that_left_goes_as_a_whole(lib_root: Path, library: Path) -> No
     assert {name.split("/")[0] for name in catalogued(lib_root)} == {"Alps"}
 
 
+def test_an_update_that_is_told_of_no_source_goes_on_with_that_of_the_run_before(
+    lib_root: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(library / "Lake" / "IMG_9.jpg", 200)
+    assert run_command_line(["run", "--update", "--lib-root", str(lib_root), "--yes"]) == 0
+    assert f"Source: folder, {library}\n" in capsys.readouterr().out
+    assert "Lake/IMG_9.jpg" in names(lib_root)
+    elsewhere = library.with_name("other")
+    shutil.copytree(library, elsewhere)
+    assert run_command_line(["run", "--update", "--library", str(elsewhere), "--lib-root", str(lib_root), "--yes"]) == 0
+    assert f"Source: folder, {elsewhere}\n" in capsys.readouterr().out
+
+
 def test_an_update_of_one_album_leaves_the_others_alone(lib_root: Path, library: Path) -> None:
     (library / "Lake" / "IMG_0.jpg").unlink()
     (library / "Alps" / "IMG_0.jpg").unlink()

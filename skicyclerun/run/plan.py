@@ -279,7 +279,7 @@ class Planner:
         options = options_for_row(self._settings, later, request.stage_options)
         stages = await self._checked_stages(later, options)
         self.choice = PhotoChoice.of(self._settings.export, date.today())
-        source = await self._opened(self._settings.export.source, self._settings.export.library, stack)
+        source = await self._opened(*self._where_from(), stack)
         listed = await source.albums()
         if not listed:
             instead = await self._everything_instead(source)
@@ -566,6 +566,16 @@ class Planner:
                 "source.",
                 next_step="Leave --source and --library out, or begin anew with `skicyclerun run --fresh`.",
             )
+
+    def _where_from(self) -> tuple[str, Path | None]:
+        """Kind and place of the source. An update that is told of none goes on with that of the run before it: what is
+        there came from it, and on a Mac Photos.app would be another one."""
+        export, before = self._settings.export, self.seen
+        told = self.request.source_given or export.source != "auto" or export.library is not None
+        if told or export.mode != "update" or before is None:
+            return export.source, export.library
+        in_photos = before.source_kind is SourceKind.APPLE_PHOTOS
+        return before.source_kind.value, None if in_photos else Path(before.source_location)
 
     async def _opened(
         self, kind: str, library: Path | None, stack: AsyncExitStack, run: RunRow | None = None
