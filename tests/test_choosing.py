@@ -270,6 +270,11 @@ def test_a_source_without_albums_says_what_to_type(no_albums: Staged) -> None:
     assert not (no_albums.lib_root / "state").exists()
     assert run(no_albums, "--everything").code == 0
     assert len(no_albums.names("albums")) == 5
+    listed = skicyclerun("albums", "--library", no_albums.library)
+    assert (listed.code, listed.stdout) == (0, "")
+    assert "0 albums in" in listed.stderr
+    assert "`--everything` takes the photos that are in no album" in listed.stderr
+    assert "in no album" not in skicyclerun("albums", "--everything", "--library", no_albums.library).stderr
 
 
 def test_at_a_terminal_all_photos_are_offered_where_there_are_no_albums(tmp_path: Path) -> None:

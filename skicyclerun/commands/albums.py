@@ -87,6 +87,8 @@ def albums(
     click.echo(f"{counts} in {printable(location)}", err=True)
     for sentence in said:
         click.echo(sentence, err=True)
+    if not listed and kind is not SourceKind.APPLE_PHOTOS and not choice["everything"]:
+        click.echo("`--everything` takes the photos that are in no album, in groups by month.", err=True)
     if _NOT_LISTED[kind]:
         click.echo(_NOT_LISTED[kind], err=True)
     return exit_codes.OK
