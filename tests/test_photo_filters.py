@@ -7,6 +7,8 @@ know nothing of how we read.
 from __future__ import annotations
 
 import fnmatch
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -210,7 +212,13 @@ def test_a_tally_counts_each_photo_once_and_each_filter_for_itself(
 
 @lru_cache
 def by_osxphotos(library: Path) -> dict[str, Known]:
-    """What osxphotos says of every photo that Photos shows somewhere, or hides."""
+    """What osxphotos says of every photo that Photos shows somewhere, or hides; of a copy, for it writes to a -shm."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(library / "database", Path(folder, library.name, "database"))
+        return _by_osxphotos(Path(folder, library.name))
+
+
+def _by_osxphotos(library: Path) -> dict[str, Known]:
     import osxphotos
 
     database = osxphotos.PhotosDB(str(library))

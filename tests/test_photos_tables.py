@@ -297,6 +297,7 @@ _EXTRA = f"ZASSET = (SELECT Z_PK FROM ZASSET WHERE {_PHOTO})"
             id="shared with you",
         ),
         pytest.param(["UPDATE ZADDITIONALASSETATTRIBUTES SET ZORIGINALFILENAME = NULL"], id="no original names"),
+        pytest.param(["UPDATE ZASSET SET ZWIDTH = 'wide', ZHEIGHT = x'00'"], id="sizes that are none"),
         pytest.param(
             ["UPDATE ZADDITIONALASSETATTRIBUTES SET ZTITLE = 'Cafe\u0301', ZORIGINALFILENAME = 'Cafe\u0301.jpg'"],
             id="decomposed texts",

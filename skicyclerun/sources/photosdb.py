@@ -26,7 +26,7 @@ from skicyclerun.sources.photos_asset import (
     persons_of,
 )
 from skicyclerun.sources.photos_bundle import CopyFolder
-from skicyclerun.sources.photos_facts import date_of, face_of, faces_in_order, facts_in_order
+from skicyclerun.sources.photos_facts import date_of, face_of, faces_in_order, facts_in_order, whole_number
 from skicyclerun.sources.photos_labels import PhotoLabels
 from skicyclerun.sources.photos_places import place_of
 
@@ -75,6 +75,7 @@ class WholeLibrary:
         self._place_in_sidebar: dict[str, tuple[int, ...]] = {}
         """By album of Photos 4, where osxphotos does not say it."""
         self._photosdb = _new_photosdb()
+        self._connections = _kept_connections(self._photosdb)
         try:
             self._photosdb.__init__(dbfile=str(copied), library_path=str(library), verbose=check, _skip_searchinfo=True)
             self._labels = PhotoLabels(library, folder, self._photosdb._photos_ver, check)
@@ -82,7 +83,7 @@ class WholeLibrary:
             if copied.name == "photos.db":
                 self._read_albums_of_photos_4()
         except BaseException:
-            _release(self._photosdb)
+            _release(self._photosdb, self._connections)
             raise
 
     def albums(self) -> list[AlbumRecord]:
@@ -130,8 +131,8 @@ class WholeLibrary:
             in_trash=bool(asset.intrash),
             shown=is_on_top(asset),
             screenshot=bool(asset.screenshot or asset.screen_recording),
-            width=max(asset.width or 0, 0),
-            height=max(asset.height or 0, 0),
+            width=max(whole_number(asset.width), 0),
+            height=max(whole_number(asset.height), 0),
             keywords=tuple(sorted({each for each in asset._info["keywords"] if isinstance(each, str)})),
             persons=persons_of(asset),
             albums=tuple(albums.get(asset.uuid, ())),
@@ -167,7 +168,7 @@ class WholeLibrary:
 
     def close(self) -> None:
         self._labels.close()
-        _release(self._photosdb)
+        _release(self._photosdb, self._connections)
         self._folder.remove()
 
     def _read_places(self) -> None:
@@ -292,12 +293,25 @@ def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
-def _release(photosdb: Any) -> None:
+def _kept_connections(photosdb: Any) -> list[sqlite3.Connection]:
+    """Every connection that a PhotosDB hands out from now on: it lets go of some without closing them (0.77)."""
+    kept: list[sqlite3.Connection] = []
+    connect = photosdb.get_db_connection
+
+    def get_db_connection() -> tuple[sqlite3.Connection, sqlite3.Cursor]:
+        connection, cursor = connect()
+        kept.append(connection)
+        return connection, cursor
+
+    photosdb.get_db_connection = get_db_connection
+    return kept
+
+
+def _release(photosdb: Any, connections: list[sqlite3.Connection]) -> None:
     """Close what a PhotosDB holds, however far its constructor came."""
     held = getattr(photosdb, "__dict__", {})
-    connection = held.get("_db_connection")
-    if connection is not None:
+    for connection in connections:
         connection.close()
-        held["_db_connection"] = None
+    held["_db_connection"] = None
     if (temporary := held.get("_tempdir")) is not None:
         temporary.cleanup()
