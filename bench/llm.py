@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -46,12 +47,17 @@ def main() -> None:
             recipe.make(picture, None)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         each = options.pictures
-        print(f"asked about: {cpu / each * 1e3:.0f} ms CPU, {wall / each * 1e3:.0f} ms a picture of 12 megapixels")  # noqa: T201
+        say(f"asked about: {cpu / each * 1e3:.0f} ms CPU, {wall / each * 1e3:.0f} ms a picture of 12 megapixels")
         cpu = time.process_time()
         for _ in range(options.planned):
             recipe.depends_on(picture)
-        print(f"up to date: {(time.process_time() - cpu) / options.planned * 1e6:.0f} µs CPU a picture")  # noqa: T201
+        say(f"up to date: {(time.process_time() - cpu) / options.planned * 1e6:.0f} µs CPU a picture")
         recipe.close()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from skicyclerun.commands import exit_codes
 from skicyclerun.commands.options import place_options, settings_of
 from skicyclerun.errors import Cancelled, UsageError
 from skicyclerun.run.lock import RunLock, current_holder
-from skicyclerun.run.report import RUN_WORDS
+from skicyclerun.run.report import RUN_WORDS, run_as_json
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import runs as run_rows
@@ -210,19 +210,9 @@ def _end(summary: RunSummary, is_running: bool) -> str:
 
 
 def _as_json(summary: RunSummary, is_running: bool) -> dict[str, Any]:
-    run = summary.run
     return {
-        "run": run.id,
-        "status": run.status.value,
-        "running": is_running,
-        "mode": run.mode,
-        "repairs_run": run.options.get("repairs_run"),
-        "stages": list(run.stages),
-        "source": {"kind": run.source_kind.value, "location": run.source_location},
-        "selection": list(run.selection),
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "reason": run.reason,
+        "run": summary.run.id,
+        **run_as_json(summary.run, running=is_running),
         "albums": summary.albums,
         "albums_done": summary.albums_done,
         "exported": summary.exported,

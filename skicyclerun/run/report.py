@@ -220,23 +220,27 @@ async def build_latest_report(store: Queries, export_folder: Path) -> RunReport 
 # ── as JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def run_as_json(run: RunRow, *, running: bool) -> dict[str, Any]:
+    """What a run was and how it stands, but for its number."""
+    return {
+        "status": run.status.value,
+        "running": running,
+        "mode": run.mode,
+        "repairs_run": run.options.get("repairs_run"),
+        "stages": list(run.stages),
+        "source": {"kind": run.source_kind.value, "location": run.source_location},
+        "selection": list(run.selection),
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "reason": run.reason,
+    }
+
+
 def as_json(report: RunReport) -> dict[str, Any]:
     """The report for other programs. Keys are stable; seconds, bytes, ISO 8601 UTC."""
     run, totals = report.run, report.totals
     return {
-        "run": {
-            "id": run.id,
-            "status": run.status.value,
-            "running": bool(report.running),
-            "mode": run.mode,
-            "repairs_run": run.options.get("repairs_run"),
-            "stages": list(run.stages),
-            "source": {"kind": run.source_kind.value, "location": run.source_location},
-            "selection": list(run.selection),
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-            "reason": run.reason,
-        },
+        "run": {"id": run.id, **run_as_json(run, running=bool(report.running))},
         "export_folder": str(report.export_folder),
         "files_present": report.files_present,
         "totals": {
