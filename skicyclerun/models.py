@@ -114,6 +114,17 @@ class Place:
     name: str = ""
     """The whole as the library shows it (`Great Gable Cumbria, England, United Kingdom`)."""
 
+    def known(self) -> dict[str, str]:
+        """The texts that are known, by the names of their fields."""
+        texts = {
+            "country": self.country,
+            "country_code": self.country_code,
+            "state": self.state,
+            "city": self.city,
+            "name": self.name,
+        }
+        return {key: text for key, text in texts.items() if text}
+
 
 @dataclass(frozen=True, slots=True)
 class Face:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -59,11 +59,16 @@ class AlbumExport:
     duplicates: Duplicates | None = None
     processes: RenderProcesses | None = None
     """Where photos of a source that has them in place are rendered; None: in threads."""
+    in_place: InPlace | None = field(init=False)
+    """The source, where it has its photos in place. Asked once: a protocol is slow to ask for."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "in_place", self.source if isinstance(self.source, InPlace) else None)
 
     @property
     def batch_photos(self) -> int:
         """How many photos `attempt_several` may be given; 1 where the source brings each from elsewhere."""
-        return BATCH_PHOTOS if isinstance(self.source, InPlace) else 1
+        return BATCH_PHOTOS if self.in_place is not None else 1
 
     def name_of(self, item: PhotoToDo) -> str:
         return item.photo.original_filename
@@ -72,14 +77,14 @@ class AlbumExport:
         return await self._in_a_batch(items, 1)
 
     async def _in_a_batch(self, items: Sequence[PhotoToDo], number: int) -> list[StagedOrNot | Exception | None]:
-        assert isinstance(self.source, InPlace)
+        assert self.in_place is not None
         photos = [(item, self._staged(item, number)) for item in items]
         shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
         photos_to_render = [(item, staged) for item, staged in photos if shared[item.row_id] is None]
         rendered: Iterator[ExportedFacts | Exception | None] = iter(())
         if photos_to_render:
             batch = PhotoBatch(
-                photos_to_render, self.source, self.render, self.options, self.time_limits, self.processes
+                photos_to_render, self.in_place, self.render, self.options, self.time_limits, self.processes
             )
             rendered = iter(await batch.carry_out(self.expect))
         outcomes: list[StagedOrNot | Exception | None] = []
@@ -102,7 +107,7 @@ class AlbumExport:
         return self.staging / f"{item.row_id}-{number}.part"
 
     async def attempt(self, item: PhotoToDo, number: int) -> StagedOrNot:
-        if isinstance(self.source, InPlace):
+        if self.in_place is not None:
             (came,) = await self._in_a_batch([item], number)
             assert came is not None, "the first photo of a batch is begun"
             if isinstance(came, Exception):

@@ -170,6 +170,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self, work: Work[_Item, _Outcome], limits: WorkLimits, streak: TransientStreak, stop: Callable[[], bool]
     ) -> None:
         self._work = work
+        # Asked once: whether a protocol is kept to takes longer than much of what is done for a picture.
+        self._in_batches: InBatches[_Item, _Outcome] | None = work if isinstance(work, InBatches) else None
         self._limits = limits
         self._streak = streak
         self._stop = stop
@@ -263,7 +265,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
 
     def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
         """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""
-        most = self._work.batch_photos if isinstance(self._work, InBatches) else 1
+        most = self._in_batches.batch_photos if self._in_batches is not None else 1
         most = min(most, len(feed) // (2 * self._limits.workers))
         return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
 
@@ -274,10 +276,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
         outbox: MemoryObjectSendStream[list[_Outcome]],
     ) -> None:
         """First attempts at the `batch`, which is what comes next in `feed`; those that failed are then seen to."""
-        assert isinstance(self._work, InBatches)
+        assert self._in_batches is not None
         for _ in batch:
             feed.popleft()
-        came = await self._work.attempt_several(batch)
+        came = await self._in_batches.attempt_several(batch)
         feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
         outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
         if outcomes:

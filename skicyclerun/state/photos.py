@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -168,7 +168,7 @@ def facts_to_json(facts: ExportedFacts) -> str:
     if facts.favorite:
         known["favorite"] = True
     if facts.place:
-        known["place"] = {key: text for key, text in asdict(facts.place).items() if text}
+        known["place"] = facts.place.known()
     if facts.location:
         at = facts.location
         known["location"] = [at.latitude, at.longitude, at.altitude, at.heading]
