@@ -302,8 +302,7 @@ class _RunExport:
     async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
         """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""
         store = self._parts.store
-        records = await photos.files_of_ours_in(store, album.folder, self._run.id)
-        folder = AlbumFolder(self._export_folder, album.folder, records=records)
+        folder = AlbumFolder(self._export_folder, album.folder)
         plans: list[PhotoPlan] | None = None
         problem = ""
         try:
@@ -313,6 +312,8 @@ class _RunExport:
             else:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
             if to_come:
+                if folder.records is None:
+                    folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
