@@ -27,10 +27,12 @@ def plan_update(
     strangers: Collection[str],
     removed: Collection[tuple[str, str]] = (),
     out: Collection[tuple[str, str]] = (),
+    *,
+    names_before: tuple[Mapping[tuple[str, str], str], Sequence[str]] | None = None,
 ) -> list[PhotoPlan]:
     """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
     `removed`: photos whose files were removed by hand, and that are left out for it; `out`: photos that somebody has
-    left out by name.
+    left out by name; `names_before`: what `kept_names` says, where it was asked.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
@@ -39,7 +41,7 @@ def plan_update(
     """
     if alone := {*removed, *out}:
         listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
-    kept, retired = kept_names(listed, earlier, options)
+    kept, retired = names_before or kept_names(listed, earlier, options)
     names = _names(listed, kept, retired, strangers, options) if needs_names(listed, kept) else kept
     exactly = frozenset(occupied)
     there: frozenset[str] | None = None  # as a disk compares them that ignores case; not asked for where all is there
