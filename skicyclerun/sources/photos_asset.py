@@ -220,11 +220,11 @@ def _date(item: Item) -> datetime | None:
     return date_at(item.asset.date, item.inferred_offset if offset is None else offset)
 
 
-def date_at(date: datetime | None, offset: int | None) -> datetime | None:
+def date_at(date: datetime | None, offset: object) -> datetime | None:
     """With the photo's own offset. None where the library has no date, or not the offset of its wall clock."""
     if date is None or date == EPOCH:  # osxphotos gives the epoch for "no date"
         return None
-    if offset is None or abs(offset) >= 86_400:
+    if not isinstance(offset, int) or abs(offset) >= 86_400:
         return None
     try:
         return date.astimezone(_zone(offset))

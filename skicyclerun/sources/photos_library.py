@@ -176,6 +176,7 @@ class PhotosLibrary:
         try:
             items = opened.database.items((photo.id,))
         except LibraryError as error:  # the whole database, not this photo
+            self._check_is_there(opened)
             raise SourceStopped(str(error), next_step=error.next_step) from error
         if not items or items[0].asset.intrash:
             raise PhotoGone(f"{photo.original_filename} is no longer in the library")
@@ -194,6 +195,10 @@ class PhotosLibrary:
                 f"what the library says about {photo.original_filename} cannot be understood"
                 f" ({type(error).__name__}: {error})"
             ) from error
+
+    def _check_is_there(self, opened: _Opened) -> None:
+        if not os.path.isdir(opened.root):
+            raise SourceStopped(f"The library {self._path} is no longer there.")
 
     def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
@@ -216,8 +221,7 @@ class PhotosLibrary:
             path, note = _largest_rendering(asset, is_movie)
             rendering = Rendering.PREVIEW
         if path is None:
-            if not os.path.isdir(opened.root):
-                raise SourceStopped(f"The library {self._path} is no longer there.")
+            self._check_is_there(opened)
             raise OriginalMissing(f"{photo.original_filename} {absent}")
         return path, rendering, note
 

@@ -65,22 +65,24 @@ def read_listing(
             persons.setdefault(key, []).append(names.persons[person]["fullname"])
     found: dict[str, Listed] = {}
     odd: set[str] = set()
-    for pk, extra, uuid, *facts in rows:
+    for row in rows:
+        pk, extra, uuid = row[:3]
         if uuid in found:  # a photo has one row of each table
             odd.add(uuid)
             continue
         try:
-            found[uuid] = _listed(uuid, facts, uuid in missing, keywords.get(extra, ()), persons.get(pk, ()))
+            found[uuid] = _listed(row, uuid in missing, keywords.get(extra, ()), persons.get(pk, ()))
         except Exception as error:
             log.debug("%s is told from its record: %s: %s", uuid, type(error).__name__, error)
     return {uuid: each for uuid, each in found.items() if uuid not in odd} if odd else found
 
 
-def _listed(
-    uuid: str, facts: Sequence[Any], is_missing: bool, keywords: Sequence[str], persons: Sequence[str | None]
-) -> Listed:
+def _listed(row: Sequence[Any], is_missing: bool, keywords: Sequence[str], persons: Sequence[str | None]) -> Listed:
     """As `photos_asset.listed` of what osxphotos makes of this row. Raises whatever a row that is none makes it."""
     (
+        _,
+        _,
+        uuid,
         kind,
         subtype,
         original_filename,
@@ -99,7 +101,7 @@ def _listed(
         title,
         description,
         favorite,
-    ) = facts
+    ) = row
     name = normalized(original_filename) or normalized(filename) or ""
     altitude, heading = (None, None) if blob is None else altitude_and_heading(blob, latitude, longitude)
     made = fingerprint(
@@ -111,9 +113,9 @@ def _listed(
         modified=None if modified is None else moment_of_core_data(modified),
         date=date_at(moment_by_osxphotos(created, offset, zone), inferred if offset is None else offset),
         position=position_at(latitude, longitude, altitude, heading),
-        title=normalized(title),
-        description=normalized(description),
-        keywords=sorted(keywords),
+        title=title and normalized(title),
+        description=description and normalized(description),
+        keywords=sorted(keywords) if keywords else (),
         persons=named(sorted(persons, key=_name)) if persons else (),
         is_favorite=favorite == 1,
     )
