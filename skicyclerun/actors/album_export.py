@@ -56,6 +56,8 @@ class AlbumExport:
     by_row: dict[int, PhotoToDo]
     on_outcome: Callable[[PhotoToDo, Exported | NotExported], None]
     on_commit: Callable[[int], Awaitable[None]]
+    in_turn: Callable[[], Awaitable[None]]
+    """Returns when groups may be published: not while the album before this one has some."""
     duplicates: Duplicates | None = None
     processes: RenderProcesses | None = None
     """Where photos of a source that has them in place are rendered; None: in threads."""
@@ -155,7 +157,8 @@ class AlbumExport:
         raise_if_written(error, self.folder.path, self.staging)
 
     async def settle(self, group: Sequence[StagedOrNot]) -> None:
-        """Publish the group's files, then commit its rows."""
+        """Publish the group's files, then commit its rows, when it is this album's turn."""
+        await self.in_turn()
         rendered = [outcome for outcome in group if isinstance(outcome, _Rendered)]
         staged = [StagedFile(each.staged, each.photo.file_name, each.facts.sha256) for each in rendered]
         with anyio.CancelScope(shield=True):

@@ -163,11 +163,33 @@ class _Refused(Generic[_Item]):
     attempts: int
 
 
+class Reached:
+    """How far the work on an album has come, for the album after it. Nothing more is reached where an error ends it."""
+
+    def __init__(self) -> None:
+        self.all_begun = anyio.Event()
+        """No picture waits for its first attempt, nor, as far as is known, for another one."""
+        self.all_made = anyio.Event()
+        """No attempt is made any more; the last of what came is settled, or is about to be."""
+        self.ended = anyio.Event()
+        """The album's end is committed and told."""
+
+    def end(self) -> None:
+        """All of it."""
+        for event in (self.all_begun, self.all_made, self.ended):
+            event.set()
+
+
 class AlbumWork(Generic[_Item, _Outcome]):
     """One album's pictures. `await run(…)` returns when all are settled, or nothing more may be begun."""
 
     def __init__(
-        self, work: Work[_Item, _Outcome], limits: WorkLimits, streak: TransientStreak, stop: Callable[[], bool]
+        self,
+        work: Work[_Item, _Outcome],
+        limits: WorkLimits,
+        streak: TransientStreak,
+        stop: Callable[[], bool],
+        reached: Reached | None = None,
     ) -> None:
         self._work = work
         # Asked once: whether a protocol is kept to takes longer than much of what is done for a picture.
@@ -183,6 +205,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self._refusals: list[SourceStopped] = []
         self._settled = 0
         self.timed_out = False
+        self._reached = reached or Reached()
 
     async def run(self, items: Sequence[_Item]) -> None:
         """Do what can be done before `album_seconds` pass without progress, or `album_total_seconds` in all.
@@ -199,6 +222,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
             async with send_outcome:
                 with self._time:
                     await self._in_rounds(items, send_outcome)
+                self._reached.all_begun.set()
+                self._reached.all_made.set()
             self.timed_out = self._time.cancelled_caught
 
     def expect(self, seconds: float) -> None:
@@ -262,6 +287,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
             outcome = await self._with_retries(*feed.popleft())
             if outcome is not None:
                 await self._send([outcome], outbox)
+        if not feed and not self._put_off:
+            self._reached.all_begun.set()
 
     def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
         """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""

@@ -10,16 +10,17 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.album_export import AlbumExport, StagedOrNot
-from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
+from skicyclerun.actors.album_work import AlbumWork, Reached, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.duplicates import Duplicates
@@ -144,6 +145,7 @@ class _RunExport:
             pause_after=settings.export.retries.pause_after,
         )
         timeouts = settings.export.timeouts
+        self._in_place = isinstance(parts.source, InPlace)
         self._processes: RenderProcesses | None = None
         self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
@@ -180,7 +182,7 @@ class _RunExport:
     def _use_processes(self, photos: int) -> None:
         """Render in processes from now on if so many photos are worth it, and the source has them in place."""
         enough = wanted(photos, self._limits.workers, enough=ENOUGH_FOR_PROCESSES)
-        if self._processes is None and enough and isinstance(self._parts.source, InPlace):
+        if self._processes is None and enough and self._in_place:
             self._processes = RenderProcesses()
 
     def _out_of_time(self) -> bool:
@@ -212,14 +214,11 @@ class _RunExport:
             for album in everything:
                 if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
                     await self._pass_on(album, len(everything))
-            async with anyio.create_task_group() as reading:
-                if run.mode == "update" and isinstance(self._parts.source, InPlace):
-                    self._listed_ahead = ListedAhead(self._parts.source, reading)
-                for album, following in zip_longest(waiting, waiting[1:]):
-                    if self._stop():
-                        break
-                    await self._export_album(album, len(everything), following)
-                reading.cancel_scope.cancel()
+            async with anyio.create_task_group() as tasks:
+                if self._in_place and run.mode == "update":
+                    self._listed_ahead = ListedAhead(self._parts.source, tasks)
+                await self._in_order(waiting, len(everything), tasks)
+                tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 if self._processes is not None:
@@ -232,6 +231,25 @@ class _RunExport:
         else:
             ending = Ending.OUT_OF_TIME if not self._parts.shutdown.draining else Ending.DRAINED
         await self._outbox.send(ExportEnded(run, ending))
+
+    async def _in_order(self, waiting: Sequence[AlbumRow], of: int, tasks: TaskGroup) -> None:
+        """One album after the other, in tasks of their own: where photos are at hand, each is planned during the one
+        before it, begun when nothing of that waits any more, and published when that has ended.
+
+        Otherwise the processes would stand still while the last group of an album is synced and the next is planned.
+        """
+        one_ahead = self._in_place and self._run.mode != "update"  # which reads ahead by itself
+        one_before, before = Reached(), Reached()
+        one_before.end()
+        before.end()
+        for album, following in zip_longest(waiting, waiting[1:]):
+            await (one_before if one_ahead else before).ended.wait()
+            if self._stop():
+                break
+            reached = Reached()
+            tasks.start_soon(self._export_album, album, of, following, before, reached)
+            one_before, before = before, reached
+        await before.ended.wait()
 
     async def _departures_put_away(self) -> bool:
         """The end of an update; False where a signal or the run's time left it for the next start."""
@@ -263,15 +281,27 @@ class _RunExport:
                 next_step="Check the disk and the folder's permissions.",
             ) from error
 
-    async def _export_album(self, album: AlbumRow, of: int, following: AlbumRow | None) -> None:
+    async def _export_album(
+        self, album: AlbumRow, of: int, following: AlbumRow | None, before: Reached, reached: Reached
+    ) -> None:
+        """From its plan to its end, as far as the album `before` lets it come."""
         store = self._parts.store
         began = anyio.current_time()
         try:
             planned = await self._planned(album, following)
+            if not before.ended.is_set():
+                await before.all_begun.wait()
+                if self._stop():
+                    reached.end()
+                    return
+                began = anyio.current_time()
+            if planned.to_come:
+                planned = await self._with_folder(planned)
             if planned.to_come:
                 started = await albums.start(store, album, planned.plans)
-                ended = await self._export_photos(started, planned.folder, of, began)
+                ended = await self._export_photos(started, planned.folder, of, began, before, reached)
             else:
+                await before.ended.wait()
                 ended = await self._pass_over(album, planned, of, began)
         except BaseException:
             # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
@@ -314,13 +344,17 @@ class _RunExport:
         await self._outbox.send(AlbumEnded(ended))
         if ended.status is not AlbumStatus.PENDING:
             await self._pass_on(ended, of)
+        reached.end()
 
     async def _pass_on(self, album: AlbumRow, of: int) -> None:
         with suppress(anyio.BrokenResourceError):  # no stage comes after the export
             await self._albums_ready.send(AlbumReady(album.folder, album.album.path, album.position, of))
 
     async def _planned(self, album: AlbumRow, following: AlbumRow | None) -> _Planned:
-        """What is to be done with an album, its photos planned on the first start; `following` is read meanwhile."""
+        """What is to be done with an album, its photos planned on the first start; `following` is read meanwhile.
+
+        Nothing is written.
+        """
         store, source = self._parts.store, self._parts.source
         folder = AlbumFolder(self._export_folder, album.folder)
         plans: list[PhotoPlan] | None = None
@@ -333,21 +367,19 @@ class _RunExport:
                 to_come = any(plan.carried is None and not plan.left_out for plan in plans)
             else:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
-            if to_come:
-                if folder.records is None:
-                    folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
-                await anyio.to_thread.run_sync(folder.create)
-        except SourceStopped:
-            raise
-        except (SourceError, OutsideFolder, AlbumFilesGone) as error:
-            # This album alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is gone.
-            return _Planned(folder, plans, to_come=False, problem=" ".join(filter(None, (str(error), error.next_step))))
-        except OSError as error:
-            raise NotWritable(
-                f"{folder.path} cannot be made: {error.strerror or error}.",
-                next_step="Check the disk, then `skicyclerun run --resume`.",
-            ) from error
+            if to_come and folder.records is None:
+                folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
+        except Exception as error:
+            return _Planned(folder, plans, to_come=False, problem=_problem(error, folder))
         return _Planned(folder, plans, to_come)
+
+    async def _with_folder(self, planned: _Planned) -> _Planned:
+        """Where something is to come, with the folder made."""
+        try:
+            await anyio.to_thread.run_sync(planned.folder.create)
+        except Exception as error:
+            return replace(planned, to_come=False, problem=_problem(error, planned.folder))
+        return planned
 
     async def _pass_over(self, album: AlbumRow, planned: _Planned, of: int, began: float) -> AlbumRow:
         """Of this album nothing is to be exported: it begins and ends in one transaction."""
@@ -359,7 +391,10 @@ class _RunExport:
             self._parts.store, album, planned.plans, planned.problem, seconds, counts_in=self._run.counts_in
         )
 
-    async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
+    async def _export_photos(
+        self, album: AlbumRow, folder: AlbumFolder, of: int, began: float, before: Reached, reached: Reached
+    ) -> AlbumRow:
+        """All that is left of an album. It is rendered when all of the album `before` is, and told of after its end."""
         store = self._parts.store
         to_do = await photos.to_do(store, album.id)
         if to_do:
@@ -368,7 +403,14 @@ class _RunExport:
             await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
-        self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
+        told = False
+
+        async def in_turn() -> None:
+            nonlocal told
+            await before.ended.wait()
+            if not told:
+                told = True
+                self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
 
         def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
             nonlocal settled
@@ -399,11 +441,9 @@ class _RunExport:
             await self._outbox.send(PhotosCommitted(album.run_id, count))
 
         def expect(seconds: float) -> None:
-            if self._work is not None:
-                self._work.expect(seconds)
+            work.expect(seconds)
 
-        before = await albums.accounting(store, album.id)
-        if before.exported:
+        if (await albums.accounting(store, album.id)).exported:
             self._streak.has_worked = True
         export = AlbumExport(
             store=store,
@@ -418,13 +458,18 @@ class _RunExport:
             by_row={photo.row_id: photo for photo in to_do},
             on_outcome=on_outcome,
             on_commit=on_commit,
+            in_turn=in_turn,
             processes=self._processes,
         )
-        work = self._work = AlbumWork(export, self._limits, self._streak, self._stop)
+        await before.all_made.wait()
+        if before.ended.is_set():
+            await in_turn()
+        work = self._work = AlbumWork(export, self._limits, self._streak, self._stop, reached)
         try:
             await work.run(to_do)
         finally:
             self._work = None
+        await in_turn()
         if (same := work.every_one_refused) is not None:
             text = f"Every photo of {album.album.path!r} failed alike, while others did not. {same} {same.next_step}"
             self._parts.progress(Notice(text, "warning"))
@@ -440,6 +485,19 @@ class _RunExport:
             every = counted(counts.expected, self._run.counts_in)
             reason = f"{work.time_out_in_words}: {counts.exported} of {every} exported and kept"
         return await albums.finish(store, album, reason, seconds, counts_in=self._run.counts_in)
+
+
+def _problem(error: Exception, folder: AlbumFolder) -> str:
+    """Why an album cannot begin, alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is
+    gone. Raises what is not one album's matter."""
+    if isinstance(error, SourceError | OutsideFolder | AlbumFilesGone) and not isinstance(error, SourceStopped):
+        return " ".join(filter(None, (str(error), error.next_step)))
+    if isinstance(error, OSError):
+        raise NotWritable(
+            f"{folder.path} cannot be made: {error.strerror or error}.",
+            next_step="Check the disk, then `skicyclerun run --resume`.",
+        ) from error
+    raise error
 
 
 def _source_stopped(failures: int, last: PhotoTransient) -> SourceStopped:
