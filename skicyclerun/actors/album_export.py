@@ -1,4 +1,4 @@
-"""How photos are exported: fetched one by one or found a dozen at a time, rendered into staging, a group published."""
+"""How photos are exported: fetched one by one or found two dozen at once, rendered into staging, a group published."""
 
 from __future__ import annotations
 

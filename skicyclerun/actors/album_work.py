@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+#: A batch is worth asking for if it takes so long, and no idle worker minds if it takes no longer.
+_LEAST_SECONDS: Final = 0.01
+
 _Item = TypeVar("_Item")
 _Given = TypeVar("_Given", contravariant=True)
 _Outcome = TypeVar("_Outcome")
@@ -204,6 +207,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self._refused: list[_Refused[_Item]] = []
         self._refusals: list[SourceStopped] = []
         self._settled = 0
+        self._seconds_each = math.inf
+        """What a picture of the last batch took; not known before the first."""
         self.timed_out = False
         self._reached = reached or Reached()
 
@@ -291,9 +296,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
             self._reached.all_begun.set()
 
     def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
-        """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""
+        """What comes next, as many as one worker may have at a time; the last ones are shared out evenly, unless they
+        are so quick that asking for them would take longer."""
         most = self._in_batches.batch_photos if self._in_batches is not None else 1
-        most = min(most, len(feed) // (2 * self._limits.workers))
+        most = min(most, max(len(feed) // (2 * self._limits.workers), int(_LEAST_SECONDS / self._seconds_each)))
         return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
 
     async def _several(
@@ -306,7 +312,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
         assert self._in_batches is not None
         for _ in batch:
             feed.popleft()
+        began = anyio.current_time()
         came = await self._in_batches.attempt_several(batch)
+        made = sum(one is not None for one in came)
+        self._seconds_each = max((anyio.current_time() - began) / max(made, 1), 0.001)
         feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
         outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
         if outcomes:

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -68,6 +68,17 @@ class _Opened:
     albums: tuple[Album, ...]
     members: dict[str, tuple[str, ...]]
     """Photo uuids by album, in album order."""
+    real_folders: dict[str, str] = field(default_factory=dict)
+    """Folders of files that were looked at, without symbolic links."""
+
+    def real_path(self, path: str) -> str:
+        """`os.path.realpath`, which looks at every folder above each of many files; these lie in a few folders."""
+        folder, name = os.path.split(path)
+        if not folder or name in ("", os.curdir, os.pardir) or os.path.islink(path):
+            return os.path.realpath(path)
+        if folder not in self.real_folders:
+            self.real_folders[folder] = os.path.realpath(folder)
+        return os.path.join(self.real_folders[folder], name)
 
 
 class PhotosLibrary:
@@ -183,7 +194,7 @@ class PhotosLibrary:
         item, asset = items[0], items[0].asset
         try:
             path, rendering, note = self._find(opened, photo, asset)
-            _check_readable(photo, asset, path, opened.root)
+            _check_readable(photo, asset, path, opened)
             metadata = metadata_of(item)
             still = photo.component is Component.STILL
             return Fetched(Path(path), rendering, _in_detail(opened.database, photo.id, metadata, still=still), note)
@@ -269,9 +280,9 @@ def _in_detail(database: PhotosDatabase, uuid: str, metadata: LibraryMetadata, *
     return replace(metadata, faces=faces, place=place, labels=labels)
 
 
-def _check_readable(photo: Photo, asset: Asset, path: str, root: str) -> None:
+def _check_readable(photo: Photo, asset: Asset, path: str, opened: _Opened) -> None:
     """A library is somebody else's data: it must not lead us to a file outside it, or to a pipe."""
-    real = os.path.realpath(path)
+    real, root = opened.real_path(path), opened.root
     # Photos may refer to files that were never copied into the library; those lie where the person left them.
     if not asset.isreference and os.path.commonpath((real, root)) != root:
         raise PhotoUnreadable(f"{photo.original_filename}: its file leads out of the library ({path})")
