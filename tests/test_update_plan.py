@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skicyclerun.actors.update_plan import kept_names, key_of, needs_names, plan_update
+from skicyclerun.actors.update_plan import key_of, names_given, plan_update
 from skicyclerun.files.naming import plan_file_names
 from skicyclerun.models import Component, Photo
 from skicyclerun.settings.export_options import ExportOptions
@@ -38,9 +38,9 @@ def test_names_that_stay_are_those_that_would_be_decided(
 ) -> None:
     earlier = {key: present(name, options) for key, name in files.items()}
     listed = [each for photo in photos for each in (photo, *options.companions_of(photo))]
-    kept, retired = kept_names(listed, earlier, options)
+    kept, retired, are_all = names_given(listed, earlier, options)
     assert sorted([*kept.values(), *retired]) == sorted(files.values())
-    if not needs_names(listed, kept):
+    if are_all:
         decided = plan_file_names(listed, extension_of=options.extension_of, reserved=retired, kept=kept)
         assert decided == {key_of(photo): kept[key_of(photo)] for photo in listed}
 
@@ -53,7 +53,7 @@ def test_what_is_carried_over_has_its_name_its_state_and_its_file(
     listed = [each for photo in photos for each in (photo, *options.companions_of(photo))]
     plans = plan_update(listed, earlier, options, there, there)
     assert plans == plan_update(
-        listed, earlier, options, there, there, names_before=kept_names(listed, earlier, options)
+        listed, earlier, options, there, there, names_before=names_given(listed, earlier, options)
     )
     on_disk = {name.lower() for name in there}
     for plan in plans:
