@@ -29,7 +29,7 @@ from skicyclerun.sources import (
     photos_tables,
 )
 from skicyclerun.sources.base import KnowsPhotos
-from skicyclerun.sources.photos_asset import Asset, Item, PhotosDatabase, fingerprint_of, metadata_of
+from skicyclerun.sources.photos_asset import Asset, Item, PhotosDatabase, fingerprint_of, listed, metadata_of
 from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library
 from skicyclerun.sources.photos_database import LibraryLoader
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, _look
@@ -769,6 +769,18 @@ async def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has
     await source.close()
 
 
+def test_a_photo_with_two_rows_of_attributes_is_listed_as_its_record_says(library: Path) -> None:
+    edit_database(
+        library,
+        "INSERT INTO ZADDITIONALASSETATTRIBUTES (Z_PK, ZASSET, ZTITLE, ZORIGINALFILENAME)"
+        f" SELECT 9000, ZASSET, 'Another', ZORIGINALFILENAME FROM ZADDITIONALASSETATTRIBUTES WHERE {_EXTRA}",
+    )
+    with opened(from_tables(library)) as database:
+        uuids = [uuid for album in database.albums() for uuid in album.uuids]
+        assert PUMPKINS1 in uuids
+        assert database.listing(uuids) == [listed(item) for item in database.items(uuids)]
+
+
 async def test_photos_that_were_listed_together_are_read_together(
     pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -782,8 +794,7 @@ async def test_photos_that_were_listed_together_are_read_together(
     with opened(from_tables(pristine)) as database:
         monkeypatch.setattr("skicyclerun.sources.photos_tables.read_records", counted)
         [album] = [album for album in database.albums() if album.id == PUMPKIN_FARM]
-        listed = database.listing(album.uuids)
-        assert [each.uuid for each in listed] == list(album.uuids)
+        assert [each.uuid for each in database.listing(album.uuids)] == list(album.uuids)
         assert read == [], "a listing tells what it tells without records"
         for uuid in album.uuids:
             assert [item.asset.uuid for item in database.items((uuid,))] == [uuid]
