@@ -345,8 +345,16 @@ def test_groups_have_the_size_that_was_asked_for_whatever_comes_at_once() -> Non
 def test_what_a_batch_did_not_begin_comes_next_and_no_photo_is_done_twice() -> None:
     played = PlayedInBatches({}, moment=1.5)
     batches_of(played, "abcdefgh")
-    assert played.batches[:2] == ["abcd", "cde"]
+    assert played.batches == ["abcd", "cd", "ef"]
     assert played.done == list("abcdefgh")
+
+
+def test_after_a_batch_that_was_cut_short_as_many_are_asked_for_as_fitted_and_then_more_again() -> None:
+    slow_one: dict[str, list[Attempt]] = {"a": [(10.0, None)]}
+    played = PlayedInBatches({name: [(0.2, None)] for name in "bcdefghijklmnopqrst"} | slow_one, moment=5.0)
+    batches_of(played, "abcdefghijklmnopqrst")
+    assert played.batches[:4] == ["abcd", "bc", "defg", "hijk"]
+    assert played.settled == dict.fromkeys("abcdefghijklmnopqrst", "done")
 
 
 def test_a_photo_that_fails_in_a_batch_is_tried_again_alone_with_its_attempts_counted() -> None:

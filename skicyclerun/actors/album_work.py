@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self._settled = 0
         self._seconds_each = math.inf
         """What a picture of the last batch took; not known before the first."""
+        self._fitting = sys.maxsize
+        """How many were begun where a batch was cut short, and then more again: what is not begun was found in vain."""
         self.timed_out = False
         self._reached = reached or Reached()
 
@@ -298,7 +301,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
     def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
         """What comes next, as many as one worker may have at a time; the last ones are shared out evenly, unless they
         are so quick that asking for them would take longer."""
-        most = self._in_batches.batch_photos if self._in_batches is not None else 1
+        most = min(self._in_batches.batch_photos, self._fitting) if self._in_batches is not None else 1
         most = min(most, max(len(feed) // (2 * self._limits.workers), int(_LEAST_SECONDS / self._seconds_each)))
         return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
 
@@ -316,6 +319,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
         came = await self._in_batches.attempt_several(batch)
         made = sum(one is not None for one in came)
         self._seconds_each = max((anyio.current_time() - began) / max(made, 1), 0.001)
+        self._fitting = max(made, 2) if made < len(batch) else max(2 * made, self._fitting)
         feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
         outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
         if outcomes:
