@@ -20,6 +20,7 @@ from skicyclerun.wording import bytes_in_words, pixels_in_words
 SOI: Final = 0xD8
 EOI: Final = 0xD9
 SOS: Final = 0xDA
+DQT: Final = 0xDB
 APP0: Final = 0xE0
 APP1: Final = 0xE1
 APP2: Final = 0xE2
@@ -35,9 +36,10 @@ _MAX_HEADER_BYTES: Final = 64 << 20
 # The longest header of full segments has a thousand of them. Each one more costs memory, each byte of filling time.
 _MOST_SEGMENTS: Final = 20_000
 _MOST_FILLING: Final = 1 << 16
-_FIRST_READ: Final = 128 << 10
+_FIRST_READ: Final = 16 << 10
 
-_APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+"""What programs write for each other, comments too; no decoder needs them."""
 _STANDALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES: Final = frozenset((*range(0xC0, 0xD0),)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
@@ -107,7 +109,7 @@ class JpegHeader:
             if segment.marker in _FRAMES:
                 height = min(rows, self.frame.height).to_bytes(2, "big")
                 pieces.append(b"".join((segment.data[:5], height, segment.data[7:])))
-            elif segment.marker not in _APPLICATION or segment.marker == APP14:
+            elif segment.marker not in APPLICATION or segment.marker == APP14:
                 pieces.append(segment.data)
         return b"".join(pieces)
 

@@ -208,14 +208,17 @@ def _render_jpeg(
         picture = smaller_jpeg(original, options.max_pixels, options.max_size)
         jpeg = Original.of_bytes(encode_jpeg(picture, options.quality))
         return _write_with_tags(original, jpeg, picture, known, staged, Content.JPEG, options)
-    return _pass_jpeg_through(original, known, staged, options)
+    return _pass_jpeg_through(original, header, known, staged, options)
 
 
 def _pass_jpeg_through(
-    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+    original: Original,
+    header: JpegHeader,
+    known: LibraryMetadata | None,
+    staged: StagedFile,
+    options: RenderOptions,
 ) -> _Written:
     """A new header before the untouched scans, in one pass over the file."""
-    header = read_header(original)
     check_first_rows(original, header)
     segments, facts, notes = _tagged(header, known, options)
     if options.strip_location:
@@ -362,7 +365,7 @@ def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Wr
 def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
     """Byte for byte. A JPEG is checked on the way like one that is passed through, of others the header is read."""
     if content is Content.JPEG:
-        return _pass_jpeg_through(original, None, staged, RenderOptions())
+        return _pass_jpeg_through(original, read_header(original), None, staged, RenderOptions())
     width, height = (None, None) if content is Content.RAW else displayed_size(original, content)
     for block in original.blocks():
         staged.write(block)
