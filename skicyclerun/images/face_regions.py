@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from skicyclerun.images.metadata import PhotoTags, orientation_of
+from skicyclerun.images.new_xmp import FACE, PEOPLE, REGION_LIST, REGIONS, NewXmp, Region, Regions, put_regions
 from skicyclerun.images.texts import clean_line, cut
 from skicyclerun.models import Face
 
@@ -24,14 +25,8 @@ _BYTES_OF_A_REGION: Final = 500
 _MOST_NAME: Final = 200
 """Bytes of UTF-8."""
 
-_REGIONS: Final = "Xmp.mwg-rs.Regions"
-_LIST: Final = f"{_REGIONS}/mwg-rs:RegionList"
-_SIZE: Final = f"{_REGIONS}/mwg-rs:AppliedToDimensions"
-_PEOPLE: Final = "Xmp.MP.RegionInfo"
-_PEOPLE_LIST: Final = f"{_PEOPLE}/MPRI:Regions"
-_NUMBERED: Final = re.compile(rf"{re.escape(_LIST)}\[(\d+)\]")
-_FACE: Final = "Face"
-WITH_REGIONS: Final = (_REGIONS, _PEOPLE)
+_NUMBERED: Final = re.compile(rf"{re.escape(REGION_LIST)}\[(\d+)\]")
+WITH_REGIONS: Final = (REGIONS, PEOPLE)
 """What the keys of both begin with."""
 
 
@@ -94,19 +89,15 @@ def write_face_regions(exiv2: Any, tags: PhotoTags, faces: Iterable[Face], store
     if not named or min(stored) <= 0:
         return
     fitting = _fitting(tags, named)
-    leaves = _leaves(fitting, stored, orientation_of(tags.exif))
+    regions = _regions(fitting, stored, orientation_of(tags.exif))
+    if isinstance(tags.xmp, NewXmp) and tags.xmp.put_regions(regions):
+        return
     others = _regions_of_no_face(tags, after=len(fitting))
-    wanted = {key: text.strip() for key, text in leaves.items()} | {key: text for key, _, text in others}
+    wanted = {key: text.strip() for key, text in regions.leaves().items()} | {key: text for key, _, text in others}
     if _texts_in(tags) == {key: text for key, text in wanted.items() if _is_text(text)}:
         return
     tags.xmp.erase_where(lambda key: key.startswith(WITH_REGIONS))
-    structure, bag = exiv2.XmpTextValue(""), exiv2.XmpTextValue("")
-    structure.setXmpStruct(exiv2.XmpValue.XmpStruct.xsStruct)
-    bag.setXmpArrayType(exiv2.XmpValue.XmpArrayType.xaBag)
-    for node, value in ((_REGIONS, structure), (_LIST, bag), (_PEOPLE, structure), (_PEOPLE_LIST, bag)):
-        tags.xmp.put(node, value)
-    for key, text in leaves.items():
-        tags.xmp.put(key, text)
+    put_regions(exiv2, tags.xmp, regions)
     for key, value, _ in others:
         tags.xmp.put(key, value)
 
@@ -133,10 +124,14 @@ def _regions_of_no_face(tags: PhotoTags, after: int) -> list[tuple[str, Any, str
     kept = [
         (number, keys)
         for number, keys in regions.items()
-        if tags.xmp.text(f"{_LIST}[{number}]/mwg-rs:Type") not in ("", _FACE)
+        if tags.xmp.text(f"{REGION_LIST}[{number}]/mwg-rs:Type") not in ("", FACE)
     ]
     return [
-        (f"{_LIST}[{place}]{key.removeprefix(f'{_LIST}[{number}]')}", tags.xmp.tag(key).getValue(), tags.xmp.text(key))
+        (
+            f"{REGION_LIST}[{place}]{key.removeprefix(f'{REGION_LIST}[{number}]')}",
+            tags.xmp.tag(key).getValue(),
+            tags.xmp.text(key),
+        )
         for place, (number, keys) in enumerate(kept, start=after + 1)
         for key in keys
     ]
@@ -153,29 +148,19 @@ def _is_text(text: str) -> bool:
     return bool(text) and not text.startswith('type="')
 
 
-def _leaves(faces: tuple[Face, ...], stored: tuple[int, int], orientation: int) -> dict[str, str]:
-    """Key → text of all that hold a text, in order."""
-    width, height = stored
-    leaves = {f"{_SIZE}/stDim:w": str(width), f"{_SIZE}/stDim:h": str(height), f"{_SIZE}/stDim:unit": "pixel"}
-    for number, face in enumerate(faces, start=1):
+def _regions(faces: tuple[Face, ...], stored: tuple[int, int], orientation: int) -> Regions:
+    regions = []
+    for face in faces:
         area = area_of(face)
         assert area is not None  # of a named face
         left, top, across, down = as_stored(area, orientation)
         # exiv2 takes a text that begins with `type=` for a word about its own kind, in what it reads too.
         name = f" {face.name}" if face.name.startswith("type=") else face.name
-        region, person = f"{_LIST}[{number}]", f"{_PEOPLE_LIST}[{number}]"
-        leaves |= {
-            f"{region}/mwg-rs:Name": name,
-            f"{region}/mwg-rs:Type": _FACE,
-            f"{region}/mwg-rs:Area/stArea:x": _share(left + across / 2),
-            f"{region}/mwg-rs:Area/stArea:y": _share(top + down / 2),
-            f"{region}/mwg-rs:Area/stArea:w": _share(across),
-            f"{region}/mwg-rs:Area/stArea:h": _share(down),
-            f"{region}/mwg-rs:Area/stArea:unit": "normalized",
-            f"{person}/MPReg:PersonDisplayName": name,
-            f"{person}/MPReg:Rectangle": ", ".join(map(_share, (left, top, across, down))),
-        }
-    return leaves
+        x, y, left_side, top_side, width, height = map(
+            _share, (left + across / 2, top + down / 2, left, top, across, down)
+        )
+        regions.append(Region(name, (x, y, width, height), f"{left_side}, {top_side}, {width}, {height}"))
+    return Regions(*stored, tuple(regions))
 
 
 def _share(value: float) -> str:

@@ -16,8 +16,6 @@ from skicyclerun.images.metadata import (
     description_of,
     exif_date_of,
     keywords_of,
-    lang_alt_of,
-    list_of,
     location_of,
 )
 from skicyclerun.images.tag_dates import (
@@ -29,6 +27,7 @@ from skicyclerun.images.tag_dates import (
     parse_date,
     parse_iso_date,
 )
+from skicyclerun.images.tag_index import UTF8_DECLARED
 from skicyclerun.images.tag_positions import (
     SAME_HEADING,
     SAME_METRES,
@@ -98,8 +97,8 @@ def write_library_metadata(
     if wanted and (keywords := _within_limits(tags, "keywords", clean_list(wanted))):
         _write_keywords(exiv2, tags, keywords)
     if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
-        if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
-            tags.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag))
+        if tags.xmp.items_of("Xmp.iptcExt.PersonInImage") != persons:
+            tags.xmp.put_list(exiv2, "Xmp.iptcExt.PersonInImage", persons)
     if stored is not None:
         write_face_regions(exiv2, tags, known.faces, stored)
     if known.rating is not None:
@@ -180,21 +179,20 @@ def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     if zone is None and _IPTC_DATE not in tags.iptc:
         return
     if tags.iptc.text(_IPTC_DATE) != date.date().isoformat():
-        tags.put(_IPTC_DATE, exiv2.DateValue(date.year, date.month, date.day))
+        tags.iptc.put_date(exiv2, _IPTC_DATE, date.date())
         if zone is None:
             tags.iptc.remove(_IPTC_TIME)
     offset = exif_offset(date)
     if zone is None or offset is None:
         return
     minutes = round(zone / timedelta(minutes=1))
-    hours, minutes = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
-    time = exiv2.TimeValue(date.hour, date.minute, date.second, hours, minutes)
-    if tags.iptc.text(_IPTC_TIME) != f"{date:%H:%M:%S}{offset}":
-        tags.put(_IPTC_TIME, time)
+    clock = f"{date:%H:%M:%S}"
+    if tags.iptc.text(_IPTC_TIME) != clock + offset:
+        tags.iptc.put_time(exiv2, _IPTC_TIME, date.time(), minutes)
     # A time without an offset gets one of zero from exiv2 when the block is written.
     same_day = tags.iptc.text(_IPTC_DIGITIZED[0]) == date.date().isoformat()
-    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{date:%H:%M:%S}+00:00" and offset != "+00:00":
-        tags.put(_IPTC_DIGITIZED[1], time)
+    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{clock}+00:00" and offset != "+00:00":
+        tags.iptc.put_time(exiv2, _IPTC_DIGITIZED[1], date.time(), minutes)
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:
@@ -277,14 +275,14 @@ def _remove_xmp_position(tags: PhotoTags) -> None:
 
 
 def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
-    _put_lang_alt(exiv2, tags, "Xmp.dc.title", title)
+    _put_text_by_language(exiv2, tags, "Xmp.dc.title", title)
     _put_iptc(exiv2, tags, "Iptc.Application2.ObjectName", (cut(title, _MOST_IPTC_TITLE),))
     write_windows_title(exiv2, tags, title)
 
 
 def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
     before = description_of(tags)
-    _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
+    _put_text_by_language(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
     if tags.exif.text("Exif.Image.ImageDescription") != short:
@@ -293,8 +291,8 @@ def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
 
 
 def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> None:
-    if list_of(tags.xmp, "Xmp.dc.subject") != keywords:
-        tags.put("Xmp.dc.subject", exiv2.XmpArrayValue(list(keywords), exiv2.TypeId.xmpBag))
+    if tags.xmp.items_of("Xmp.dc.subject") != keywords:
+        tags.xmp.put_list(exiv2, "Xmp.dc.subject", keywords)
     _put_iptc(
         exiv2,
         tags,
@@ -304,27 +302,20 @@ def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> N
     write_windows_keywords(exiv2, tags, keywords)
 
 
-def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
-    if lang_alt_of(tags.xmp, key) != text:
-        tags.put(key, exiv2.LangAltValue({"x-default": text}))
+def _put_text_by_language(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
+    if tags.xmp.text_by_language(key) != text:
+        tags.xmp.put_text_by_language(exiv2, key, text)
 
 
 def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
-    if tags.iptc.texts(key) == texts:
-        return
-    _make_iptc_utf8(exiv2, tags)
-    tags.iptc.remove(key)
-    for text in texts:
-        tags.iptc.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
-
-
-_UTF8_DECLARED: Final = "\x1b%G"
+    if tags.iptc.texts(key) != texts:
+        _make_iptc_utf8(exiv2, tags)
+        tags.iptc.put_all(exiv2, key, texts)
 
 
 def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
     """Declare UTF-8, and bring the texts that are there to it: a declaration holds for all of them."""
-    declared = tags.iptc.tag("Iptc.Envelope.CharacterSet")
-    if declared is not None and declared.toString() == _UTF8_DECLARED:
+    if tags.iptc.declares_utf8:
         return
 
     def rewrite(tag: Any) -> None:
@@ -332,7 +323,7 @@ def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
             tag.setValue(exiv2.StringValue(from_tag(text)))
 
     tags.iptc.rewrite_all(rewrite)
-    tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(_UTF8_DECLARED))
+    tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(UTF8_DECLARED))
 
 
 # ── rating ────────────────────────────────────────────────────────────────────────────────────────────────────────

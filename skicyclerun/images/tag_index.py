@@ -13,6 +13,7 @@ one is added. None outlives such a change here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date, time
 from typing import Any, Final
 
 from skicyclerun.images.texts import from_tag
@@ -20,6 +21,11 @@ from skicyclerun.images.texts import from_tag
 # exiv2's TypeIds unsignedRational and signedRational.
 _RATIONAL: Final = 5
 _SIGNED_RATIONAL: Final = 10
+# xmpAlt, xmpBag and xmpSeq; langAlt.
+_ARRAYS: Final = (0x10006, 0x10007, 0x10008)
+_LANG_ALT: Final = 0x10009
+
+UTF8_DECLARED: Final = "\x1b%G"
 
 
 class TagIndex:
@@ -85,6 +91,12 @@ class TagIndex:
             dict.fromkeys(text for tag in self._data if tag.key() == key and (text := from_tag(tag.toString())))
         )
 
+    @property
+    def declares_utf8(self) -> bool:
+        """Whether IPTC says that its texts are UTF-8 (ISO 2022's word for it, IPTC-IIM 4.2, 1:90)."""
+        declared = self.tag("Iptc.Envelope.CharacterSet")
+        return declared is not None and declared.toString() == UTF8_DECLARED
+
     def rationals(self, key: str) -> list[tuple[int, int]]:
         """The fractions of a tag; empty if there is none, or it holds something else."""
         fractions = self._fractions.get(key)
@@ -92,6 +104,29 @@ class TagIndex:
             tag = self.tag(key)
             fractions = self._fractions[key] = [] if tag is None else _rationals_of(tag)
         return fractions
+
+    def items_of(self, key: str) -> tuple[str, ...]:
+        """An XMP bag or sequence as texts; of what a writer has made a simple text, that."""
+        tag = self.tag(key)
+        if tag is None:
+            return ()
+        if tag.typeId() == _LANG_ALT:
+            return (text,) if (text := self.text_by_language(key)) else ()
+        items = [tag.toString(number) for number in range(tag.count())] if tag.typeId() in _ARRAYS else [tag.toString()]
+        return tuple(dict.fromkeys(text for item in items if (text := from_tag(item))))
+
+    def text_by_language(self, key: str) -> str:
+        """An XMP text in its default language, or in the first there is."""
+        tag = self.tag(key)
+        if tag is None:
+            return ""
+        if tag.typeId() == _LANG_ALT and (text := tag.toString(0)):  # in x-default, which nearly always is there
+            return from_tag(text)
+        try:
+            languages = {str(language): str(text) for language, text in dict(tag.value()).items()}
+        except (TypeError, ValueError):
+            return from_tag(tag.toString())
+        return from_tag(languages.get("x-default") or next(iter(languages.values()), ""))
 
     def _known(self) -> dict[str, Any]:
         return self._found if self._found is not None else self._read()
@@ -120,6 +155,29 @@ class TagIndex:
         """Set a tag to a value that holds these fractions."""
         self.put(key, value)
         self._fractions[key] = fractions
+
+    def put_text_by_language(self, exiv2: Any, key: str, text: str) -> None:
+        """Set an XMP text in its default language, the only one from then on."""
+        self.put(key, exiv2.LangAltValue({"x-default": text}))
+
+    def put_list(self, exiv2: Any, key: str, texts: tuple[str, ...]) -> None:
+        """Set an XMP bag to these texts."""
+        self.put(key, exiv2.XmpArrayValue(list(texts), exiv2.TypeId.xmpBag))
+
+    def put_all(self, exiv2: Any, key: str, texts: tuple[str, ...]) -> None:
+        """Set IPTC tags of this key to these texts, one for each; no other one of the key remains."""
+        self.remove(key)
+        for text in texts:
+            self.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
+
+    def put_date(self, exiv2: Any, key: str, date: date) -> None:
+        """Set an IPTC date."""
+        self.put(key, exiv2.DateValue(date.year, date.month, date.day))
+
+    def put_time(self, exiv2: Any, key: str, time: time, minutes: int) -> None:
+        """Set an IPTC time, so many minutes east of Greenwich."""
+        east, rest = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
+        self.put(key, exiv2.TimeValue(time.hour, time.minute, time.second, east, rest))
 
     def add(self, key: str, tag: Any) -> None:
         """Add one more tag of this key."""
@@ -167,6 +225,10 @@ class TagIndex:
         self._fractions.clear()
         self.changed = True
         return True
+
+    def segments(self) -> tuple[bytes, ...] | None:
+        """The segments of a JPEG's header that hold it, where no exiv2 is needed for them."""
+        return None
 
     def _written(self, key: str) -> None:
         if self._found is not None:
