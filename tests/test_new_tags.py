@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from skicyclerun.images.new_xmp import NewXmp
 from skicyclerun.images.published_tags import remove_whereabouts
 from skicyclerun.images.tag_index import TagIndex
 from skicyclerun.models import Face, LibraryMetadata
-from tests.images_samples import KNOWN
+from tests.images_samples import KNOWN, encoded, quadrants, render
 
 ODD = ["<a & b>", 'type="Bag" x', "type=Alt", 'lang="de" x', "charset=Ascii x", "tab\there", "line\nbreak", "[1]", "é"]
 texts = st.sampled_from(ODD) | st.text(max_size=40) | st.text(min_size=1, max_size=3).map(lambda text: text * 300)
@@ -107,3 +108,21 @@ def test_an_exiv2_that_writes_otherwise_writes_itself(monkeypatch: pytest.Monkey
         write_library_metadata(exiv2, tags, KNOWN, (640, 480))
         assert tags.xmp.segments() is None
     assert _written(KNOWN, plain=True) == as_it_is
+
+
+def test_what_was_read_before_changes_nothing(tmp_path: Path) -> None:
+    """Adobe's toolkit keeps the names that files give to name spaces for as long as the process lives."""
+    rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    own_names = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{rdf}"><rdf:Description rdf:about=""{{}}/>'
+    uri = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    for name, said in (
+        ("sample", ' xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/jpeg"'),
+        ("other", f' xmlns:Own="{uri}" Own:Event="Race"'),
+    ):
+        packet = f"{own_names.format(said)}</rdf:RDF></x:xmpmeta>".encode()
+        (tmp_path / f"{name}.jpg").write_bytes(encoded(quadrants(), "JPEG", xmp=packet))
+    render(tmp_path / "sample.jpg", tmp_path / "before.jpg", KNOWN)
+    render(tmp_path / "other.jpg", tmp_path / "out.jpg", KNOWN)
+    assert b"<Own:PersonInImage>" in (tmp_path / "out.jpg").read_bytes()
+    render(tmp_path / "sample.jpg", tmp_path / "after.jpg", KNOWN)
+    assert (tmp_path / "after.jpg").read_bytes() == (tmp_path / "before.jpg").read_bytes()
