@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -24,6 +24,8 @@ _BYTES_OF_A_REGION: Final = 500
 """Of both kinds together, without the name."""
 _MOST_NAME: Final = 200
 """Bytes of UTF-8."""
+_ALWAYS_FIT: Final = _MOST_BYTES // (_BYTES_OF_A_REGION + 2 * len("&quot;") * _MOST_NAME)
+"""So many have room whatever their names are."""
 
 _NUMBERED: Final = re.compile(rf"{re.escape(REGION_LIST)}\[(\d+)\]")
 WITH_REGIONS: Final = (REGIONS, PEOPLE)
@@ -39,7 +41,8 @@ class Area(NamedTuple):
     height: float
 
 
-def named_faces(faces: Iterable[Face]) -> tuple[Face, ...]:
+@lru_cache(maxsize=64)  # asked for the tags and again for the catalog
+def named_faces(faces: tuple[Face, ...]) -> tuple[Face, ...]:
     """Those that somebody has named and that are, at least in part, in the picture; names as tags can hold them."""
     clean = (
         Face(
@@ -56,8 +59,9 @@ def area_of(face: Face) -> Area | None:
     values = (face.x, face.y, face.width, face.height)
     if not all(map(math.isfinite, values)) or face.width <= 0 or face.height <= 0:
         return None
-    left, right = (min(max(face.x + side * face.width / 2, 0.0), 1.0) for side in (-1, 1))
-    top, bottom = (min(max(face.y + side * face.height / 2, 0.0), 1.0) for side in (-1, 1))
+    across, down = face.width / 2, face.height / 2
+    left, right = min(max(face.x - across, 0.0), 1.0), min(max(face.x + across, 0.0), 1.0)
+    top, bottom = min(max(face.y - down, 0.0), 1.0), min(max(face.y + down, 0.0), 1.0)
     if right <= left or bottom <= top:
         return None
     return Area(left, top, right - left, bottom - top)
@@ -65,10 +69,11 @@ def area_of(face: Face) -> Area | None:
 
 def as_stored(area: Area, orientation: int) -> Area:
     """The area of a picture as displayed in the picture as stored; `orientation` is EXIF's, 1 to 8."""
+    if orientation == 1:
+        return area
     left, top, width, height = area
     right, bottom = 1 - left - width, 1 - top - height  # from the other edges
     return {
-        1: area,
         2: Area(right, top, width, height),
         3: Area(right, bottom, width, height),
         4: Area(left, bottom, width, height),
@@ -79,7 +84,7 @@ def as_stored(area: Area, orientation: int) -> Area:
     }[orientation]
 
 
-def write_face_regions(exiv2: Any, tags: PhotoTags, faces: Iterable[Face], stored: tuple[int, int]) -> None:
+def write_face_regions(exiv2: Any, tags: PhotoTags, faces: tuple[Face, ...], stored: tuple[int, int]) -> None:
     """Bring both to these faces, which are as displayed; `stored` is the picture's size in pixels as stored.
 
     Without a named face the file's own regions stay. Of them, those that are no faces (a pet, a bar code, the focus)
@@ -104,6 +109,8 @@ def write_face_regions(exiv2: Any, tags: PhotoTags, faces: Iterable[Face], store
 
 def _fitting(tags: PhotoTags, named: tuple[Face, ...]) -> tuple[Face, ...]:
     """As many as have room, the largest first; in their order."""
+    if len(named) <= _ALWAYS_FIT:
+        return named
     room = _MOST_BYTES
     kept: set[int] = set()
     for place in sorted(range(len(named)), key=lambda place: -named[place].width * named[place].height):

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.staging import Original
@@ -51,8 +51,7 @@ _BETWEEN_SCANS: Final = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *ra
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """One marker segment. `data` holds it whole, with its marker and its length."""
 
     marker: int
@@ -61,6 +60,13 @@ class Segment:
     def holds(self, marker: int, identifier: bytes) -> bool:
         """Whether it is an application segment of this kind."""
         return self.marker == marker and self.data.startswith(identifier, 4)
+
+    @property
+    def kind(self) -> bytes | None:
+        """EXIF, XMP, IPTC; None for all that is no metadata of these."""
+        if self.marker == APP1:
+            return EXIF if self.data.startswith(EXIF, 4) else XMP if self.data.startswith(XMP, 4) else None
+        return IPTC if self.marker == APP13 and self.data.startswith(IPTC, 4) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,8 @@ def read_header(original: Original) -> JpegHeader:
     frame: Frame | None = None
     at, filling = 2, 0
     while True:
-        data = _with_at_least(original, data, at + 4)
+        if at + 4 > len(data):
+            data = _with_at_least(original, data, at + 4)
         if data[at] != 0xFF:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
         marker = data[at + 1]
@@ -144,14 +151,16 @@ def read_header(original: Original) -> JpegHeader:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if length < 2:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
-        data = _with_at_least(original, data, at + 2 + length)
-        segment = Segment(marker, bytes(data[at : at + 2 + length]))
+        end = at + 2 + length
+        if end > len(data):
+            data = _with_at_least(original, data, end)
+        segment = Segment(marker, data[at:end])
         if marker in _FRAMES:
             frame = _frame(segment)
         segments.append(segment)
         if len(segments) > _MOST_SEGMENTS:
             raise PhotoUnreadable(f"the JPEG's header has more than {_MOST_SEGMENTS:,} segments")
-        at += 2 + length
+        at = end
     if frame is None:
         raise PhotoUnreadable("the JPEG's header does not say how large the picture is")
     return JpegHeader(tuple(segments), frame, at)
@@ -163,8 +172,6 @@ def _check_filling(count: int) -> None:
 
 
 def _with_at_least(original: Original, data: bytes, wanted: int) -> bytes:
-    if wanted <= len(data):
-        return data
     if wanted > original.size:
         raise PhotoUnreadable(f"truncated after {bytes_in_words(original.size)}, within the JPEG's header")
     if wanted > _MAX_HEADER_BYTES:
@@ -260,16 +267,11 @@ def replace_metadata(
     extended XMP, content credentials) stays byte for byte and in order; in the index of a multi-picture file the
     positions are corrected, since they are counted from inside the header.
     """
-    replaced = {
-        "exif": (APP1, EXIF, exif),
-        "xmp": (APP1, XMP, xmp),
-        "iptc": (APP13, IPTC, iptc),
-    }
-    waiting = [b"".join(new) for _, _, new in replaced.values() if new is not None]
+    replaced = {kind: b"".join(new) for kind, new in ((EXIF, exif), (XMP, xmp), (IPTC, iptc)) if new is not None}
     kept: list[Segment] = []
     place: int | None = None
     for segment in header.segments:
-        if any(new is not None and segment.holds(marker, name) for marker, name, new in replaced.values()):
+        if segment.kind in replaced:
             place = len(kept) if place is None else place
         else:
             kept.append(segment)
@@ -277,7 +279,7 @@ def replace_metadata(
         # Exif comes first by its own rule, JFIF by its own; readers take either, so JFIF keeps its place.
         place = next((n for n, segment in enumerate(kept) if segment.marker != APP0), len(kept))
     pieces = [b"\xff\xd8", *(segment.data for segment in kept)]
-    pieces[1 + place : 1 + place] = waiting
+    pieces[1 + place : 1 + place] = replaced.values()
     size = sum(map(len, pieces))
     if size != header.size:
         _correct_mpf(pieces, header, size)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from skicyclerun.images.face_regions import write_face_regions
 from skicyclerun.images.metadata import (
+    DATE_KEYS,
     GPS_POINTER,
     PhotoTags,
     description_of,
@@ -19,6 +20,7 @@ from skicyclerun.images.metadata import (
     location_of,
 )
 from skicyclerun.images.tag_dates import (
+    MINUTE,
     SAME_MOMENT,
     exif_date,
     exif_offset,
@@ -62,7 +64,7 @@ _IPTC_DIGITIZED: Final = ("Iptc.Application2.DigitizationDate", "Iptc.Applicatio
 _RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
 
 # Kept when a position changes: when the satellites were heard has nothing to do with where.
-_GPS_TIMES: Final = tuple(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
+_GPS_TIMES: Final = frozenset(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
 
 
 def write_library_metadata(
@@ -132,16 +134,13 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     there = exif_date_of(tags.exif, "Original")
     if there is not None and _same_wall_time(there, date):
         if offset is not None and exif_offset(there) != offset:
-            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
+            _put_exif_texts(exiv2, tags, ("Exif.Photo.OffsetTimeOriginal",), (offset,))
     else:
-        _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeOriginal", exif_date(date))
-        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
         fraction = f"{date.microsecond // 1000:03}" if date.microsecond >= 1000 else None
-        _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeOriginal", fraction)
+        texts = (exif_date(date), offset, fraction)
+        _put_exif_texts(exiv2, tags, DATE_KEYS["Original"], texts)
         if exif_date_of(tags.exif, "Digitized") is None:
-            _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeDigitized", exif_date(date))
-            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeDigitized", offset)
-            _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
+            _put_exif_texts(exiv2, tags, DATE_KEYS["Digitized"], texts)
     if offset is not None and "Exif.Image.DateTime" in tags.exif:
         _write_offset_of_change(exiv2, tags, date, offset)
     # Copies of the date that other programs wrote must not contradict it.
@@ -159,7 +158,7 @@ def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset:
         return
     at_once = _same_wall_time(changed, date)
     if changed.tzinfo is None or (at_once and exif_offset(changed) != offset):
-        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTime", offset)
+        _put_exif_texts(exiv2, tags, ("Exif.Photo.OffsetTime",), (offset,))
 
 
 def _says(text: str, date: datetime) -> bool:
@@ -185,8 +184,8 @@ def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     offset = exif_offset(date)
     if zone is None or offset is None:
         return
-    minutes = round(zone / timedelta(minutes=1))
-    clock = f"{date:%H:%M:%S}"
+    minutes = round(zone / MINUTE)
+    clock = exif_date(date)[11:]
     if tags.iptc.text(_IPTC_TIME) != clock + offset:
         tags.iptc.put_time(exiv2, _IPTC_TIME, date.time(), minutes)
     # A time without an offset gets one of zero from exiv2 when the block is written.
@@ -204,12 +203,13 @@ def _same_wall_time(one: datetime, other: datetime) -> bool:
     )
 
 
-def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> None:
+def _put_exif_texts(exiv2: Any, tags: PhotoTags, keys: tuple[str, ...], texts: tuple[str | None, ...]) -> None:
     """Set, or with None remove. A file without an Exif version gets the one that has these tags."""
-    if text is None:
-        tags.exif.remove(key)
-        return
-    tags.exif.put_text(key, exiv2.AsciiValue(text), text)
+    for key, text in zip(keys, texts, strict=True):
+        if text is None:
+            tags.exif.remove(key)
+        else:
+            tags.exif.put_text(key, exiv2.AsciiValue(text), text)
     if "Exif.Photo.ExifVersion" not in tags.exif:
         tags.put("Exif.Photo.ExifVersion", "48 50 51 50")  # "0232"
 
@@ -221,7 +221,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     there = location_of(tags.exif)
     if there is None or not same_place(there, location):
         # What belonged to the other place (altitude, direction, precision, destination) goes with it.
-        tags.exif.erase_where(_belongs_to_a_place)
+        tags.exif.erase({key for key in tags.exif.keys() if key.startswith("Exif.GPSInfo.")} - _GPS_TIMES)
         _remove_xmp_position(tags)
         _put_position(exiv2, tags, "Latitude", location.latitude, "N", "S")
         _put_position(exiv2, tags, "Longitude", location.longitude, "E", "W")
@@ -241,10 +241,6 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSImgDirection", [to_fraction(heading % 360, 1000)])
 
 
-def _belongs_to_a_place(key: str) -> bool:
-    return key.startswith("Exif.GPSInfo.") and key not in _GPS_TIMES
-
-
 def _near(one: float | None, other: float, tolerance: float) -> bool:
     return one is not None and abs(one - other) <= tolerance
 
@@ -262,7 +258,7 @@ def _put_rationals(exiv2: Any, tags: PhotoTags, key: str, fractions: list[tuple[
 
 
 def _remove_location(tags: PhotoTags) -> None:
-    tags.exif.erase_where(lambda key: key.startswith("Exif.GPSInfo.") or key == GPS_POINTER)
+    tags.exif.erase({key for key in tags.exif.keys() if key.startswith("Exif.GPSInfo.") or key == GPS_POINTER})
     _remove_xmp_position(tags)
 
 

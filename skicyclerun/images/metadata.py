@@ -35,6 +35,8 @@ _KEPT_OF_IFD0: Final = frozenset(
 )
 _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
 
+_NAMES: Final = {jpeg_segments.EXIF: "EXIF", jpeg_segments.XMP: "XMP", jpeg_segments.IPTC: "IPTC"}
+
 GPS_POINTER: Final = "Exif.Image.GPSTag"
 
 
@@ -102,15 +104,10 @@ def _tags_in(exiv2: Any, image: Any) -> PhotoTags:
 
 def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> PhotoTags:
     """From a JPEG's header. What cannot be read is left out and noted; the result can always be written to."""
-    kinds = (
-        ("EXIF", jpeg_segments.APP1, jpeg_segments.EXIF),
-        ("XMP", jpeg_segments.APP1, jpeg_segments.XMP),
-        ("IPTC", jpeg_segments.APP13, jpeg_segments.IPTC),
-    )
-    found = {
-        name: [segment.data for segment in segments if segment.holds(marker, identifier)]
-        for name, marker, identifier in kinds
-    }
+    found: dict[str, list[bytes]] = {"EXIF": [], "XMP": [], "IPTC": []}
+    for segment in segments:
+        if (kind := segment.kind) is not None:
+            found[_NAMES[kind]].append(segment.data)
     everything = [data for datas in found.values() for data in datas]
     unreadable: list[str] = []
     if sum(map(len, everything)) > _MOST_METADATA_BYTES:
@@ -234,7 +231,7 @@ def date_of(tags: PhotoTags) -> datetime | None:
     return None
 
 
-_DATE_KEYS: Final = {
+DATE_KEYS: Final = {
     "Original": ("Exif.Photo.DateTimeOriginal", "Exif.Photo.OffsetTimeOriginal", "Exif.Photo.SubSecTimeOriginal"),
     "Digitized": ("Exif.Photo.DateTimeDigitized", "Exif.Photo.OffsetTimeDigitized", "Exif.Photo.SubSecTimeDigitized"),
 }
@@ -242,7 +239,7 @@ _DATE_KEYS: Final = {
 
 def exif_date_of(exif: TagIndex, kind: str) -> datetime | None:
     """`kind` is `Original` or `Digitized`."""
-    date, offset, fraction = (exif.text(key) for key in _DATE_KEYS[kind])
+    date, offset, fraction = (exif.text(key) for key in DATE_KEYS[kind])
     return parse_date(date, offset, fraction)
 
 

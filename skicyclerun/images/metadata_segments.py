@@ -60,7 +60,6 @@ def _all_at_once(exiv2: Any, tags: PhotoTags) -> NewSegments:
 def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> tuple[bytes, ...]:
     """The metadata segments exiv2 makes of what `put` sets."""
     image = exiv2.ImageFactory.open(minimal_jpeg(()))
-    image.readMetadata()
     if byte_order is not None:
         image.setByteOrder(byte_order)
     put(image)

@@ -16,12 +16,13 @@ from skicyclerun.images.tag_index import UTF8_DECLARED, TagIndex
 CHARACTER_SET: Final = "Iptc.Envelope.CharacterSet"
 
 _TEXTS: Final = {
-    "Iptc.Application2.ObjectName": 5,
-    "Iptc.Application2.Keywords": 25,
-    "Iptc.Application2.Caption": 120,
+    "Iptc.Application2.ObjectName": b"\x1c\x02\x05",
+    "Iptc.Application2.Keywords": b"\x1c\x02\x19",
+    "Iptc.Application2.Caption": b"\x1c\x02\x78",
 }
-_DATES: Final = {"Iptc.Application2.DateCreated": 55}
-_TIMES: Final = {"Iptc.Application2.TimeCreated": 60}
+"""By key, with what their data sets begin with: the marker, record 2, the number."""
+_DATES: Final = {"Iptc.Application2.DateCreated": b"\x1c\x02\x37"}
+_TIMES: Final = {"Iptc.Application2.TimeCreated": b"\x1c\x02\x3c"}
 _UTF8_DATA_SET: Final = b"\x1c\x01\x5a\x00\x03\x1b%G"
 _RESOURCE: Final = b"8BIM\x04\x04\x00\x00"
 _MOST_BYTES: Final = 60_000
@@ -128,8 +129,8 @@ class NewIptc(TagIndex):
             elif key in _TIMES:
                 sets.append(_data_set(_TIMES[key], _time(*value)))
             else:
-                number = _TEXTS[key]
-                sets += [_data_set(number, text.encode()) for text in value]
+                start = _TEXTS[key]
+                sets += [_data_set(start, text.encode()) for text in value]
         if not self._said.keys().isdisjoint(_TEXTS):
             sets.insert(0, _UTF8_DATA_SET)
         block = b"".join(sets)
@@ -141,8 +142,8 @@ class NewIptc(TagIndex):
         return (b"".join(parts),)
 
 
-def _data_set(number: int, data: bytes) -> bytes:
-    return b"".join((b"\x1c\x02", number.to_bytes(1, "big"), len(data).to_bytes(2, "big"), data))
+def _data_set(start: bytes, data: bytes) -> bytes:
+    return start + len(data).to_bytes(2, "big") + data
 
 
 def _time(time: time, minutes: int) -> bytes:

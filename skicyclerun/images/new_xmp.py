@@ -8,6 +8,7 @@ process whether it writes the same; if it does not, and for whatever goes beyond
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -48,6 +49,7 @@ _NUMBERS: Final = {"Xmp.xmp.Rating": "xmp:Rating"}
 # As Adobe's toolkit escapes: in an attribute, and between tags.
 _IN_TEXT: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"})
 _IN_ATTRIBUTE: Final = {**_IN_TEXT, ord('"'): "&quot;"}
+_ESCAPED: Final = re.compile('[&<>"\t\n\r]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Regions:
         """Both kinds, as elements."""
         areas, people = [], []
         for face in self.faces:
-            name = face.name.translate(_IN_ATTRIBUTE)
+            name = _escaped(face.name, _IN_ATTRIBUTE)
             x, y, across, down = face.centre
             areas.append(
                 f'<rdf:li> <rdf:Description mwg-rs:Name="{name}" mwg-rs:Type="Face"> <mwg-rs:Area stArea:x="{x}"'
@@ -246,7 +248,7 @@ def _description(said: dict[str, str | tuple[str, ...] | Regions]) -> str:
             name = _LISTS[key]
             prefix = name.partition(":")[0]
             prefixes.setdefault(prefix, _DECLARED[prefix])
-            items = "".join([f"<rdf:li>{text.translate(_IN_TEXT)}</rdf:li> " for text in value])
+            items = "".join([f"<rdf:li>{_escaped(text, _IN_TEXT)}</rdf:li> " for text in value])
             elements.append(f"<{name}> <rdf:Bag> {items}</rdf:Bag> </{name}> ")
         elif key in _NUMBERS:
             prefixes["xmp"] = _DECLARED["xmp"]
@@ -254,10 +256,14 @@ def _description(said: dict[str, str | tuple[str, ...] | Regions]) -> str:
         else:
             name = _TEXTS_BY_LANGUAGE[key]
             prefixes["dc"] = _DECLARED["dc"] + _DECLARED["xml"]
-            text = value.translate(_IN_TEXT)
+            text = _escaped(value, _IN_TEXT)
             elements.append(f'<{name}> <rdf:Alt> <rdf:li xml:lang="x-default">{text}</rdf:li> </rdf:Alt> </{name}> ')
     start = f'<rdf:Description rdf:about=""{"".join(prefixes.values())}{"".join(attributes)}'
     return f"{start}> {''.join(elements)}</rdf:Description>" if elements else f"{start}/>"
+
+
+def _escaped(text: str, table: dict[int, str]) -> str:
+    return text if _ESCAPED.search(text) is None else text.translate(table)
 
 
 _frames: list[tuple[str, str] | None] = []

@@ -6,6 +6,7 @@ Everything blocks, so that it can be called from worker threads; several at once
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.face_regions import named_faces
 from skicyclerun.images.jpeg_scan_watch import ScanWatch
 from skicyclerun.images.jpeg_segments import (
+    XMP,
     Frame,
     JpegHeader,
     read_header,
@@ -42,7 +44,7 @@ from skicyclerun.images.picture_alone import write_picture_alone
 from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
 from skicyclerun.images.scale import no_larger, smaller_jpeg
 from skicyclerun.images.sidecar import SidecarFormat
-from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
+from skicyclerun.images.sniff import HEAD_BYTES, JPEG_START, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
@@ -101,7 +103,7 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
     if component is Component.ORIGINAL:
         return copy_original(fetched, destination)
     with open_original(fetched.path) as original, StagedFile(destination) as staged:
-        content = sniff(original.stream)
+        content = Content.JPEG if original.read(0, len(JPEG_START)) == JPEG_START else sniff(original.stream)
         if content is None:
             raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), fetched.path.name))
         if component is not Component.STILL:
@@ -188,6 +190,7 @@ def _in_the_library_only(known: LibraryMetadata | None, component: Component, *,
     }
 
 
+@lru_cache(maxsize=256)  # most photos of an album were taken at few places
 def _clean_place(place: Place | None) -> Place | None:
     """With texts as the catalog can hold them."""
     if place is None:
@@ -240,7 +243,8 @@ def _tagged(
     header: JpegHeader, known: LibraryMetadata | None, options: RenderOptions
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
-    with exiv2_session() as exiv2:
+    reads_xmp = any(segment.kind == XMP for segment in header.segments)
+    with exiv2_session(reads_xmp=reads_xmp) as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
             return _apply_and_encode(exiv2, tags, known, header.frame, options)

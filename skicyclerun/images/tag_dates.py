@@ -15,6 +15,8 @@ _OFFSET: Final = re.compile(r"\s*([+-])(\d{1,2}):?(\d{2})")
 _ISO: Final = re.compile(r"(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})?\s*$")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+MINUTE: Final = timedelta(minutes=1)
+_NOTHING: Final = timedelta(0)
 SAME_MOMENT: Final = timedelta(milliseconds=5)
 """Libraries keep seconds in floating point; what differs by less is the same moment."""
 
@@ -60,9 +62,9 @@ def parse_offset(text: str) -> timezone | None:
 def in_whole_minutes(date: datetime) -> datetime:
     """The same instant at an offset of whole minutes, which is all that EXIF can write."""
     offset = date.utcoffset()
-    if offset is None or offset % timedelta(minutes=1) == timedelta(0):
+    if offset is None or offset % MINUTE == _NOTHING:
         return date
-    return date.astimezone(timezone(timedelta(minutes=round(offset / timedelta(minutes=1)))))
+    return date.astimezone(timezone(timedelta(minutes=round(offset / MINUTE))))
 
 
 def exif_date(date: datetime) -> str:
@@ -75,7 +77,7 @@ def exif_offset(date: datetime) -> str | None:
     offset = date.utcoffset()
     if offset is None:
         return None
-    minutes = round(offset / timedelta(minutes=1))
+    minutes = round(offset / MINUTE)
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 

@@ -34,7 +34,7 @@ class TagIndex:
     Where a key is repeated its first tag counts, as with exiv2.
     """
 
-    __slots__ = ("_data", "_found", "_fractions", "_moved", "_stays", "_texts", "changed")
+    __slots__ = ("_data", "_found", "_fractions", "_moved", "_repeated", "_stays", "_texts", "changed")
 
     def __init__(self, data: Any, *, stays: bool = False) -> None:
         """`stays`: elements do not move when another is added (EXIF)."""
@@ -44,6 +44,8 @@ class TagIndex:
         """Key → tag; None for a tag that was written here since the pass."""
         self._moved = False
         """Whether the tags may be elsewhere since the pass."""
+        self._repeated = False
+        """Whether a key had several tags when they were read."""
         self._texts: dict[str, str] = {}
         self._fractions: dict[str, list[tuple[int, int]]] = {}
         self.changed = False
@@ -57,7 +59,8 @@ class TagIndex:
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def __contains__(self, key: str) -> bool:
-        return key in self._known()
+        found = self._found
+        return key in (found if found is not None else self._read())
 
     def keys(self) -> Iterable[str]:
         """Each once, in the order of the tags."""
@@ -69,11 +72,17 @@ class TagIndex:
 
     def tag(self, key: str) -> Any:
         """exiv2's tag, None if there is none. Good until the next change."""
-        found = self._known()
+        found = self._found
+        if found is None:
+            found = self._read()
         if key not in found:
             return None
-        tag = None if self._moved else found[key]
-        return tag if tag is not None else self._read()[key]
+        if self._moved:
+            return self._read()[key]
+        tag = found[key]
+        if tag is None:
+            tag = found[key] = self._data[key]
+        return tag
 
     def text(self, key: str) -> str:
         """The tag's text, clean; empty if there is none."""
@@ -132,9 +141,13 @@ class TagIndex:
         return self._found if self._found is not None else self._read()
 
     def _read(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for tag in self._data:
-            found.setdefault(tag.key(), tag)
+        tags = list(self._data)
+        found: dict[str, Any] = dict(zip([tag.key() for tag in tags], tags, strict=True))
+        self._repeated = len(found) < len(tags)
+        if self._repeated:
+            found = {}
+            for tag in tags:
+                found.setdefault(tag.key(), tag)
         self._found = found
         self._moved = False
         return found
@@ -196,19 +209,32 @@ class TagIndex:
 
     def erase_where(self, unwanted: Callable[[str], bool]) -> bool:
         """Remove every tag whose key `unwanted` says so of; whether there was any."""
-        gone = set(filter(unwanted, self.keys()))
+        return self.erase({key for key in self.keys() if unwanted(key)})
+
+    def erase(self, gone: set[str]) -> bool:
+        """Remove every tag of these keys, which are there; whether there was any."""
         return bool(gone) and self._erase_keys(gone)
 
     def erase_larger_than(self, size: int) -> bool:
         """Remove every tag of more bytes; whether there was any."""
         erased = self._erase([tag.size() > size for tag in self._data])
         self._found = None
+        self._texts.clear()
+        self._fractions.clear()
         return erased
 
     def _erase_keys(self, gone: set[str]) -> bool:
-        kept = {key: tag for key, tag in self._known().items() if key not in gone}
-        self._erase([tag.key() in gone for tag in self._data])
-        self._found = kept
+        found = self._known()
+        if self._stays and not self._repeated:
+            for key in gone:
+                del self._data[key]
+            self.changed = True
+        else:
+            self._erase([tag.key() in gone for tag in self._data])
+        for key in gone:
+            del found[key]
+            self._texts.pop(key, None)
+            self._fractions.pop(key, None)
         self._moved = not self._stays
         return True
 
@@ -221,8 +247,6 @@ class TagIndex:
                 at = self._data.erase(at)
             else:
                 next(at)
-        self._texts.clear()
-        self._fractions.clear()
         self.changed = True
         return True
 
@@ -231,8 +255,9 @@ class TagIndex:
         return None
 
     def _written(self, key: str) -> None:
-        if self._found is not None:
-            self._found[key] = None
+        found = self._found
+        if found is not None and (not self._stays or key not in found):
+            found[key] = None
             self._moved = not self._stays
         self._texts.pop(key, None)
         self._fractions.pop(key, None)
