@@ -31,6 +31,7 @@ EXIF: Final = b"Exif\x00"
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 IPTC: Final = b"Photoshop 3.0\x00"
 MPF: Final = b"MPF\x00"
+_KINDS: Final = {APP1: (EXIF, XMP), APP2: (MPF,), APP13: (IPTC,)}
 
 _MAX_HEADER_BYTES: Final = 64 << 20
 # The longest header of full segments has a thousand of them. Each one more costs memory, each byte of filling time.
@@ -56,17 +57,21 @@ class Segment(NamedTuple):
 
     marker: int
     data: bytes
+    kind: bytes | None
+    """EXIF, XMP, IPTC, MPF; None for all others."""
+
+    @classmethod
+    def of(cls, data: bytes) -> Segment:
+        """The segment that is these bytes, from its marker to its end."""
+        marker = data[1]
+        for kind in _KINDS.get(marker, ()):
+            if data.startswith(kind, 4):
+                return cls(marker, data, kind)
+        return cls(marker, data, None)
 
     def holds(self, marker: int, identifier: bytes) -> bool:
         """Whether it is an application segment of this kind."""
         return self.marker == marker and self.data.startswith(identifier, 4)
-
-    @property
-    def kind(self) -> bytes | None:
-        """EXIF, XMP, IPTC; None for all that is no metadata of these."""
-        if self.marker == APP1:
-            return EXIF if self.data.startswith(EXIF, 4) else XMP if self.data.startswith(XMP, 4) else None
-        return IPTC if self.marker == APP13 and self.data.startswith(IPTC, 4) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +93,10 @@ class Frame:
         """
         if not self.sampling or not all(across and down for across, down in self.sampling):
             return 0
-        widest = max(across for across, _ in self.sampling)
-        tallest = max(down for _, down in self.sampling)
-        blocks = sum(
-            ceil(ceil(self.width * across / widest) / 8) * ceil(ceil(self.height * down / tallest) / 8)
-            for across, down in self.sampling
-        )
+        widest, tallest = map(max, zip(*self.sampling, strict=True))
+        blocks = 0
+        for across, down in self.sampling:
+            blocks += ceil(ceil(self.width * across / widest) / 8) * ceil(ceil(self.height * down / tallest) / 8)
         if self.marker in _HUFFMAN_SEQUENTIAL:
             return 2 * blocks // 8
         return blocks // len(self.sampling) // 8 if self.marker in _HUFFMAN_PROGRESSIVE else 0
@@ -154,7 +157,7 @@ def read_header(original: Original) -> JpegHeader:
         end = at + 2 + length
         if end > len(data):
             data = _with_at_least(original, data, end)
-        segment = Segment(marker, data[at:end])
+        segment = Segment.of(data[at:end])
         if marker in _FRAMES:
             frame = _frame(segment)
         segments.append(segment)
@@ -290,7 +293,7 @@ def _correct_mpf(pieces: list[bytes], header: JpegHeader, size: int) -> None:
     """Shift the multi-picture index by what the header grew (CIPA DC-007, 5.2.3)."""
     old_at = 2
     for segment in header.segments:
-        if segment.holds(APP2, MPF):
+        if segment.kind == MPF:
             break
         old_at += len(segment.data)
     else:

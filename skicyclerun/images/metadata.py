@@ -35,7 +35,11 @@ _KEPT_OF_IFD0: Final = frozenset(
 )
 _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
 
-_NAMES: Final = {jpeg_segments.EXIF: "EXIF", jpeg_segments.XMP: "XMP", jpeg_segments.IPTC: "IPTC"}
+_NAMES: Final[dict[bytes | None, str]] = {
+    jpeg_segments.EXIF: "EXIF",
+    jpeg_segments.XMP: "XMP",
+    jpeg_segments.IPTC: "IPTC",
+}
 
 GPS_POINTER: Final = "Exif.Image.GPSTag"
 
@@ -106,8 +110,8 @@ def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> P
     """From a JPEG's header. What cannot be read is left out and noted; the result can always be written to."""
     found: dict[str, list[bytes]] = {"EXIF": [], "XMP": [], "IPTC": []}
     for segment in segments:
-        if (kind := segment.kind) is not None:
-            found[_NAMES[kind]].append(segment.data)
+        if segment.kind in _NAMES:
+            found[_NAMES[segment.kind]].append(segment.data)
     everything = [data for datas in found.values() for data in datas]
     unreadable: list[str] = []
     if sum(map(len, everything)) > _MOST_METADATA_BYTES:
@@ -239,8 +243,8 @@ DATE_KEYS: Final = {
 
 def exif_date_of(exif: TagIndex, kind: str) -> datetime | None:
     """`kind` is `Original` or `Digitized`."""
-    date, offset, fraction = (exif.text(key) for key in DATE_KEYS[kind])
-    return parse_date(date, offset, fraction)
+    date, offset, fraction = DATE_KEYS[kind]
+    return parse_date(exif.text(date), exif.text(offset), exif.text(fraction))
 
 
 def location_of(exif: TagIndex) -> Location | None:

@@ -243,7 +243,7 @@ def _tagged(
     header: JpegHeader, known: LibraryMetadata | None, options: RenderOptions
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
-    reads_xmp = any(segment.kind == XMP for segment in header.segments)
+    reads_xmp = XMP in [segment.kind for segment in header.segments]
     with exiv2_session(reads_xmp=reads_xmp) as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
