@@ -184,7 +184,7 @@ def _date(item: Item) -> datetime | None:
     offset = item.asset.tzoffset
     if offset is None:
         offset = item.inferred_offset
-    if offset is None or abs(offset) >= 86_400:
+    if not isinstance(offset, int) or abs(offset) >= 86_400:
         return None
     try:
         return date.astimezone(_zone(offset))

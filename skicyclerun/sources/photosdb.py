@@ -225,7 +225,7 @@ def _record(album: Any, kind: AlbumKind) -> AlbumRecord:
         title=nfc(album.title or ""),
         folders=tuple(nfc(name or "") for name in album.folder_names),
         uuids=tuple(asset.uuid for asset in shown),
-        size=sum(asset.original_filesize or 0 for asset in shown),
+        size=sum(whole_number(asset.original_filesize) for asset in shown),
         kind=kind,
     )
 
