@@ -228,13 +228,14 @@ def _pass_jpeg_through(
         write_picture_alone(original, header, segments or NewSegments(), staged)
         return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
     if segments is None:
-        staged.write(original.read(0, header.size))
+        new = original.read(0, header.size)
     else:
-        staged.write(replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc))
+        new = replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
     watch = ScanWatch(original, header)
     for block in original.blocks(header.size):
         watch.feed(block)
-        staged.write(block)
+        staged.write(new, block)
+        new = b""
     watch.check()
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 

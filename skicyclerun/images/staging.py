@@ -139,14 +139,19 @@ class StagedFile:
             self._descriptor = os.open(self.path, flags, 0o644)
         return self
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append; the hash covers what was handed in, in order."""
-        self._hash.update(data)
-        self.size += len(data)
-        view = memoryview(data)
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append, all of it in one call where the system takes it; the hash covers what was handed in, in order."""
+        total = 0
+        for piece in pieces:
+            self._hash.update(piece)
+            total += len(piece)
+        self.size += total
         try:
-            while len(view):
-                view = view[os.write(self._descriptor, view) :]
+            written = os.writev(self._descriptor, pieces)
+            if written < total:
+                view = memoryview(b"".join(pieces))[written:]
+                while len(view):
+                    view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             # `write` does not know names, and whoever catches it must tell our disk from the original's.
             error.filename = str(self.path)

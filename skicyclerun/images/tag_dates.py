@@ -12,6 +12,7 @@ from typing import Final
 
 _DATE: Final = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 _OFFSET: Final = re.compile(r"\s*([+-])(\d{1,2}):?(\d{2})")
+_DIGITS: Final = re.compile(r"\d+")
 _ISO: Final = re.compile(r"(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})?\s*$")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,8 +28,8 @@ def parse_date(text: str, offset: str = "", fraction: str = "") -> datetime | No
     found = _DATE.match(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
-    digits = re.match(r"\d+", fraction.strip())
+    year, month, day, hour, minute, second = map(int, found.groups("0"))
+    digits = _DIGITS.match(fraction.strip()) if fraction else None
     microsecond = int(digits.group()[:6].ljust(6, "0")) if digits else 0
     try:
         return datetime(year, month, day, hour, minute, min(second, 59), microsecond, parse_offset(offset))
@@ -46,6 +47,7 @@ def parse_iso_date(text: str) -> datetime | None:
     return parse_date(text, offset or "", fraction or "")
 
 
+@lru_cache(maxsize=64)
 def parse_offset(text: str) -> timezone | None:
     """`+02:00`, `Z`; None for anything else or anything that is no offset on this planet."""
     if text.strip() == "Z":
