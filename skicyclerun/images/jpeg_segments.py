@@ -157,7 +157,7 @@ def read_header(original: Original) -> JpegHeader:
         end = at + 2 + length
         if end > len(data):
             data = _with_at_least(original, data, end)
-        segment = Segment.of(data[at:end])
+        segment = Segment.of(data[at:end]) if marker in _KINDS else Segment(marker, data[at:end], None)
         if marker in _FRAMES:
             frame = _frame(segment)
         segments.append(segment)

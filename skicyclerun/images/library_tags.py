@@ -147,7 +147,7 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
         if key in tags.xmp and not _says(tags.xmp.text(key), date):
             tags.put(key, iso_date(date))
-    _write_iptc_date(exiv2, tags, date)
+    _write_iptc_date(exiv2, tags, date, offset)
 
 
 def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset: str) -> None:
@@ -169,7 +169,7 @@ def _says(text: str, date: datetime) -> bool:
     return there.tzinfo is None or date.tzinfo is None or there.utcoffset() == date.utcoffset()
 
 
-def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
+def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime, offset: str | None) -> None:
     """DateCreated and TimeCreated, whose time has an offset (IPTC-IIM 4.2, 2:55 and 2:60).
 
     A date without an offset is not entered where the file has none, and takes away a time that is another.
@@ -177,11 +177,11 @@ def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     zone = date.utcoffset()
     if zone is None and _IPTC_DATE not in tags.iptc:
         return
-    if tags.iptc.text(_IPTC_DATE) != date.date().isoformat():
+    day = date.date().isoformat()
+    if tags.iptc.text(_IPTC_DATE) != day:
         tags.iptc.put_date(exiv2, _IPTC_DATE, date.date())
         if zone is None:
             tags.iptc.remove(_IPTC_TIME)
-    offset = exif_offset(date)
     if zone is None or offset is None:
         return
     minutes = round(zone / MINUTE)
@@ -189,8 +189,11 @@ def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     if tags.iptc.text(_IPTC_TIME) != clock + offset:
         tags.iptc.put_time(exiv2, _IPTC_TIME, date.time(), minutes)
     # A time without an offset gets one of zero from exiv2 when the block is written.
-    same_day = tags.iptc.text(_IPTC_DIGITIZED[0]) == date.date().isoformat()
-    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{clock}+00:00" and offset != "+00:00":
+    if (
+        tags.iptc.text(_IPTC_DIGITIZED[0]) == day
+        and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{clock}+00:00"
+        and offset != "+00:00"
+    ):
         tags.iptc.put_time(exiv2, _IPTC_DIGITIZED[1], date.time(), minutes)
 
 

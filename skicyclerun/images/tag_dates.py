@@ -17,7 +17,6 @@ _ISO: Final = re.compile(r"(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})?\s*$")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 MINUTE: Final = timedelta(minutes=1)
-_NOTHING: Final = timedelta(0)
 SAME_MOMENT: Final = timedelta(milliseconds=5)
 """Libraries keep seconds in floating point; what differs by less is the same moment."""
 
@@ -64,21 +63,24 @@ def parse_offset(text: str) -> timezone | None:
 def in_whole_minutes(date: datetime) -> datetime:
     """The same instant at an offset of whole minutes, which is all that EXIF can write."""
     offset = date.utcoffset()
-    if offset is None or offset % MINUTE == _NOTHING:
+    if offset is None or not (offset.seconds % 60 or offset.microseconds):
         return date
     return date.astimezone(timezone(timedelta(minutes=round(offset / MINUTE))))
 
 
 def exif_date(date: datetime) -> str:
     """`2019:07:27 10:05:21`"""
-    return f"{date.year:04}:{date.month:02}:{date.day:02} {date.hour:02}:{date.minute:02}:{date.second:02}"
+    return date.isoformat(" ", "seconds")[:19].replace("-", ":")
 
 
 def exif_offset(date: datetime) -> str | None:
     """`+02:00`; None for a naive date. Call `in_whole_minutes` first."""
     offset = date.utcoffset()
-    if offset is None:
-        return None
+    return None if offset is None else _offset_text(offset)
+
+
+@lru_cache(maxsize=64)
+def _offset_text(offset: timedelta) -> str:
     minutes = round(offset / MINUTE)
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 

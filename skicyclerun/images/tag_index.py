@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from skicyclerun.images.texts import from_tag
 
-# exiv2's TypeIds unsignedRational and signedRational.
-_RATIONAL: Final = 5
-_SIGNED_RATIONAL: Final = 10
-# xmpAlt, xmpBag and xmpSeq; langAlt.
+# exiv2's names for types (a TypeId costs more: it is made an enumeration's member).
+_RATIONAL: Final = "Rational"
+_SIGNED_RATIONAL: Final = "SRational"
+# Its TypeIds xmpAlt, xmpBag and xmpSeq; langAlt.
 _ARRAYS: Final = (0x10006, 0x10007, 0x10008)
 _LANG_ALT: Final = 0x10009
 
@@ -265,8 +265,8 @@ class TagIndex:
 
 
 def _rationals_of(tag: Any) -> list[tuple[int, int]]:
-    kind = tag.typeId()
-    if kind != _RATIONAL and kind != _SIGNED_RATIONAL:
+    kind = tag.typeName()
+    if kind not in (_RATIONAL, _SIGNED_RATIONAL):
         return []
     fractions = [tag.toRational(number) for number in range(tag.count())]
     if kind == _RATIONAL:  # which exiv2 hands over as signed ones
