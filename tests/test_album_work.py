@@ -350,8 +350,7 @@ def test_what_a_batch_did_not_begin_comes_next_and_no_photo_is_done_twice() -> N
 
 
 def test_after_a_batch_that_was_cut_short_as_many_are_asked_for_as_fitted_and_then_more_again() -> None:
-    slow_one: dict[str, list[Attempt]] = {"a": [(10.0, None)]}
-    played = PlayedInBatches({name: [(0.2, None)] for name in "bcdefghijklmnopqrst"} | slow_one, moment=5.0)
+    played = PlayedInBatches(taking(0.2, "bcdefghijklmnopqrst") | taking(10.0, "a"), moment=5.0)
     batches_of(played, "abcdefghijklmnopqrst")
     assert played.batches[:4] == ["abcd", "bc", "defg", "hijk"]
     assert played.settled == dict.fromkeys("abcdefghijklmnopqrst", "done")
