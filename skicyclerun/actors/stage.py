@@ -42,6 +42,7 @@ from skicyclerun.actors.messages import (
     StageAlbumEnded,
     StageEnded,
 )
+from skicyclerun.actors.picture_batch import PictureBatch
 from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, extension_of, plan_album
 from skicyclerun.errors import OutsideFolder, PhotoError, PhotoTimedOut, PhotoTransient, SkicyclerunError, StagePaused
 from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder, StagedFile, StagingFolder
@@ -461,20 +462,41 @@ class StageWork:
         if self._album_problem is not None:
             # Not transient: the whole album is asked for again, by `retry-failed`.
             raise PhotoError(str(self._album_problem))
-        staged = None
-        if self._staging is not None:
-            extension = extension_of(self._recipe, item.plan.input.file_name) or ""
-            staged = self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
+        staged = self._staged(item, number)
         try:
             with anyio.fail_after(self._stage.limits.photo_seconds):
                 outcome = await self._in_thread(partial(self._make, item, staged, number), staged)
         except TimeoutError:
-            limits = self._stage.limits
-            raise PhotoTimedOut(
-                f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)"
-            ) from None
+            raise self._too_long() from None
         fault_point("stage.picture_made")
         return outcome
+
+    @property
+    def batch_photos(self) -> int:
+        """Given to one thread at a time."""
+        return 1 if self._album_problem is not None else self._recipe.in_a_row
+
+    async def attempt_several(self, items: Sequence[_ToDo]) -> Sequence[_Done | Exception | None]:
+        """The first attempt at each, one after the other in one thread."""
+        batch = PictureBatch(items, lambda item: self._make(item, self._staged(item, 1), 1))
+        came = await batch.carry_out(
+            self._stage.limits.photo_seconds,
+            self._too_long(),
+            lambda item: self._recipe.abandon(self._staged(item, 1)),
+        )
+        fault_point("stage.picture_made")
+        return came
+
+    def _staged(self, item: _ToDo, number: int) -> Path | None:
+        """Where the result of the `number`-th attempt goes; None where it makes no file."""
+        if self._staging is None:
+            return None
+        extension = extension_of(self._recipe, item.plan.input.file_name) or ""
+        return self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
+
+    def _too_long(self) -> PhotoTimedOut:
+        limits = self._stage.limits
+        return PhotoTimedOut(f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)")
 
     async def _in_thread(self, work: Callable[[], _T], staged: Path | None) -> _T:
         """A thread cannot be stopped; what is given up is told so, and writes to a name nobody uses again."""
