@@ -13,7 +13,7 @@ MODELS_STAMP := $(MODELS_VENV)/.installed
 # What pip is asked for: a release of which pip is set up with a CPU build, where there is one (TORCH='torch==2.13.0').
 TORCH ?= torch
 
-.PHONY: demo test test-quick test-models crash lint format bench clean help
+.PHONY: demo test test-quick test-models crash explore lint format bench clean help
 
 help:
 	@echo "make demo    make a small sample library, export it, report"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-models    the tests with models, in an environment of their own with torch (TORCH=torch==…)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make crash   long campaigns: kills at random (CRASHES=200), power cuts (CUTS=500 a command), failing calls (FAILURES=1000)"
+	@echo "make explore  each test with inputs of chance once more, with others (ROUNDS=10)"
 	@echo "make bench   the benchmarks, by hand; nothing is asserted"
 
 $(BIN)/python:
@@ -71,6 +72,13 @@ crash: $(TEST_STAMP)
 	SKICYCLERUN_CRASHES=$(or $(CRASHES),200) SKICYCLERUN_CUTS=$(or $(CUTS),500) SKICYCLERUN_FAILURES=$(or $(FAILURES),1000) \
 	  $(BIN)/python -m pytest -n auto --dist loadfile -m crash --timeout 3600
 	SKICYCLERUN_HOSTILE=$(or $(HOSTILE),3000) $(BIN)/python -m pytest -s tests/test_hostile_input.py
+
+# The suite tries the same inputs every time. What this finds becomes a case with a name.
+explore: $(TEST_STAMP)
+	for round in $$(seq $(or $(ROUNDS),10)); do \
+	  $(BIN)/python -m pytest -q -n auto --dist loadfile --hypothesis-profile explore --hypothesis-seed $$RANDOM$$round \
+	    $$(grep -l '^@given\|^    @given\|RuleBasedStateMachine' tests/test_*.py) || exit 1; \
+	done
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 
 class SourceKind(StrEnum):
@@ -34,7 +34,11 @@ class Component(StrEnum):
     @property
     def is_companion(self) -> bool:
         """Whether it lies beside another file of ours and is nothing that a stage works on."""
-        return self in (Component.SIDECAR, Component.ORIGINAL)
+        return self is _SIDECAR or self is _ORIGINAL
+
+
+_SIDECAR: Final = Component.SIDECAR  # looking a member up is a call (Python 3.11), and this is asked of every photo
+_ORIGINAL: Final = Component.ORIGINAL
 
 
 class Rendering(StrEnum):
@@ -113,6 +117,17 @@ class Place:
     """City, town or village."""
     name: str = ""
     """The whole as the library shows it (`Great Gable Cumbria, England, United Kingdom`)."""
+
+    def known(self) -> dict[str, str]:
+        """The texts that are known, by the names of their fields."""
+        texts = {
+            "country": self.country,
+            "country_code": self.country_code,
+            "state": self.state,
+            "city": self.city,
+            "name": self.name,
+        }
+        return {key: text for key, text in texts.items() if text}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from skicyclerun.actors.album_export import AlbumExport
@@ -72,6 +73,7 @@ def export_of(
         by_row={},
         on_outcome=lambda photo, outcome: None,
         on_commit=on_commit,
+        in_turn=anyio.lowlevel.checkpoint,
     )
 
 

@@ -150,7 +150,7 @@ _names = st.binary(min_size=1, max_size=60).filter(
 _readable = st.text(min_size=1, max_size=20).map(lambda name: name.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(_names, _readable).filter(lambda name: b"/" not in name and b"\0" not in name), max_size=6))
 def test_names_of_all_kinds_come_back_as_they_were(names: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as scratch:

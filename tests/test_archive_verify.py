@@ -44,7 +44,7 @@ def test_a_whole_archive_has_no_problems(whole: bytes) -> None:
     assert _verified(whole, quick=True) == ()
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(position=st.integers(0, 10**6), flip=st.integers(1, 255))
 def test_a_flipped_byte_anywhere_is_found(whole: bytes, position: int, flip: int) -> None:
     damaged = bytearray(whole)
@@ -52,7 +52,7 @@ def test_a_flipped_byte_anywhere_is_found(whole: bytes, position: int, flip: int
     assert _verified(bytes(damaged)) != ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cut=st.integers(0, 10**6))
 def test_a_torn_archive_is_found_by_a_quick_look(whole: bytes, cut: int) -> None:
     assert _verified(whole[: cut % len(whole)], quick=True) != ()
@@ -162,7 +162,7 @@ def test_verifying_can_be_stopped(tmp_path: Path) -> None:
         verify_archive(path, stop=lambda: True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=5),

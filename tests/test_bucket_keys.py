@@ -20,7 +20,7 @@ NAMES = st.text(st.one_of(st.sampled_from(STRANGE), st.characters()), min_size=1
 PREFIXES = st.sampled_from(["", "site", "a/b c/é", "x" * MAX_PREFIX_BYTES])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PREFIXES, st.booleans(), st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=12, unique=True))
 def test_keys_are_safe_and_no_two_files_share_one(prefix: str, by_album: bool, files: list[tuple[str, str]]) -> None:
     rule = KeyRule(prefix, by_album)
@@ -41,7 +41,7 @@ def test_keys_are_safe_and_no_two_files_share_one(prefix: str, by_album: bool, f
     assert indexes.isdisjoint(collision_key(claim.key) for claim in claims)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["A", "B", "a"]), NAMES), min_size=2, max_size=10, unique=True))
 def test_a_key_that_was_given_is_kept_whatever_comes_first_the_next_time(files: list[tuple[str, str]]) -> None:
     rule = KeyRule("p", by_album=False)
@@ -83,7 +83,7 @@ def test_paths_of_the_cdn_are_those_that_a_page_asks_for() -> None:
     assert paths_of(keys, [], "/site") == ["/Alps/a%20b%231.jpg", "/Alps/%C3%A9.jpg", "/index.json"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(NAMES, NAMES, st.booleans())
 def test_addresses_in_an_index_lead_to_the_objects(folder: str, name: str, by_album: bool) -> None:
     rule = KeyRule("site", by_album)

@@ -401,7 +401,7 @@ def test_a_path_given_twice_is_entered_once(catalog: Path) -> None:
     assert ObjectText(catalog.read_bytes()).keys() == {record(1).file_path}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from([record(n).file_path for n in range(4)]) | texts, strange_entries, max_size=6),
     st.lists(st.integers(0, 5), unique=True, max_size=4),

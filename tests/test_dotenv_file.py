@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -157,7 +157,7 @@ def test_a_file_that_may_not_be_read_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / ".env").chmod(stat.S_IRUSR)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(st.binary(max_size=80) | st.text(alphabet="AB=\"'\\$#{} \n\r\0é", max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_passed_over(tmp_path: Path, data: bytes) -> None:
     (tmp_path / ".env").write_bytes(data)

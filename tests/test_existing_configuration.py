@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, assume, given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -282,7 +282,7 @@ def slips(word: str) -> st.SearchStrategy[str]:
     )
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(st.data(), st.sampled_from([(s, f) for s in ("export", "cleanup", "logging") for f in SECTIONS[s].model_fields]))
 def test_any_slip_of_one_key_is_an_error_and_names_a_key(
     tmp_path: Path, data: st.DataObject, key: tuple[str, str]
@@ -295,7 +295,7 @@ def test_any_slip_of_one_key_is_an_error_and_names_a_key(
     assert "Did you mean " in str(error)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(st.dictionaries(_LETTERS, st.integers() | st.text(max_size=5) | st.booleans(), min_size=1, max_size=5))
 def test_keys_that_are_near_to_none_of_ours_never_refuse_a_configuration(
     tmp_path: Path, foreign: dict[str, object]

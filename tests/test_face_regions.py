@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -58,7 +58,7 @@ def test_both_kinds_of_regions_name_the_faces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     left=st.integers(0, 30), top=st.integers(0, 18), width=st.integers(1, 10), height=st.integers(1, 6),
 )  # fmt: skip
@@ -180,7 +180,7 @@ def tags_with(*faces: Face) -> PhotoTags:
         return tags_of_segments(exiv2, [Segment(segment[1], segment) for segment in segments])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     name=st.text(min_size=1, max_size=80)
     | st.sampled_from(

@@ -59,7 +59,7 @@ def test_neighbours_within_some_metres_share_an_answer(tmp_path: Path) -> None:
     assert exact.find("nominatim", Q, 46.0 + 2 * METRE, 7.0) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.floats(-90, 90),
     st.one_of(st.floats(-180, 180), st.just(180.0), st.just(-180.0)),
@@ -290,7 +290,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.text(),

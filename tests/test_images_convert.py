@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
@@ -218,7 +218,7 @@ HOLDS = {
 combinations = st.sampled_from([(kind, mode) for kind, modes in HOLDS.items() for mode in modes])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(combination=combinations, orientation=st.integers(1, 8), profile=st.sampled_from([None, "rgb", "grey", "junk"]))
 def test_modes_orientations_and_profiles_come_out_right_in_any_combination(
     tmp_path: Path, combination: tuple[str, str], orientation: int, profile: str | None

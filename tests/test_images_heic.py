@@ -282,7 +282,7 @@ def _rendered(source: Path, out: Path) -> str:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_boxes_that_lie_are_refused_or_understood_and_nothing_else(data: st.DataObject) -> None:
     picture = bytearray(_sample())
     end = picture.index(b"mdat")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -235,7 +235,7 @@ def test_a_full_disk_passes_through_and_leaves_nothing(
     assert not (tmp_path / "out.jpg").exists()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(at=st.integers(2, 1200), value=st.integers(0, 255), count=st.integers(1, 12))
 def test_damaged_headers_give_a_photo_or_a_reason(tmp_path: Path, at: int, value: int, count: int) -> None:
     data = bytearray(encoded(quadrants(), "JPEG", exif=exif_with(), icc_profile=srgb_profile()))

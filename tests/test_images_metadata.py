@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -154,7 +154,7 @@ def test_a_position_moved_in_the_library_takes_no_altitude_of_the_old_place_alon
     assert facts.location.latitude == pytest.approx(-33.9, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     latitude=st.floats(-90, 90),
     longitude=st.floats(-180, 180),
@@ -184,7 +184,7 @@ def test_a_position_off_this_planet_is_left_alone(located: Path, tmp_path: Path,
 # ── dates ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     date=st.datetimes(min_value=datetime(1840, 1, 1), max_value=datetime(2200, 1, 1)),
     offset=st.none() | st.integers(-12 * 3600, 14 * 3600),
@@ -344,7 +344,7 @@ def test_xmps_date_does_not_contradict_the_librarys_offset(tmp_path: Path, there
 any_text = st.text(st.characters(), max_size=60)  # surrogates, NUL and other control characters included
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120)
 @given(
     title=any_text,
     description=any_text,
@@ -555,7 +555,7 @@ def test_a_keyword_with_a_semicolon_is_not_told_to_windows_as_two(tmp_path: Path
     assert windows_tag(tmp_path / "none.jpg", XP_KEYWORDS) is None
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(title=st.text(), keywords=st.lists(st.text(max_size=40), max_size=6), description=st.text(max_size=9000))
 def test_microsofts_tags_never_contradict_what_xmp_says(
     tmp_path: Path, title: str, keywords: list[str], description: str

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pillow_heif
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -173,7 +173,7 @@ def test_a_sidecar_of_what_knows_nothing_is_still_a_sidecar(tmp_path: Path, opti
         assert ElementTree.fromstring(data).tag == "{adobe:ns:meta/}xmpmeta"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40)
 @given(title=st.text(max_size=30), keywords=st.lists(st.text(max_size=12), max_size=4), description=st.text())
 def test_texts_of_strangers_are_text_in_a_sidecar(
     tmp_path: Path, title: str, keywords: list[str], description: str

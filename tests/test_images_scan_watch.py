@@ -68,7 +68,7 @@ def test_a_whole_picture_with_another_behind_it_is_whole() -> None:
     assert verdict(WHOLE + WHOLE, 500, watched=True) == "whole"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, len(WHOLE)), st.sampled_from([b"", b"\xff\xd9", b"junk", WHOLE]), st.integers(1, 5000))
 def test_cut_anywhere_and_continued_with_anything_both_agree(cut: int, rest: bytes, block_size: int) -> None:
     data = WHOLE[:cut] + rest

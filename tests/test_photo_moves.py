@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.catalog.records import CatalogPlaces
@@ -210,7 +210,7 @@ class World:
             photo = Photo(photo_id, f"{photo_id}.jpg", fingerprint=content[photo_id])
             before = earlier.get((photo_id, "still"))
             same = before is not None and before.fingerprint == photo.fingerprint
-            plans.append(PhotoPlan(photo, photo.original_filename, carried=before.row_id if before and same else None))
+            plans.append(PhotoPlan(photo, photo.original_filename, carried=before if same else None))
         album = await albums.start(store, album, plans)
         done = []
         for to_do in await photos.to_do(store, album.id):
@@ -274,7 +274,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(steps=STEPS)
 def test_whatever_moves_what_was_said_of_a_photo_goes_along(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Step]

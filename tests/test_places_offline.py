@@ -89,7 +89,7 @@ def test_at_the_pole_every_longitude_is_the_same_place() -> None:
         assert found[0] == pytest.approx(haversine_km((90, 0), (89.9, 10)), abs=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(positions, min_size=1, max_size=40), positions, st.sampled_from([1.0, 25.0, 100.0]))
 def test_nearest_agrees_with_looking_at_every_point(
     points: list[tuple[float, float]], asked: tuple[float, float], within: float
@@ -105,7 +105,7 @@ def test_nearest_agrees_with_looking_at_every_point(
         assert distances[found[1]] == pytest.approx(best, abs=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(positions, max_size=20), st.lists(positions, min_size=1, max_size=20), positions)
 def test_points_may_be_added_after_the_first_question(
     before: list[tuple[float, float]], after: list[tuple[float, float]], asked: tuple[float, float]
@@ -128,7 +128,7 @@ def real_towns() -> tuple[list[Point[str]], list[tuple[float, float]]]:
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1_000_000), st.floats(-0.6, 0.6), st.floats(-0.6, 0.6))
 def test_real_towns_agree_with_looking_at_every_town(number: int, north: float, east: float) -> None:
     towns, positions_of_towns = real_towns()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 from pydantic import ValidationError
@@ -83,7 +83,7 @@ def assert_quadrants(path: Path, expected: Sequence[Colour], tolerance: int = 30
 sides = st.one_of(st.integers(1, 200), st.integers(1, 30_000))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(width=sides, height=sides, most=st.integers(64, 5000), multiple=st.integers(1, 64))
 @example(width=4032, height=3024, most=2048, multiple=8)
 @example(width=6000, height=4000, most=2048, multiple=8)
@@ -173,7 +173,7 @@ def in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     kind_and_mode=st.sampled_from([(kind, mode) for kind, modes in MODES.items() for mode in modes]),
     orientation=st.integers(1, 8),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.errors import LockHeld, StateDamaged, StateForeign, StateTooNew, StorageError, UsageError
@@ -205,7 +205,7 @@ def test_entries_that_contradict_each_other_are_named_and_the_others_claimed(exp
 _ENTRY_TEXT = st.text(max_size=8) | st.sampled_from(["..", ".", "", "a/b", "Alps", "\0", "é", "e\u0301"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     strange=st.dictionaries(
         st.tuples(_ENTRY_TEXT, _ENTRY_TEXT).map("/".join),

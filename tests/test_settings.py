@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -731,7 +731,7 @@ _VALUES = st.recursive(
 )
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 @given(
     st.dictionaries(
         st.sampled_from([*SECTIONS, "stages", "other"]), _VALUES | st.dictionaries(_KEYS, _VALUES, max_size=4)
@@ -746,7 +746,7 @@ def test_any_object_is_a_configuration_or_is_refused_in_words(tmp_path: Path, co
         assert all(path.is_absolute() for path in outcome.paths.resolved().values())
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\/0123456789.eE-+ntf \n', max_size=60).map(str.encode))
 def test_any_bytes_are_a_configuration_or_are_refused_in_words(tmp_path: Path, data: bytes) -> None:
     assert str(attempt(tmp_path / "lib", data))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.errors import IllegalTransition
@@ -235,7 +235,7 @@ async def _mark_planned_and_break(store: Store, run: RunRow) -> None:
         )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["start", "finish", "interrupt", "retry", "export", "fail_one", "reopen"]), max_size=25)
 )

@@ -60,7 +60,7 @@ def _said(index: TagIndex, kind: str) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(kind=st.sampled_from(["exif", "iptc", "xmp"]), changes=st.lists(CHANGES, max_size=12))
 def test_an_index_that_was_changed_says_what_a_new_one_says(kind: str, changes: list[tuple[Any, ...]]) -> None:
     with exiv2_session() as exiv2:

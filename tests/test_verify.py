@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -650,7 +650,7 @@ def worn(tmp_path_factory: pytest.TempPathFactory, library: Path) -> tuple[Expor
     return exported, exported.files()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12)
 @given(damages=st.dictionaries(st.sampled_from(list(all_files())), st.sampled_from(list(DAMAGES)), max_size=6))
 def test_just_what_is_damaged_is_found_and_a_repair_gives_the_same_files(
     worn: tuple[Exported, dict[str, str]], damages: dict[tuple[str, str], Damage]

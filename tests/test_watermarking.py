@@ -762,7 +762,7 @@ def test_a_word_goes_to_the_font_that_has_all_of_it() -> None:
 
 
 @pytest.mark.skipif(not shapes(), reason="raqm is not there")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("ab12אבג ,.-:/()", min_size=1, max_size=12))
 def test_runs_of_several_fonts_stand_in_the_order_in_which_raqm_sets_one(text: str) -> None:
     from skicyclerun.images.watermark import _mask, _typeset
@@ -820,7 +820,7 @@ def test_no_script_is_too_much(studio: Studio, title: str, shaped: bool, monkeyp
         assert "© 2024" in made.facts["watermark"]["text"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=40))
 def test_any_text_can_be_set(text: str) -> None:
     from skicyclerun.images.watermark import _typeset

@@ -1,11 +1,11 @@
-"""How photos are exported: fetched one by one or found a dozen at a time, rendered into staging, a group published."""
+"""How photos are exported: fetched one by one or found two dozen at once, rendered into staging, a group published."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -56,14 +56,21 @@ class AlbumExport:
     by_row: dict[int, PhotoToDo]
     on_outcome: Callable[[PhotoToDo, Exported | NotExported], None]
     on_commit: Callable[[int], Awaitable[None]]
+    in_turn: Callable[[], Awaitable[None]]
+    """Returns when groups may be published: not while the album before this one has some."""
     duplicates: Duplicates | None = None
     processes: RenderProcesses | None = None
     """Where photos of a source that has them in place are rendered; None: in threads."""
+    in_place: InPlace | None = field(init=False)
+    """The source, where it has its photos in place. Asked once: a protocol is slow to ask for."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "in_place", self.source if isinstance(self.source, InPlace) else None)
 
     @property
     def batch_photos(self) -> int:
         """How many photos `attempt_several` may be given; 1 where the source brings each from elsewhere."""
-        return BATCH_PHOTOS if isinstance(self.source, InPlace) else 1
+        return BATCH_PHOTOS if self.in_place is not None else 1
 
     def name_of(self, item: PhotoToDo) -> str:
         return item.photo.original_filename
@@ -72,14 +79,14 @@ class AlbumExport:
         return await self._in_a_batch(items, 1)
 
     async def _in_a_batch(self, items: Sequence[PhotoToDo], number: int) -> list[StagedOrNot | Exception | None]:
-        assert isinstance(self.source, InPlace)
+        assert self.in_place is not None
         photos = [(item, self._staged(item, number)) for item in items]
         shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
         photos_to_render = [(item, staged) for item, staged in photos if shared[item.row_id] is None]
         rendered: Iterator[ExportedFacts | Exception | None] = iter(())
         if photos_to_render:
             batch = PhotoBatch(
-                photos_to_render, self.source, self.render, self.options, self.time_limits, self.processes
+                photos_to_render, self.in_place, self.render, self.options, self.time_limits, self.processes
             )
             rendered = iter(await batch.carry_out(self.expect))
         outcomes: list[StagedOrNot | Exception | None] = []
@@ -102,7 +109,7 @@ class AlbumExport:
         return self.staging / f"{item.row_id}-{number}.part"
 
     async def attempt(self, item: PhotoToDo, number: int) -> StagedOrNot:
-        if isinstance(self.source, InPlace):
+        if self.in_place is not None:
             (came,) = await self._in_a_batch([item], number)
             assert came is not None, "the first photo of a batch is begun"
             if isinstance(came, Exception):
@@ -150,7 +157,8 @@ class AlbumExport:
         raise_if_written(error, self.folder.path, self.staging)
 
     async def settle(self, group: Sequence[StagedOrNot]) -> None:
-        """Publish the group's files, then commit its rows."""
+        """Publish the group's files, then commit its rows, when it is this album's turn."""
+        await self.in_turn()
         rendered = [outcome for outcome in group if isinstance(outcome, _Rendered)]
         staged = [StagedFile(each.staged, each.photo.file_name, each.facts.sha256) for each in rendered]
         with anyio.CancelScope(shield=True):

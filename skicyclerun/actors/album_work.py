@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+#: A batch is worth asking for if it takes so long, and no idle worker minds if it takes no longer.
+_LEAST_SECONDS: Final = 0.01
+
 _Item = TypeVar("_Item")
 _Given = TypeVar("_Given", contravariant=True)
 _Outcome = TypeVar("_Outcome")
@@ -163,13 +166,37 @@ class _Refused(Generic[_Item]):
     attempts: int
 
 
+class Reached:
+    """How far the work on an album has come, for the album after it. Nothing more is reached where an error ends it."""
+
+    def __init__(self) -> None:
+        self.all_begun = anyio.Event()
+        """No picture waits for its first attempt, nor, as far as is known, for another one."""
+        self.all_made = anyio.Event()
+        """No attempt is made any more; the last of what came is settled, or is about to be."""
+        self.ended = anyio.Event()
+        """The album's end is committed and told."""
+
+    def end(self) -> None:
+        """All of it."""
+        for event in (self.all_begun, self.all_made, self.ended):
+            event.set()
+
+
 class AlbumWork(Generic[_Item, _Outcome]):
     """One album's pictures. `await run(…)` returns when all are settled, or nothing more may be begun."""
 
     def __init__(
-        self, work: Work[_Item, _Outcome], limits: WorkLimits, streak: TransientStreak, stop: Callable[[], bool]
+        self,
+        work: Work[_Item, _Outcome],
+        limits: WorkLimits,
+        streak: TransientStreak,
+        stop: Callable[[], bool],
+        reached: Reached | None = None,
     ) -> None:
         self._work = work
+        # Asked once: whether a protocol is kept to takes longer than much of what is done for a picture.
+        self._in_batches: InBatches[_Item, _Outcome] | None = work if isinstance(work, InBatches) else None
         self._limits = limits
         self._streak = streak
         self._stop = stop
@@ -180,7 +207,10 @@ class AlbumWork(Generic[_Item, _Outcome]):
         self._refused: list[_Refused[_Item]] = []
         self._refusals: list[SourceStopped] = []
         self._settled = 0
+        self._seconds_each = math.inf
+        """What a picture of the last batch took; not known before the first."""
         self.timed_out = False
+        self._reached = reached or Reached()
 
     async def run(self, items: Sequence[_Item]) -> None:
         """Do what can be done before `album_seconds` pass without progress, or `album_total_seconds` in all.
@@ -197,6 +227,8 @@ class AlbumWork(Generic[_Item, _Outcome]):
             async with send_outcome:
                 with self._time:
                     await self._in_rounds(items, send_outcome)
+                self._reached.all_begun.set()
+                self._reached.all_made.set()
             self.timed_out = self._time.cancelled_caught
 
     def expect(self, seconds: float) -> None:
@@ -260,11 +292,14 @@ class AlbumWork(Generic[_Item, _Outcome]):
             outcome = await self._with_retries(*feed.popleft())
             if outcome is not None:
                 await self._send([outcome], outbox)
+        if not feed and not self._put_off:
+            self._reached.all_begun.set()
 
     def _next_batch(self, feed: deque[tuple[_Item, int]]) -> list[_Item]:
-        """What comes next, as many as one worker may have at a time; the last ones are shared out evenly."""
-        most = self._work.batch_photos if isinstance(self._work, InBatches) else 1
-        most = min(most, len(feed) // (2 * self._limits.workers))
+        """What comes next, as many as one worker may have at a time; the last ones are shared out evenly, unless they
+        are so quick that asking for them would take longer."""
+        most = self._in_batches.batch_photos if self._in_batches is not None else 1
+        most = min(most, max(len(feed) // (2 * self._limits.workers), int(_LEAST_SECONDS / self._seconds_each)))
         return [item for item, _ in takewhile(lambda one: one[1] == 1, islice(feed, most))]
 
     async def _several(
@@ -274,10 +309,13 @@ class AlbumWork(Generic[_Item, _Outcome]):
         outbox: MemoryObjectSendStream[list[_Outcome]],
     ) -> None:
         """First attempts at the `batch`, which is what comes next in `feed`; those that failed are then seen to."""
-        assert isinstance(self._work, InBatches)
+        assert self._in_batches is not None
         for _ in batch:
             feed.popleft()
-        came = await self._work.attempt_several(batch)
+        began = anyio.current_time()
+        came = await self._in_batches.attempt_several(batch)
+        made = sum(one is not None for one in came)
+        self._seconds_each = max((anyio.current_time() - began) / max(made, 1), 0.001)
         feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
         outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
         if outcomes:

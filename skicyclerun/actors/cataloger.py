@@ -10,13 +10,14 @@ catalog of 100,000 entries takes seconds, so the pause between two grows with wh
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
 import anyio
-import anyio.to_thread
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from skicyclerun.actors.messages import (
@@ -57,42 +58,68 @@ class CatalogerParts:
 
 
 async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: CatalogerParts) -> None:
-    """The actor. A catalog that cannot be written is an error that ends the run; the rows are safe by then."""
-    news = False
-    exporting = False
-    settled: bool | None = None  # None: nothing has ended yet
-    not_before = anyio.current_time() + PAUSE_SECONDS
-    async with inbox:
+    """The actor. A catalog that cannot be written is an error that ends the run; the rows are safe by then.
+
+    What comes while it writes is heard, so that nobody waits for a write but the end of the run.
+    """
+    async with inbox, anyio.create_task_group() as writing:
+        keeping = _Keeping(parts, writing)
         async for message in inbox:
             match message:
                 case PhotosCommitted() | PicturesCommitted():
                     if isinstance(message, PhotosCommitted):
                         parts.on_committed(message.photos)
-                    news = True
-                    if anyio.current_time() < not_before:
-                        continue
-                    began = anyio.current_time()
-                    await write_catalog(parts)
-                    took = anyio.current_time() - began
-                    not_before = anyio.current_time() + max(PAUSE_SECONDS, PAUSE_TIMES_LAST * took)
-                    news = False
+                    keeping.news = True
+                    keeping.write_if_due()
                 case AlbumEnded() | StageAlbumEnded():
-                    news = True
+                    keeping.news = True
                 case ExportEnded(ending=ending):
                     if parts.stages:
-                        await write_catalog(parts)
-                    news, exporting = True, True
-                    settled = ending is Ending.COMPLETE
+                        await keeping.write()
+                    keeping.news, keeping.exporting = True, True
+                    keeping.settled = ending is Ending.COMPLETE
                     parts.on_end("export", ending)
                 case StageEnded(stage=stage, ending=ending):
-                    news = True
-                    if not exporting:
-                        settled = settled is not False and ending is Ending.COMPLETE
+                    keeping.news = True
+                    if not keeping.exporting:
+                        keeping.settled = keeping.settled is not False and ending is Ending.COMPLETE
                     parts.on_end(stage, ending)
                 case _:
                     assert_never(message)
-    if news:
-        await write_catalog(parts, settled=settled is True)
+        if keeping.news:
+            await keeping.write(settled=keeping.settled is True)
+
+
+class _Keeping:
+    """What is to be written, and when."""
+
+    def __init__(self, parts: CatalogerParts, writing: TaskGroup) -> None:
+        self.news = False
+        self.exporting = False
+        self.settled: bool | None = None
+        """None: nothing has ended yet."""
+        self._parts = parts
+        self._writing = writing
+        self._one_at_a_time = anyio.Lock()
+        self._not_before = anyio.current_time() + PAUSE_SECONDS
+
+    def write_if_due(self) -> None:
+        """Begin to write unless the last time is too short ago, or not over."""
+        if anyio.current_time() >= self._not_before:
+            self._not_before = math.inf
+            self._writing.start_soon(self._write_and_pause)
+
+    async def _write_and_pause(self) -> None:
+        began = anyio.current_time()
+        await self.write()
+        took = anyio.current_time() - began
+        self._not_before = anyio.current_time() + max(PAUSE_SECONDS, PAUSE_TIMES_LAST * took)
+
+    async def write(self, *, settled: bool = False) -> None:
+        """Write what is committed by now."""
+        async with self._one_at_a_time:
+            self.news = False
+            await write_catalog(self._parts, settled=settled)
 
 
 async def write_catalog(parts: CatalogerParts, *, settled: bool = False) -> CatalogWrite:

@@ -10,19 +10,22 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.album_export import AlbumExport, StagedOrNot
-from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits, raise_for_disk
+from skicyclerun.actors.album_work import AlbumWork, Reached, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
+from skicyclerun.actors.listed_ahead import ListedAhead
 from skicyclerun.actors.messages import (
     AlbumEnded,
     AlbumReady,
@@ -99,6 +102,19 @@ async def exporter(
             await _RunExport(message, run, outbox, albums_ready, parts).carry_out()
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is to be done with an album."""
+
+    folder: AlbumFolder
+    plans: list[PhotoPlan] | None
+    """Of its photos, on its first start."""
+    to_come: bool
+    """Photos are to be exported."""
+    problem: str = ""
+    """Why it cannot begin."""
+
+
 class _RunExport:
     def __init__(
         self,
@@ -129,9 +145,11 @@ class _RunExport:
             pause_after=settings.export.retries.pause_after,
         )
         timeouts = settings.export.timeouts
+        self._in_place = isinstance(parts.source, InPlace)
         self._processes: RenderProcesses | None = None
         self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
+        self._listed_ahead: ListedAhead | None = None
         self._work: AlbumWork[PhotoToDo, StagedOrNot] | None = None
         self._export_folder = settings.paths.apple_photos_export
         self._staging = StagingFolder(self._export_folder)
@@ -164,7 +182,7 @@ class _RunExport:
     def _use_processes(self, photos: int) -> None:
         """Render in processes from now on if so many photos are worth it, and the source has them in place."""
         enough = wanted(photos, self._limits.workers, enough=ENOUGH_FOR_PROCESSES)
-        if self._processes is None and enough and isinstance(self._parts.source, InPlace):
+        if self._processes is None and enough and self._in_place:
             self._processes = RenderProcesses()
 
     def _out_of_time(self) -> bool:
@@ -196,22 +214,42 @@ class _RunExport:
             for album in everything:
                 if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
                     await self._pass_on(album, len(everything))
-            for album in waiting:
-                if self._stop():
-                    break
-                await self._export_album(album, len(everything))
+            async with anyio.create_task_group() as tasks:
+                if self._in_place and run.mode == "update":
+                    self._listed_ahead = ListedAhead(self._parts.source, tasks)
+                await self._in_order(waiting, len(everything), tasks)
+                tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 if self._processes is not None:
                     await anyio.to_thread.run_sync(self._processes.close)  # so that none writes into staging any more
                 await anyio.to_thread.run_sync(self._staging.sweep)
-        left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
+        left = [album for album in await albums.listing(store, run.id, AlbumStatus.PENDING) if album.id in ids]
         complete = not left and await self._departures_put_away()
         if complete:
             ending = Ending.COMPLETE
         else:
             ending = Ending.OUT_OF_TIME if not self._parts.shutdown.draining else Ending.DRAINED
         await self._outbox.send(ExportEnded(run, ending))
+
+    async def _in_order(self, waiting: Sequence[AlbumRow], of: int, tasks: TaskGroup) -> None:
+        """One album after the other, in tasks of their own: where photos are at hand, each is planned during the one
+        before it, begun when nothing of that waits any more, and published when that has ended.
+
+        Otherwise the processes would stand still while the last group of an album is synced and the next is planned.
+        """
+        one_ahead = self._in_place and self._run.mode != "update"  # which reads ahead by itself
+        one_before, before = Reached(), Reached()
+        one_before.end()
+        before.end()
+        for album, following in zip_longest(waiting, waiting[1:]):
+            await (one_before if one_ahead else before).ended.wait()
+            if self._stop():
+                break
+            reached = Reached()
+            tasks.start_soon(self._export_album, album, of, following, before, reached)
+            one_before, before = before, reached
+        await before.ended.wait()
 
     async def _departures_put_away(self) -> bool:
         """The end of an update; False where a signal or the run's time left it for the next start."""
@@ -243,17 +281,28 @@ class _RunExport:
                 next_step="Check the disk and the folder's permissions.",
             ) from error
 
-    async def _export_album(self, album: AlbumRow, of: int) -> None:
+    async def _export_album(
+        self, album: AlbumRow, of: int, following: AlbumRow | None, before: Reached, reached: Reached
+    ) -> None:
+        """From its plan to its end, as far as the album `before` lets it come."""
         store = self._parts.store
         began = anyio.current_time()
         try:
-            started, folder, problem = await self._start(album)
-            album = started
-            if folder is None:
-                seconds = anyio.current_time() - began
-                ended = await albums.finish(store, album, problem, seconds, counts_in=self._run.counts_in)
+            planned = await self._planned(album, following)
+            if not before.ended.is_set():
+                await before.all_begun.wait()
+                if self._stop():
+                    reached.end()
+                    return
+                began = anyio.current_time()
+            if planned.to_come:
+                planned = await self._with_folder(planned)
+            if planned.to_come:
+                started = await albums.start(store, album, planned.plans)
+                ended = await self._export_photos(started, planned.folder, of, began, before, reached)
             else:
-                ended = await self._export_photos(album, folder, of, began)
+                await before.ended.wait()
+                ended = await self._pass_over(album, planned, of, began)
         except BaseException:
             # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
             with anyio.CancelScope(shield=True):
@@ -262,6 +311,7 @@ class _RunExport:
                     await albums.interrupt(store, current, anyio.current_time() - began)
             raise
         counts = await albums.accounting(store, ended.id)
+        self._streak.has_worked |= counts.exported > 0
         log.info(
             "album %d of %d, %s: %s, %d of %d %ss exported (%s), %d failed, %d missing, %d left out, in %s%s",
             ended.position,
@@ -294,39 +344,57 @@ class _RunExport:
         await self._outbox.send(AlbumEnded(ended))
         if ended.status is not AlbumStatus.PENDING:
             await self._pass_on(ended, of)
+        reached.end()
 
     async def _pass_on(self, album: AlbumRow, of: int) -> None:
         with suppress(anyio.BrokenResourceError):  # no stage comes after the export
             await self._albums_ready.send(AlbumReady(album.folder, album.album.path, album.position, of))
 
-    async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
-        """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""
-        store = self._parts.store
-        records = await photos.files_of_ours_in(store, album.folder, self._run.id)
-        folder = AlbumFolder(self._export_folder, album.folder, records=records)
+    async def _planned(self, album: AlbumRow, following: AlbumRow | None) -> _Planned:
+        """What is to be done with an album, its photos planned on the first start; `following` is read meanwhile.
+
+        Nothing is written.
+        """
+        store, source = self._parts.store, self._parts.source
+        folder = AlbumFolder(self._export_folder, album.folder)
         plans: list[PhotoPlan] | None = None
-        problem = ""
         try:
             if album.expected is None:
-                plans = await plan_photos(store, self._parts.source, self._run, album.album, folder, self._options)
+                listed = await (self._listed_ahead or source).photos(album.album.id)
+                if self._listed_ahead is not None and following is not None and following.expected is None:
+                    self._listed_ahead.begin(following.album.id)
+                plans = await plan_photos(store, listed, self._run, album.album, folder, self._options)
                 to_come = any(plan.carried is None and not plan.left_out for plan in plans)
             else:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
-            if to_come:
-                await anyio.to_thread.run_sync(folder.create)
-        except SourceStopped:
-            raise
-        except (SourceError, OutsideFolder, AlbumFilesGone) as error:
-            # This album alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is gone.
-            problem = " ".join(filter(None, (str(error), error.next_step)))
-        except OSError as error:
-            raise NotWritable(
-                f"{folder.path} cannot be made: {error.strerror or error}.",
-                next_step="Check the disk, then `skicyclerun run --resume`.",
-            ) from error
-        return await albums.start(store, album, plans), None if problem else folder, problem
+            if to_come and folder.records is None:
+                folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
+        except Exception as error:
+            return _Planned(folder, plans, to_come=False, problem=_problem(error, folder))
+        return _Planned(folder, plans, to_come)
 
-    async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
+    async def _with_folder(self, planned: _Planned) -> _Planned:
+        """Where something is to come, with the folder made."""
+        try:
+            await anyio.to_thread.run_sync(planned.folder.create)
+        except Exception as error:
+            return replace(planned, to_come=False, problem=_problem(error, planned.folder))
+        return planned
+
+    async def _pass_over(self, album: AlbumRow, planned: _Planned, of: int, began: float) -> AlbumRow:
+        """Of this album nothing is to be exported: it begins and ends in one transaction."""
+        expected = album.expected if planned.plans is None else len(planned.plans)
+        if not planned.problem:
+            self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected or 0))
+        seconds = anyio.current_time() - began
+        return await albums.start_and_finish(
+            self._parts.store, album, planned.plans, planned.problem, seconds, counts_in=self._run.counts_in
+        )
+
+    async def _export_photos(
+        self, album: AlbumRow, folder: AlbumFolder, of: int, began: float, before: Reached, reached: Reached
+    ) -> AlbumRow:
+        """All that is left of an album. It is rendered when all of the album `before` is, and told of after its end."""
         store = self._parts.store
         to_do = await photos.to_do(store, album.id)
         if to_do:
@@ -335,7 +403,14 @@ class _RunExport:
             await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
-        self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
+        told = False
+
+        async def in_turn() -> None:
+            nonlocal told
+            await before.ended.wait()
+            if not told:
+                told = True
+                self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
 
         def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
             nonlocal settled
@@ -366,11 +441,9 @@ class _RunExport:
             await self._outbox.send(PhotosCommitted(album.run_id, count))
 
         def expect(seconds: float) -> None:
-            if self._work is not None:
-                self._work.expect(seconds)
+            work.expect(seconds)
 
-        before = await albums.accounting(store, album.id)
-        if before.exported:
+        if (await albums.accounting(store, album.id)).exported:
             self._streak.has_worked = True
         export = AlbumExport(
             store=store,
@@ -385,13 +458,18 @@ class _RunExport:
             by_row={photo.row_id: photo for photo in to_do},
             on_outcome=on_outcome,
             on_commit=on_commit,
+            in_turn=in_turn,
             processes=self._processes,
         )
-        work = self._work = AlbumWork(export, self._limits, self._streak, self._stop)
+        await before.all_made.wait()
+        if before.ended.is_set():
+            await in_turn()
+        work = self._work = AlbumWork(export, self._limits, self._streak, self._stop, reached)
         try:
             await work.run(to_do)
         finally:
             self._work = None
+        await in_turn()
         if (same := work.every_one_refused) is not None:
             text = f"Every photo of {album.album.path!r} failed alike, while others did not. {same} {same.next_step}"
             self._parts.progress(Notice(text, "warning"))
@@ -407,6 +485,19 @@ class _RunExport:
             every = counted(counts.expected, self._run.counts_in)
             reason = f"{work.time_out_in_words}: {counts.exported} of {every} exported and kept"
         return await albums.finish(store, album, reason, seconds, counts_in=self._run.counts_in)
+
+
+def _problem(error: Exception, folder: AlbumFolder) -> str:
+    """Why an album cannot begin, alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is
+    gone. Raises what is not one album's matter."""
+    if isinstance(error, SourceError | OutsideFolder | AlbumFilesGone) and not isinstance(error, SourceStopped):
+        return " ".join(filter(None, (str(error), error.next_step)))
+    if isinstance(error, OSError):
+        raise NotWritable(
+            f"{folder.path} cannot be made: {error.strerror or error}.",
+            next_step="Check the disk, then `skicyclerun run --resume`.",
+        ) from error
+    raise error
 
 
 def _source_stopped(failures: int, last: PhotoTransient) -> SourceStopped:

@@ -1,9 +1,9 @@
-"""A dozen photos of a source that has them on this disk: one hop to a thread for all, one after the other there.
+"""Some two dozen photos of a source that has them on this disk: one hop to a thread for all, one after the other there.
 
 A batch begins no further photo after a quarter of a second, so that large pictures go one at a time and a stop never
-waits for a dozen. The event loop looks on: a photo that takes longer than it may ends the batch, and what was not begun
-is for another one. Where the photos are rendered in processes, the thread waits for one of them, and the process that
-is stuck is killed; a thread that is stuck is left alone, and writes to a name nobody uses again.
+waits for them all. The event loop looks on: a photo that takes longer than it may ends the batch, and what was not
+begun is for another one. Where the photos are rendered in processes, the thread waits for one of them, and the process
+that is stuck is killed; a thread that is stuck is left alone, and writes to a name nobody uses again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import InPlace, TimeLimits
 from skicyclerun.state.photos import PhotoToDo
 
-#: At most so many photos, and none begun after so long. At 1 ms a photo a dozen costs the hop once for 12 ms of work.
-BATCH_PHOTOS: Final = 12
+#: At most so many photos, and none begun after so long. At 1 ms a photo two dozen cost the hop once for 24 ms of work.
+BATCH_PHOTOS: Final = 24
 BATCH_SECONDS: Final = 0.25
 #: How often the event loop looks whether the time of the photo in hand has changed.
 _LOOK_SECONDS: Final = 1.0

@@ -1,6 +1,6 @@
 """Rendering in processes of its own, so that the interpreter's lock of one process is no bound for the export.
 
-A process (`render_worker`) is sent photos, a dozen at a time, and answers each as soon as it is rendered. It can be
+A process (`render_worker`) is sent photos, two dozen at a time, and answers each as soon as it is rendered. It can be
 killed, which a thread cannot: one that is stuck on a photo is, and so is every other when the export ends. One that
 dies by itself (the system takes away its memory, a decoder crashes) fails the photo it was at, for another attempt.
 

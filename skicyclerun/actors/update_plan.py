@@ -27,27 +27,81 @@ def plan_update(
     strangers: Collection[str],
     removed: Collection[tuple[str, str]] = (),
     out: Collection[tuple[str, str]] = (),
+    *,
+    names_before: tuple[Mapping[tuple[str, str], str], Sequence[str]] | None = None,
 ) -> list[PhotoPlan]:
     """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
     `removed`: photos whose files were removed by hand, and that are left out for it; `out`: photos that somebody has
-    left out by name.
+    left out by name; `names_before`: what `kept_names` says, where it was asked.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
     file is there. A file that another program changed is left to `verify`: an update neither trusts nor undoes it.
     What lies beside a photo goes where its file goes: it is not in the plan where that was removed or left out by hand.
     """
-    alone = {*removed, *out}
-    listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
+    if alone := {*removed, *out}:
+        listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
+    kept, retired = names_before or kept_names(listed, earlier, options)
+    names = _names(listed, kept, retired, strangers, options) if needs_names(listed, kept) else kept
+    exactly = frozenset(occupied)
+    there: frozenset[str] | None = None  # as a disk compares them that ignores case; not asked for where all is there
+    same_bytes: dict[tuple[int, str], bool] = {}  # the options of a run are one object
+    plans = []
+    for photo in listed:
+        key = key_of(photo)
+        is_removed = key in removed
+        left_out = options.left_out(photo) or (REASON if key in out else REMOVED if is_removed else "")
+        carried = None
+        before_it = earlier.get(key)
+        if before_it is not None and not left_out and before_it.fingerprint == photo.fingerprint:
+            alike = same_bytes.get((id(before_it.options), key[1]))
+            if alike is None:
+                alike = options.same_bytes_as(before_it.options, photo.component)
+                same_bytes[id(before_it.options), key[1]] = alike
+            name = before_it.file_name
+            if alike and name == names[key]:
+                if name not in exactly and there is None:
+                    there = frozenset(map(collision_key, occupied))
+                if name in exactly or (there is not None and collision_key(name) in there):
+                    carried = before_it
+        plans.append(PhotoPlan(photo, names[key], left_out, carried, is_removed))
+    return plans
+
+
+def kept_names(
+    listed: Sequence[Photo], earlier: Mapping[tuple[str, str], PresentPhoto], options: ExportOptions
+) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """(names that stay, by (id, component); names that go with a kind of file that the photo no longer is)."""
     kept: dict[tuple[str, str], str] = {}
     retired: list[str] = []
-    by_key = {(photo.id, photo.component.value): photo for photo in listed}
-    for key, photo_before in earlier.items():
+    by_key = {key_of(photo): photo for photo in listed}
+    for key, before in earlier.items():
         photo = by_key.get(key)
-        if photo is None or _same_kind(photo_before.file_name, options.extension_of(photo)):
-            kept[key] = photo_before.file_name
+        if photo is None or _is_of_kind(before.file_name, options.extension_of(photo)):
+            kept[key] = before.file_name
         else:
-            retired.append(photo_before.file_name)
+            retired.append(before.file_name)
+    return kept, retired
+
+
+def needs_names(listed: Sequence[Photo], kept: Mapping[tuple[str, str], str]) -> bool:
+    """Whether a name is to be decided, for which it matters what else lies in the folder. One of what lies beside a
+    photo's file always may be: it has to go with that file's."""
+    return any(key_of(photo) not in kept or photo.component.is_companion for photo in listed)
+
+
+def key_of(photo: Photo) -> tuple[str, str]:
+    """(id, component), as rows have them."""
+    return photo.id, photo.component._value_  # `value` is a call, and this is asked of every photo of an update
+
+
+def _names(
+    listed: Sequence[Photo],
+    kept: Mapping[tuple[str, str], str],
+    retired: Sequence[str],
+    strangers: Collection[str],
+    options: ExportOptions,
+) -> Mapping[tuple[str, str], str]:
     extension_of = options.extension_of
     photos = [photo for photo in listed if not photo.component.is_companion]
     names = plan_file_names(photos, extension_of=extension_of, reserved=(*strangers, *retired), kept=kept)
@@ -55,34 +109,7 @@ def plan_update(
     if beside:
         taken = (*strangers, *retired, *kept.values())
         names |= plan_companion_names(beside, names, extension_of=extension_of, reserved=taken, kept=kept)
-    there = {collision_key(name) for name in occupied}
-    same_bytes: dict[tuple[int, Component], bool] = {}  # the options of a run are one object
-
-    def made_alike(before: PresentPhoto, component: Component) -> bool:
-        known = same_bytes.get((id(before.options), component))
-        if known is None:
-            known = options.same_bytes_as(before.options, component)
-            same_bytes[id(before.options), component] = known
-        return known
-
-    plans = []
-    for photo in listed:
-        key = (photo.id, photo.component.value)
-        is_removed = key in removed
-        left_out = options.left_out(photo) or (REASON if key in out else REMOVED if is_removed else "")
-        before = earlier.get(key)
-        carried = (
-            before.row_id
-            if before is not None
-            and not left_out
-            and before.file_name == names[key]
-            and before.fingerprint == photo.fingerprint
-            and made_alike(before, photo.component)
-            and collision_key(before.file_name) in there
-            else None
-        )
-        plans.append(PhotoPlan(photo, names[key], left_out, carried, is_removed))
-    return plans
+    return names
 
 
 def files_gone(earlier: Mapping[tuple[str, str], PresentPhoto], occupied: Collection[str]) -> set[tuple[str, str]]:
@@ -97,6 +124,6 @@ def _main_of(photo: Photo, among: Collection[tuple[str, str]]) -> tuple[str, str
     return next((key for key in keys if key in among), None)
 
 
-def _same_kind(file_name: str, extension: str) -> bool:
+def _is_of_kind(file_name: str, extension: str) -> bool:
     given = safe_extension(extension)
     return not given or file_name.endswith(given) or PurePath(file_name).suffix.lower() == given

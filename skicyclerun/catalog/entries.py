@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -247,7 +247,7 @@ def _exported_entry(record: CatalogRecord) -> dict[str, Any]:
         "description": facts.description,
         "persons": list(facts.persons),
         "faces": [_face_entry(face) for face in facts.faces],
-        "place": {key: text for key, text in asdict(facts.place).items() if text} if facts.place else None,
+        "place": facts.place.known() if facts.place else None,
         "favorite": True if facts.favorite else None,
         "labels": list(facts.labels),
         "rendering": facts.rendering.value if facts.rendering is not Rendering.ORIGINAL else None,

@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,8 @@ from typing import Final
 _FSYNC_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
 
 _SYNCED_AT_ONCE: Final = 8
+_syncing: Final = ThreadPoolExecutor(_SYNCED_AT_ONCE, "sync")
+"""Kept for all groups: to start threads for each costs as much as what they do. It has none before the first sync."""
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
@@ -46,14 +48,25 @@ def sync_files(paths: Iterable[Path]) -> None:
     an error is raised.
     """
     waiting = list(paths)
-    if len(waiting) < 2:
-        for path in waiting:
-            _sync_file(path, last=True)
-        return
-    with ThreadPoolExecutor(min(_SYNCED_AT_ONCE, len(waiting)), "sync") as threads:
-        for done in [threads.submit(_sync_file, path) for path in waiting[:-1]]:
-            done.result()
-    _sync_file(waiting[-1], last=True)
+    parts = [waiting[number:-1:_SYNCED_AT_ONCE] for number in range(_SYNCED_AT_ONCE)]
+    errors = [
+        error for done in [_syncing.submit(_sync_each, part) for part in parts if part] for error in done.result()
+    ]
+    if errors:
+        raise errors[0]
+    for path in waiting[-1:]:
+        _sync_file(path, last=True)
+
+
+def _sync_each(paths: Sequence[Path]) -> list[OSError]:
+    """Sync one after the other, whatever becomes of any."""
+    errors: list[OSError] = []
+    for path in paths:
+        try:
+            _sync_file(path)
+        except OSError as error:
+            errors.append(error)
+    return errors
 
 
 def _sync_file(path: Path, *, last: bool = False) -> None:

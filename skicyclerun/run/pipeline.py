@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _PROGRESS_BUFFER = 1000
+_SHOWN_AT_ONCE = 64
 _ALBUMS_AHEAD = 1000
 #: After a signal: for an upload in hand to be given up in good order.
 _STOP_SECONDS = 2.0
@@ -322,11 +323,19 @@ async def _archives_copied(
         limit.deadline = min(limit.deadline, anyio.current_time() + cleanup.remote_wait)
 
 
-async def _show(inbox: anyio.abc.ObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
+async def _show(inbox: MemoryObjectReceiveStream[ProgressEvent], renderer: Renderer) -> None:
+    """Events as they come. Those of a group of photos come together, and take one round of the event loop."""
     async for event in inbox:
-        if isinstance(event, Notice):
-            log.log(_LEVELS[event.level], "%s", event.text)
-        renderer.handle(event)
+        _show_one(event, renderer)
+        with suppress(anyio.WouldBlock, anyio.EndOfStream):
+            for _ in range(_SHOWN_AT_ONCE):
+                _show_one(inbox.receive_nowait(), renderer)
+
+
+def _show_one(event: ProgressEvent, renderer: Renderer) -> None:
+    if isinstance(event, Notice):
+        log.log(_LEVELS[event.level], "%s", event.text)
+    renderer.handle(event)
 
 
 async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow | None:

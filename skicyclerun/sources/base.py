@@ -69,7 +69,7 @@ class InPlace(Protocol):
     """A source whose photos lie on this disk already: `fetch` only finds and checks them, and makes no directory.
 
     It is `parallel` and not KeepsTime, and what changes `fetch` changes `locate`: an export asks it instead. Such
-    photos are exported a dozen at a time, without a hop to a thread for each.
+    photos are exported two dozen at a time, without a hop to a thread for each.
     """
 
     def locate(self, photo: Photo) -> Fetched:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from skicyclerun.models import AlbumKind
 from skicyclerun.sources.photos_asset import AlbumRecord, AlbumUnreadable, nfc
-from skicyclerun.sources.photos_facts import PICKED, moment_by_osxphotos
+from skicyclerun.sources.photos_facts import PICKED, moment_by_osxphotos, whole_number
 from skicyclerun.sources.photos_schema import Schema, SchemaUnknown
 
 _KINDS: Final = {2: AlbumKind.ALBUM, 1505: AlbumKind.SHARED, 1508: AlbumKind.PROJECT}
@@ -190,6 +190,6 @@ def _record(row: _Row, way: list[_Row], members: list[_Member], kind: AlbumKind)
         title=nfc(row.title or ""),
         folders=tuple(nfc(folder.title or "") for folder in way),
         uuids=tuple(member.uuid for member in shown),
-        size=sum(member.size or 0 for member in shown),
+        size=sum(whole_number(member.size) for member in shown),
         kind=kind,
     )

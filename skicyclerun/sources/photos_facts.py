@@ -96,7 +96,7 @@ def moment_of_core_data(seconds: object) -> datetime | None:
 
 def moment_by_osxphotos(created: object, offset: object, zone: object) -> datetime:
     """The same moment as osxphotos' `PhotoInfo.date`, in whatever zone; of what is no moment, the epoch."""
-    if isinstance(offset, int) and abs(offset) >= 86_400:
+    if offset is not None and not (isinstance(offset, int | float) and abs(offset) < 86_400):
         from osxphotos.photos_datetime import photos_datetime
 
         with suppress(OverflowError):
