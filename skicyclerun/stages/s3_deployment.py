@@ -155,6 +155,7 @@ class S3Deployment(Recipe):
     extension = None
     at_once = 10
     in_a_row = 8
+    one_ahead = True
     needs_facts = False
     takes_over = False
 
