@@ -122,8 +122,6 @@ class _StageWorking:
         self._paused = False
         self._left = False
         """Whether an album stays pending."""
-        self._bytes_in_hand: frozenset[str] = frozenset()
-        """SHA-256 of what is to be done of the album that was begun last."""
 
     def ending(self) -> Ending:
         """How it ended, once no album comes any more."""
@@ -258,14 +256,12 @@ class _StageWorking:
         if plan.to_do:
             await self._open()
         if not before.ended.is_set():
-            # What is on its way is there only when it is entered: the same bytes need not be sent a second time then.
-            same = not self._bytes_in_hand.isdisjoint(each.input.sha256 for each in plan.to_do)
-            await (before.ended if same else before.all_begun).wait()
+            waits = publication is not None and publication.waits_for_before(plan.plans)
+            await (before.ended if waits else before.all_begun).wait()
             if self._stop():
                 self._left = True
                 return
             began = anyio.current_time()
-        self._bytes_in_hand = frozenset(each.input.sha256 for each in plan.to_do)
         if publication is not None:
             await publication.claim(store, key.folder, plan.plans)
         if unchanged:
