@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 import pytest
 
-from skicyclerun.actors.album_work import AlbumWork, TransientStreak, WorkLimits
+from skicyclerun.actors.album_work import AlbumWork, Reached, TransientStreak, WorkLimits
 from skicyclerun.errors import (
     PhotoError,
     PhotoGone,
@@ -387,3 +387,61 @@ def test_an_album_in_which_every_photo_is_refused_is_judged_in_batches_too() -> 
 def test_an_error_of_the_whole_source_in_a_batch_ends_the_work() -> None:
     ended = batches_of(PlayedInBatches({"b": [(1.0, SourceStopped("gone"))]}), "abcdefgh")
     assert isinstance(ended.error, SourceStopped)
+
+
+def test_quick_ones_are_not_given_out_one_by_one_at_the_end() -> None:
+    played = PlayedInBatches({name: [(0.002, None)] for name in "abcdefghijklmnop"})
+    batches_of(played, "abcdefghijklmnop")
+    assert played.batches == ["abcd", "efgh", "ijkl", "mnop"]
+    assert played.settled == dict.fromkeys("abcdefghijklmnop", "done")
+
+
+# ── what the album after it waits for ─────────────────────────────────────────────────────────────────────────────
+
+
+def reached_at(items: str, plays: dict[str, list[Attempt]], **limits: float) -> dict[str, float]:
+    """When the work on an album got so far; seconds."""
+
+    async def main() -> dict[str, float]:
+        reached, at = Reached(), dict[str, float]()
+        wanted = replace(LIMITS, **limits)  # type: ignore[arg-type]  # the tests name its fields
+        streak = TransientStreak(wanted.pause_after, lambda count, last: SourceStopped(f"{count} in a row: {last}"))
+        work = AlbumWork(Played(plays), wanted, streak, lambda: False, reached)
+
+        async def note(name: str, event: anyio.Event) -> None:
+            await event.wait()
+            at[name] = anyio.current_time()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note, "all begun", reached.all_begun)
+            tasks.start_soon(note, "all made", reached.all_made)
+            try:
+                await work.run(items)
+            except BaseExceptionGroup:
+                at["error"] = anyio.current_time()
+            await anyio.sleep(1)
+            tasks.cancel_scope.cancel()
+        assert not reached.ended.is_set()
+        return at
+
+    return run_in_virtual_time(main)
+
+
+def test_the_next_album_hears_when_a_worker_finds_nothing_to_begin_and_when_the_last_is_made() -> None:
+    plays: dict[str, list[Attempt]] = {"a": [(1.0, None)], "b": [(3.0, None)]}
+    assert reached_at("ab", plays, workers=2) == {"all begun": 1.0, "all made": 3.0}
+
+
+def test_what_was_put_off_is_still_to_be_begun() -> None:
+    plays: dict[str, list[Attempt]] = {"a": [(1.0, slow("a")), (4.0, None)], "b": [(2.0, None)]}
+    assert reached_at("ab", plays, workers=2) == {"all begun": 8.0, "all made": 8.0}
+
+
+def test_where_an_error_ends_the_work_the_next_album_hears_nothing() -> None:
+    plays: dict[str, list[Attempt]] = {"a": [(1.0, None)], "b": [(0.5, SourceStopped("gone."))]}
+    assert reached_at("ab", plays, workers=2) == {"error": 0.5}
+
+
+def test_an_album_whose_time_is_up_is_made_as_far_as_it_will_be() -> None:
+    plays: dict[str, list[Attempt]] = {"a": [(1.0, None)], "b": [(1000.0, None)]}
+    assert reached_at("ab", plays, workers=2) == {"all begun": 1.0, "all made": 601.0}

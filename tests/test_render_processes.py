@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import anyio
@@ -47,6 +47,9 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.refused: dict[str, Exception] = {}
+
+    def read_ahead(self, photos: Sequence[Photo]) -> None:
+        """Nothing is needed."""
 
     def locate(self, photo: Photo) -> Fetched:
         if photo.id in self.refused:

@@ -179,6 +179,22 @@ class SourceContract:
                 assert located == fetched
                 assert not await anyio.Path(attempt).exists()
 
+    async def test_what_was_read_ahead_is_located_all_the_same(self, sample: Sample) -> None:
+        async with _opened(sample) as source, _opened(sample) as ahead:
+            if not isinstance(source, InPlace) or not isinstance(ahead, InPlace):
+                pytest.skip("this source brings its photos from elsewhere")
+            photos = await _all_photos(source)
+            nobody = Photo("nobody", "nobody.jpg", Component.STILL)
+            await anyio.to_thread.run_sync(ahead.read_ahead, [nobody, *photos])
+            for photo in photos:
+                answers: list[Fetched | str] = []
+                for each in (source, ahead):
+                    try:
+                        answers.append(await anyio.to_thread.run_sync(each.locate, photo))
+                    except OriginalMissing as error:
+                        answers.append(str(error))
+                assert answers[0] == answers[1]
+
     async def test_fetches_at_once_do_not_disturb_each_other(self, sample: Sample, tmp_path: Path) -> None:
         async with _opened(sample) as source:
             if not source.parallel:

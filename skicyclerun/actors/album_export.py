@@ -81,8 +81,10 @@ class AlbumExport:
     async def _in_a_batch(self, items: Sequence[PhotoToDo], number: int) -> list[StagedOrNot | Exception | None]:
         assert self.in_place is not None
         photos = [(item, self._staged(item, number)) for item in items]
-        shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
-        photos_to_render = [(item, staged) for item, staged in photos if shared[item.row_id] is None]
+        shared: dict[int, ExportedFacts | None] = {}
+        if self.duplicates is not None:
+            shared = {item.row_id: await self._shared(item, staged) for item, staged in photos}
+        photos_to_render = [(item, staged) for item, staged in photos if shared.get(item.row_id) is None]
         rendered: Iterator[ExportedFacts | Exception | None] = iter(())
         if photos_to_render:
             batch = PhotoBatch(
@@ -91,7 +93,7 @@ class AlbumExport:
             rendered = iter(await batch.carry_out(self.expect))
         outcomes: list[StagedOrNot | Exception | None] = []
         for item, staged in photos:
-            came = shared[item.row_id] or next(rendered)
+            came = shared.get(item.row_id) or next(rendered)
             if isinstance(came, ExportedFacts):
                 fault_point("photo.staged")
                 outcomes.append(_Rendered(item, staged, came, number))

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import anyio.to_thread
 
-from skicyclerun.actors.update_plan import files_gone, kept_names, key_of, needs_names, plan_update
+from skicyclerun.actors.update_plan import files_gone, key_of, names_given, plan_update
 from skicyclerun.errors import AlbumFilesGone
 from skicyclerun.files.album_folder import AlbumFolder
 from skicyclerun.files.naming import assign_folders
@@ -65,8 +65,8 @@ async def plan_photos(
     out = left_out.among(listed, await left_out.keys_of_source(store, place))
     removed -= out  # taken in again, they come back
     strangers: Collection[str] = ()
-    names_before = kept_names(listed, earlier, options)
-    if needs_names(listed, names_before[0]):
+    names_before = names_given(listed, earlier, options)
+    if not names_before.are_all:
         folder.records = await photos.files_of_ours_in(store, folder.path.name, run.id)
         strangers = await anyio.to_thread.run_sync(folder.strangers, occupied)
     if run.mode == "update":

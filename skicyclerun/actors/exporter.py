@@ -145,7 +145,7 @@ class _RunExport:
             pause_after=settings.export.retries.pause_after,
         )
         timeouts = settings.export.timeouts
-        self._in_place = isinstance(parts.source, InPlace)
+        self._in_place: InPlace | None = parts.source if isinstance(parts.source, InPlace) else None
         self._processes: RenderProcesses | None = None
         self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
@@ -182,7 +182,7 @@ class _RunExport:
     def _use_processes(self, photos: int) -> None:
         """Render in processes from now on if so many photos are worth it, and the source has them in place."""
         enough = wanted(photos, self._limits.workers, enough=ENOUGH_FOR_PROCESSES)
-        if self._processes is None and enough and self._in_place:
+        if self._processes is None and enough and self._in_place is not None:
             self._processes = RenderProcesses()
 
     def _out_of_time(self) -> bool:
@@ -215,7 +215,7 @@ class _RunExport:
                 if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
                     await self._pass_on(album, len(everything))
             async with anyio.create_task_group() as tasks:
-                if self._in_place and run.mode == "update":
+                if self._in_place is not None and run.mode == "update":
                     self._listed_ahead = ListedAhead(self._parts.source, tasks)
                 await self._in_order(waiting, len(everything), tasks)
                 tasks.cancel_scope.cancel()
@@ -238,7 +238,7 @@ class _RunExport:
 
         Otherwise the processes would stand still while the last group of an album is synced and the next is planned.
         """
-        one_ahead = self._in_place and self._run.mode != "update"  # which reads ahead by itself
+        one_ahead = self._in_place is not None and self._run.mode != "update"  # which lists ahead by itself
         one_before, before = Reached(), Reached()
         one_before.end()
         before.end()
@@ -369,6 +369,9 @@ class _RunExport:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
             if to_come and folder.records is None:
                 folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
+            if plans is not None and self._in_place is not None and self._run.mode != "update":
+                coming = [plan.photo for plan in plans if not plan.left_out]
+                await anyio.to_thread.run_sync(self._in_place.read_ahead, coming)
         except Exception as error:
             return _Planned(folder, plans, to_come=False, problem=_problem(error, folder))
         return _Planned(folder, plans, to_come)
@@ -452,7 +455,7 @@ class _RunExport:
             folder=folder,
             staging=self._staging.path,
             options=self._options,
-            duplicates=self._duplicates,
+            duplicates=self._duplicates if self._options.duplicates != "copy" else None,
             time_limits=self._time_limits,
             expect=expect,
             by_row={photo.row_id: photo for photo in to_do},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
-from typing import Final
+from typing import Final, NamedTuple
 
 from skicyclerun.files.naming import collision_key, plan_companion_names, plan_file_names, safe_extension
 from skicyclerun.models import Component, Photo
@@ -19,6 +19,17 @@ from skicyclerun.state.photos import PhotoPlan, PresentPhoto
 REMOVED: Final = "its file was removed by hand (export.removed_files is leave_out)"
 
 
+class NamesBefore(NamedTuple):
+    """Names that photos of an album were given by earlier runs."""
+
+    kept: Mapping[tuple[str, str], str]
+    """Those that stay, by (id, component)."""
+    retired: Sequence[str]
+    """Those that go with a kind of file that the photo no longer is."""
+    are_all: bool
+    """No name is to be decided, for which it would matter what else lies in the folder."""
+
+
 def plan_update(
     listed: Sequence[Photo],
     earlier: Mapping[tuple[str, str], PresentPhoto],
@@ -28,11 +39,11 @@ def plan_update(
     removed: Collection[tuple[str, str]] = (),
     out: Collection[tuple[str, str]] = (),
     *,
-    names_before: tuple[Mapping[tuple[str, str], str], Sequence[str]] | None = None,
+    names_before: NamesBefore | None = None,
 ) -> list[PhotoPlan]:
     """The album's photos with their names. `earlier`: by (id, component); `occupied`: names in the folder now;
     `removed`: photos whose files were removed by hand, and that are left out for it; `out`: photos that somebody has
-    left out by name; `names_before`: what `kept_names` says, where it was asked.
+    left out by name; `names_before`: what `names_given` says, where it was asked.
 
     A photo keeps the name it had, unless its kind of file has changed. It is carried over, untouched, if the source
     says that nothing about it changed (equal fingerprints), the settings that decide its bytes are the same, and its
@@ -41,37 +52,49 @@ def plan_update(
     """
     if alone := {*removed, *out}:
         listed = [photo for photo in listed if not photo.component.is_companion or _main_of(photo, alone) is None]
-    kept, retired = names_before or kept_names(listed, earlier, options)
-    names = _names(listed, kept, retired, strangers, options) if needs_names(listed, kept) else kept
+    given = names_before or names_given(listed, earlier, options)
+    names = given.kept if given.are_all else _names(listed, given, strangers, options)
     exactly = frozenset(occupied)
-    there: frozenset[str] | None = None  # as a disk compares them that ignores case; not asked for where all is there
+    there: frozenset[str] | None = None
     same_bytes: dict[tuple[int, str], bool] = {}  # the options of a run are one object
+
+    def is_there(name: str) -> bool:
+        nonlocal there
+        if name in exactly:
+            return True
+        if there is None:
+            there = frozenset(map(collision_key, occupied))
+        return collision_key(name) in there
+
+    def made_alike(before: PresentPhoto, component: Component) -> bool:
+        known = same_bytes.get((id(before.options), component._value_))
+        if known is None:
+            known = options.same_bytes_as(before.options, component)
+            same_bytes[id(before.options), component._value_] = known
+        return known
+
     plans = []
     for photo in listed:
         key = key_of(photo)
         is_removed = key in removed
         left_out = options.left_out(photo) or (REASON if key in out else REMOVED if is_removed else "")
-        carried = None
-        before_it = earlier.get(key)
-        if before_it is not None and not left_out and before_it.fingerprint == photo.fingerprint:
-            alike = same_bytes.get((id(before_it.options), key[1]))
-            if alike is None:
-                alike = options.same_bytes_as(before_it.options, photo.component)
-                same_bytes[id(before_it.options), key[1]] = alike
-            name = before_it.file_name
-            if alike and name == names[key]:
-                if name not in exactly and there is None:
-                    there = frozenset(map(collision_key, occupied))
-                if name in exactly or (there is not None and collision_key(name) in there):
-                    carried = before_it
-        plans.append(PhotoPlan(photo, names[key], left_out, carried, is_removed))
+        before = earlier.get(key)
+        is_right = (
+            before is not None
+            and not left_out
+            and before.file_name == names[key]
+            and before.fingerprint == photo.fingerprint
+            and made_alike(before, photo.component)
+            and is_there(before.file_name)
+        )
+        plans.append(PhotoPlan(photo, names[key], left_out, before if is_right else None, is_removed))
     return plans
 
 
-def kept_names(
+def names_given(
     listed: Sequence[Photo], earlier: Mapping[tuple[str, str], PresentPhoto], options: ExportOptions
-) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """(names that stay, by (id, component); names that go with a kind of file that the photo no longer is)."""
+) -> NamesBefore:
+    """What the names of earlier runs leave to be decided."""
     kept: dict[tuple[str, str], str] = {}
     retired: list[str] = []
     by_key = {key_of(photo): photo for photo in listed}
@@ -81,13 +104,9 @@ def kept_names(
             kept[key] = before.file_name
         else:
             retired.append(before.file_name)
-    return kept, retired
-
-
-def needs_names(listed: Sequence[Photo], kept: Mapping[tuple[str, str], str]) -> bool:
-    """Whether a name is to be decided, for which it matters what else lies in the folder. One of what lies beside a
-    photo's file always may be: it has to go with that file's."""
-    return any(key_of(photo) not in kept or photo.component.is_companion for photo in listed)
+    # The name of what lies beside a photo's file is always looked at: it has to go with that file's.
+    are_all = by_key.keys() <= kept.keys() and not any(photo.component.is_companion for photo in listed)
+    return NamesBefore(kept, retired, are_all)
 
 
 def key_of(photo: Photo) -> tuple[str, str]:
@@ -96,12 +115,9 @@ def key_of(photo: Photo) -> tuple[str, str]:
 
 
 def _names(
-    listed: Sequence[Photo],
-    kept: Mapping[tuple[str, str], str],
-    retired: Sequence[str],
-    strangers: Collection[str],
-    options: ExportOptions,
+    listed: Sequence[Photo], given: NamesBefore, strangers: Collection[str], options: ExportOptions
 ) -> Mapping[tuple[str, str], str]:
+    kept, retired = given.kept, given.retired
     extension_of = options.extension_of
     photos = [photo for photo in listed if not photo.component.is_companion]
     names = plan_file_names(photos, extension_of=extension_of, reserved=(*strangers, *retired), kept=kept)

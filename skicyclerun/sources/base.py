@@ -76,6 +76,13 @@ class InPlace(Protocol):
         """What `fetch` gives, and raises; blocking, from any thread, several at once."""
         ...
 
+    def read_ahead(self, photos: Sequence[Photo]) -> None:
+        """Read what `locate` will need for the first of these photos, so that nobody waits for it then; blocking.
+
+        They are of one album, in its order. What is wrong is for `locate` to say.
+        """
+        ...
+
 
 @runtime_checkable
 class Restartable(Protocol):

@@ -6,7 +6,7 @@ own, so that nobody else has to know of either. Fetching is the wrapped source's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -200,6 +200,9 @@ class _ChosenInPlace(ChosenPhotos):
 
     def locate(self, photo: Photo) -> Fetched:
         return self._source.locate(photo)
+
+    def read_ahead(self, photos: Sequence[Photo]) -> None:
+        self._source.read_ahead(photos)
 
 
 class _ChosenKeepingTime(ChosenPhotos):

@@ -167,6 +167,9 @@ class FolderTree:
         """`fetch`, for a caller that is in a thread already."""
         return self._fetch(photo)
 
+    def read_ahead(self, photos: Sequence[Photo]) -> None:
+        """Nothing: a file is all there is."""
+
     async def close(self) -> None:
         """Nothing is held open."""
         self._known.clear()

@@ -56,6 +56,8 @@ _NO_ORIGINAL: Final = "has no original here (iCloud)"
 _NO_REFERRED: Final = "has no original here (the library refers to a file outside it, which is not there)"
 _MOVIE_SUFFIXES: Final = frozenset({".mov", ".mp4", ".m4v"})
 _PICTURE_SUFFIXES: Final = (".jpeg", ".heic", ".jpg", ".png", ".tiff", ".tif")
+_READ_AHEAD: Final = 500
+"""Photos; the records of further ones of an album are read while these are exported."""
 _SLOW_MOTION: Final = 3
 """ZADJUSTMENTSSTATE of a slow-motion video: its speed ramp is an edit that Photos plays and never renders."""
 
@@ -142,6 +144,12 @@ class PhotosLibrary:
     def locate(self, photo: Photo) -> Fetched:
         """`fetch`, for a caller that is in a thread already."""
         return self._fetch(self._open(), photo)
+
+    def read_ahead(self, photos: Sequence[Photo]) -> None:
+        try:
+            self._open().database.items([photo.id for photo in photos[:_READ_AHEAD]])
+        except Exception as error:
+            log.debug("%s: not read ahead: %s: %s", self._path, type(error).__name__, error)
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
