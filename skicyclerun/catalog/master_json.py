@@ -266,10 +266,8 @@ class _Collecting:
                 self.changed[path] = _encoded(path, entry_of(record))
             else:
                 self.displaced.add(path)
-        elif (merged := merged_entry(existing, record)) != existing:
-            # What comes out as it was written has lost nothing to the fast parser.
-            exact = _encoded(path, existing) == before
-            self.changed[path] = _encoded(path, merged) if exact else _rewritten(path, before, record)
+        elif merged_entry(existing, record) != existing:
+            self.changed[path] = _rewritten(path, before, record)
 
     def _take_over(self, record: Record, moves: Mapping[str, str]) -> None:
         path, entries = record.file_path, self._entries
