@@ -84,8 +84,9 @@ class Listed(NamedTuple):
     """Empty where the library's row cannot be understood: `fetch` says so, for this photo alone."""
     is_movie: bool
     is_live: bool
-    is_original: bool
-    """What is handed over is the original, which is here; otherwise an edit, a preview, or nothing."""
+    is_edited: bool
+    is_missing: bool
+    """Its original is not in the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +202,15 @@ def listed(item: Item) -> Listed:
     except Exception as error:  # a row that osxphotos cannot read
         log.debug("%s: no fingerprint: %s: %s", asset.uuid, type(error).__name__, error)
         made = ""
-    is_original = not asset.hasadjustments and not asset.ismissing
-    return Listed(asset.uuid, asset.original_filename, made, asset.ismovie, asset.live_photo, is_original)
+    return Listed(
+        asset.uuid,
+        asset.original_filename,
+        made,
+        asset.ismovie,
+        asset.live_photo,
+        asset.hasadjustments,
+        asset.ismissing,
+    )
 
 
 def persons_of(asset: Asset) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ from skicyclerun.models import (
     Rendering,
     SourceKind,
 )
-from skicyclerun.sources.photos_asset import AlbumUnreadable, Asset, Listed, PhotosDatabase, metadata_of
+from skicyclerun.sources.photos_asset import AlbumUnreadable, Asset, PhotosDatabase, metadata_of
 from skicyclerun.sources.photos_database import LibraryLoader
 
 Missing = Literal["fail", "skip", "preview"]
@@ -166,9 +166,12 @@ class PhotosLibrary:
 
     def _photos(self, opened: _Opened, uuids: Sequence[str]) -> list[Photo]:
         listed = opened.database.listing(uuids)
-        elsewhere = self._other_extensions(opened, [each for each in listed if not each.is_original])
+        previews = self._missing == "preview"
+        elsewhere = self._other_extensions(
+            opened, [each.uuid for each in listed if each.is_edited or (each.is_missing and previews)]
+        )
         photos: list[Photo] = []
-        for uuid, name, fingerprint, is_movie, is_live, _ in listed:
+        for uuid, name, fingerprint, is_movie, is_live, *_ in listed:
             main = Component.VIDEO if is_movie else Component.STILL
             photos.append(Photo(uuid, name, main, fingerprint, elsewhere.get(uuid, "")))
             if is_live and not is_movie:
@@ -176,10 +179,10 @@ class PhotosLibrary:
                 photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
         return photos
 
-    def _other_extensions(self, opened: _Opened, listed: Sequence[Listed]) -> dict[str, str]:
+    def _other_extensions(self, opened: _Opened, uuids: Sequence[str]) -> dict[str, str]:
         """By uuid the extension of an edit or a preview; none where the original is handed over, or nothing is."""
         found: dict[str, str] = {}
-        for item in opened.database.items([each.uuid for each in listed]):
+        for item in opened.database.items(uuids):
             asset = item.asset
             photo = Photo(asset.uuid, asset.original_filename, Component.VIDEO if asset.ismovie else Component.STILL)
             try:

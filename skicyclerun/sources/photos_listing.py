@@ -119,8 +119,8 @@ def _listed(row: Sequence[Any], is_missing: bool, keywords: Sequence[str], perso
         persons=named(sorted(persons, key=_name)) if persons else (),
         is_favorite=favorite == 1,
     )
-    is_original = not adjustments and not is_missing
-    return Listed(uuid, name, made, kind == KIND_OF_MOVIES, subtype == KIND_OF_LIVE_PHOTOS, is_original)
+    is_movie, is_live = kind == KIND_OF_MOVIES, subtype == KIND_OF_LIVE_PHOTOS
+    return Listed(uuid, name, made, is_movie, is_live, bool(adjustments), is_missing)
 
 
 def _name(person: str | None) -> str:
