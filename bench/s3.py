@@ -67,8 +67,12 @@ def configured(root: Path, library: Path, service: Service) -> None:
     (root / "config" / "pipeline_config.json").write_text(text)
 
 
-def ours(root: Path, *stages: str) -> float:
-    """Seconds of a run of these stages, as a command."""
+Took = tuple[float, float]
+"""Seconds on the clock, and of CPU; of the command, not of the server."""
+
+
+def ours(root: Path, *stages: str) -> Took:
+    """A run of these stages, as a command."""
     command = [
         sys.executable,
         "-m",
@@ -83,21 +87,23 @@ def ours(root: Path, *stages: str) -> float:
     return timed(command)
 
 
-def theirs(aws: str, root: Path, service: Service) -> float:
-    """Seconds of `aws s3 sync` of the same folder."""
+def theirs(aws: str, root: Path, service: Service) -> Took:
+    """`aws s3 sync` of the same folder."""
     folder = root / "pipeline" / "albums"
     where = f"s3://{_BUCKET}/{_PREFIX}"
     return timed([aws, "--endpoint-url", service.address, "s3", "sync", "--only-show-errors", str(folder), where])
 
 
-def timed(command: list[str]) -> float:
+def timed(command: list[str]) -> Took:
     environment = {**os.environ, **CREDENTIALS}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs, as `aws` is here, have their bytecode
-    began = time.perf_counter()
+    began, before = time.perf_counter(), os.times()
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     if ended.returncode != 0:
         raise SystemExit(f"{command[:3]}: {ended.stderr[-2000:]}")
-    return time.perf_counter() - began
+    now = os.times()
+    cpu = now.children_user - before.children_user + now.children_system - before.children_system
+    return time.perf_counter() - began, cpu
 
 
 def emptied(service: Service) -> Any:
@@ -123,15 +129,15 @@ def first_upload(aws: str, scratch: Path, files: int, rounds: int, service: Serv
     make_library(library, files, 300_000)
     configured(root, library, service)
     ours(root, "export")
-    found: dict[str, list[float]] = {"s3_deployment": [], "aws s3 sync": []}
+    found: dict[str, list[Took]] = {"s3_deployment": [], "aws s3 sync": []}
     for _ in range(rounds):
         emptied(service)
         forgotten(root)
         found["s3_deployment"].append(ours(root, "s3_deployment"))
         emptied(service)
         found["aws s3 sync"].append(theirs(aws, root, service))
-    for name, seconds in found.items():
-        say(f"{files} files of 300 kB, {name}: {in_words(seconds)}")
+    for name, took in found.items():
+        say(f"{files} files of 300 kB, {name}: {in_words(took)}")
 
 
 def nothing_changed(aws: str, scratch: Path, files: int, rounds: int, service: Service) -> None:
@@ -140,17 +146,18 @@ def nothing_changed(aws: str, scratch: Path, files: int, rounds: int, service: S
     configured(root, library, service)
     ours(root, "export")
     emptied(service)
-    say(f"{files} files of 2 kB, the first upload by s3_deployment: {ours(root, 's3_deployment'):.1f} s")
-    found: dict[str, list[float]] = {"s3_deployment": [], "aws s3 sync": []}
+    say(f"{files} files of 2 kB, the first upload by s3_deployment: {ours(root, 's3_deployment')[0]:.1f} s")
+    found: dict[str, list[Took]] = {"s3_deployment": [], "aws s3 sync": []}
     for _ in range(rounds):
         found["s3_deployment"].append(ours(root, "s3_deployment"))
         found["aws s3 sync"].append(theirs(aws, root, service))
-    for name, seconds in found.items():
-        say(f"{files} objects, nothing changed, {name}: {in_words(seconds)}")
+    for name, took in found.items():
+        say(f"{files} objects, nothing changed, {name}: {in_words(took)}")
 
 
-def in_words(seconds: list[float]) -> str:
-    return f"{', '.join(f'{each:.1f}' for each in seconds)} s; best {min(seconds):.1f}"
+def in_words(took: list[Took]) -> str:
+    seconds, cpu = ([f"{each[which]:.1f}" for each in took] for which in (0, 1))
+    return f"{', '.join(seconds)} s; best {min(took)[0]:.1f}; of CPU {', '.join(cpu)} s"
 
 
 def say(text: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 from PIL import Image
 
 from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, plan_album
+from skicyclerun.bucket import service as service_of_buckets
+from skicyclerun.bucket.service import Service as BucketService
 from skicyclerun.state.store import Store
 from tests.bucket_proxy import Asked, Bad
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
@@ -120,6 +124,89 @@ def test_every_picture_is_in_the_bucket_with_its_sha_256_confirmed_and_an_index_
     assert entry["bucket"] == bucket.name
     assert entry["uploaded"].endswith("Z")
     assert "done 2" in sample.run("status", "--stage", "s3_deployment").stdout or "Alps" in ended.stdout
+
+
+def test_the_next_album_is_on_its_way_before_the_one_before_has_its_index(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    on_its_way, seen = threading.Event(), []
+
+    def behave(asked: Asked) -> None:
+        if asked.key == "site/Sea/IMG_1.jpg":
+            on_its_way.set()
+        if asked.key == "site/Alps/index.json":
+            seen.append(on_its_way.wait(30))
+
+    service.proxy.behave = behave
+    ended = upload(sample)
+    assert seen == [True]
+    order = sent(service)
+    for album in ("Alps", "Sea"):
+        pictures = [order.index(key) for key in order if key.startswith(f"site/{album}/IMG_")]
+        assert max(pictures) < order.index(f"site/{album}/index.json") < order.index("site/index.json")
+    told = [line for line in ended.stderr.splitlines() if line.startswith("STAGE: s3_deployment | album_")]
+    assert [line.partition("album_")[2][:6] for line in told] == ["1_of_2", "2_of_2"]
+
+
+def test_an_album_that_waits_for_the_one_before_is_not_begun_after_rights_were_taken_away(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    refused = Bad(status=403, code="AccessDenied", message="Access Denied")
+    service.proxy.behave = lambda asked: refused if asked.sends_object and asked.key.startswith("site/Alps/") else None
+    ended = sample.export(*UPLOAD[1:])
+    assert ended.code == 3
+    assert sample.sql("SELECT folder, status FROM stage_albums WHERE stage = 's3_deployment'") == [("Alps", "pending")]
+    service.proxy.clear()
+    assert sample.run("--resume").code == 0
+    assert "site/Sea/index.json" in bucket.keys()
+
+
+def test_bytes_that_are_on_their_way_already_are_copied_in_the_next_album(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    shutil.copy(sample.library / "Alps" / "IMG_2.jpg", sample.library / "Sea" / "IMG_2.jpg")
+    upload(sample)
+    assert bucket.objects()["site/Sea/IMG_2.jpg"] == bucket.objects()["site/Alps/IMG_2.jpg"]
+    copied = [each.key for each in service.proxy.asked if "x-amz-copy-source" in each.headers]
+    assert copied == ["site/Sea/IMG_2.jpg"]
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:9", "https://127.0.0.1:9"])
+def test_a_request_is_signed_as_the_sdk_signs_it_without_its_bytes_being_hashed_again(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"a picture"
+    digest = hashlib.sha256(data).digest()
+    now = datetime.datetime(2026, 1, 1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: now)
+
+    class Sent(BaseException):
+        """Instead of a request."""
+
+    def request(client: Any) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+
+        def look(request: Any, **_: object) -> None:
+            found.update(request.headers)
+            raise Sent
+
+        client.meta.events.register("before-send.s3.PutObject", look)
+        checksum = base64.b64encode(digest).decode()
+        with pytest.raises(Sent):
+            client.put_object(Bucket="b", Key="k", Body=data, ChecksumAlgorithm="SHA256", ChecksumSHA256=checksum)
+        return {name: value for name, value in found.items() if name != "amz-sdk-invocation-id"}
+
+    def hashed_again(*_: object) -> None:
+        raise AssertionError
+
+    where = BucketService("b", endpoint)
+    by_the_sdk = where.client("s3", at_once=1, read_seconds=1)
+    by_the_sdk.meta.events.unregister("choose-signer.s3.PutObject", service_of_buckets._signer_of_known_bytes)
+    expected = request(by_the_sdk)
+    with monkeypatch.context() as patch:
+        patch.setattr("botocore.auth.S3SigV4Auth.payload", hashed_again)
+        assert request(where.client("s3", at_once=1, read_seconds=1)) == expected
+    assert expected["X-Amz-Content-SHA256"].decode() == digest.hex()
 
 
 def test_what_is_up_to_date_asks_no_service(sample: Staged, service: Service) -> None:

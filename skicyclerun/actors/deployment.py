@@ -56,6 +56,8 @@ class Deployment:
         self._inputs: dict[str, str] = {}
         """Albums of this process; the digest of their inputs before they were planned."""
         self._unchanged: set[str] = set()
+        self._on_their_way: frozenset[str] = frozenset()
+        """SHA-256 of the pictures that were claimed last."""
         self._would_go = [0, 0]
         """With dry_run: files, bytes."""
 
@@ -100,11 +102,19 @@ class Deployment:
 
     # ── pictures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def waits_for_before(self, plans: Sequence[PicturePlan]) -> bool:
+        """Of bytes that are in the bucket, or on their way, it matters what leaves the album before: which object they
+        are copied of, and whether that is a move.
+        """
+        sha256s = {plan.input.sha256 for plan in plans if plan.to_do}
+        return not self._on_their_way.isdisjoint(sha256s) or any(map(self._known.holds, sha256s))
+
     async def claim(self, store: Store, folder: str, plans: Sequence[PicturePlan]) -> None:
         if self._recipe.section.dry_run:
             would = [plan.input.size for plan in plans if isinstance(plan.left_out, ForNow)]
             self._would_go = [self._would_go[0] + len(would), self._would_go[1] + sum(would)]
             return
+        self._on_their_way = frozenset(plan.input.sha256 for plan in plans if plan.to_do)
         claimed = [self._claimed(folder, plan) for plan in plans if plan.to_do]
         if not claimed:
             return

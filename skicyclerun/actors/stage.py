@@ -29,6 +29,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.album_work import (
     AlbumWork,
+    Reached,
     TransientStreak,
     not_writable,
     raise_for_disk,
@@ -42,6 +43,7 @@ from skicyclerun.actors.messages import (
     StageAlbumEnded,
     StageEnded,
 )
+from skicyclerun.actors.picture_batch import PictureBatch
 from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, extension_of, plan_album
 from skicyclerun.errors import OutsideFolder, PhotoError, PhotoTimedOut, PhotoTransient, SkicyclerunError, StagePaused
 from skicyclerun.files.album_folder import MTIME_TOLERANCE_NS, AlbumFolder, StagedFile, StagingFolder
@@ -94,9 +96,7 @@ async def stage_actor(
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(working.stop_when_draining)
-                async for ready in inbox:
-                    await working.take(ready)
-                    await outbox.send(ready)
+                await working.go_through(inbox, outbox)
                 await working.finish()
                 watching.cancel_scope.cancel()
         finally:
@@ -149,19 +149,46 @@ class _StageWorking:
     def _stop(self) -> bool:
         return self._parts.shutdown.draining or self._paused or self._out_of_time()
 
-    async def take(self, ready: AlbumReady) -> None:
-        """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun."""
+    async def go_through(
+        self, inbox: MemoryObjectReceiveStream[AlbumReady], outbox: MemoryObjectSendStream[AlbumReady]
+    ) -> None:
+        """One album after the other; with `Recipe.one_ahead` the next is planned meanwhile, begun when nothing of the
+        one before waits any more, and entered and told of when that has ended.
+        """
+        before = Reached()
+        before.end()
+        async with anyio.create_task_group() as albums:
+            async for ready in inbox:
+                reached = Reached()
+                albums.start_soon(self._pass_through, ready, outbox, before, reached)
+                await (before if self._stage.recipe.one_ahead else reached).ended.wait()
+                before = reached
+
+    async def _pass_through(
+        self, ready: AlbumReady, outbox: MemoryObjectSendStream[AlbumReady], before: Reached, reached: Reached
+    ) -> None:
+        await self.take(ready, before, reached)
+        await before.ended.wait()
+        await outbox.send(ready)
+        reached.end()
+
+    async def take(self, ready: AlbumReady, before: Reached, reached: Reached) -> None:
+        """Do this stage's part of an album, unless this run has done it before, or nothing more may be begun.
+
+        It gets as far as the album `before` lets it.
+        """
         key = StageAlbumKey(self._parts.run_id, self._name, ready.folder, ready.number, ready.title)
         row = await stage_albums.find(self._parts.store, key)
         try:
             ended = row is not None and row.status in (AlbumStatus.DONE, AlbumStatus.FAILED)
             if row is not None and ended and not await self._once_more(row):
+                await before.ended.wait()
                 await self._published(row)
                 return
             if self._stop():
                 self._left = True
                 return
-            await self._album(key, ready.of)
+            await self._album(key, ready.of, before, reached)
         except StagePaused as paused:
             self._pause(paused)
         except BaseExceptionGroup as group:
@@ -214,7 +241,7 @@ class _StageWorking:
         await stage_albums.pass_again(self._parts.store, row)
         return True
 
-    async def _album(self, key: StageAlbumKey, of: int) -> None:
+    async def _album(self, key: StageAlbumKey, of: int, before: Reached, reached: Reached) -> None:
         store, began = self._parts.store, anyio.current_time()
         publication = self._stage.publication
         problem, plan = "", AlbumPlan((), {}, (), 0)
@@ -228,6 +255,13 @@ class _StageWorking:
             problem = f"{error.filename or key.folder} cannot be read: {error.strerror or error}"
         if plan.to_do:
             await self._open()
+        if not before.ended.is_set():
+            waits = publication is not None and publication.waits_for_before(plan.plans)
+            await (before.ended if waits else before.all_begun).wait()
+            if self._stop():
+                self._left = True
+                return
+            began = anyio.current_time()
         if publication is not None:
             await publication.claim(store, key.folder, plan.plans)
         if unchanged:
@@ -236,7 +270,8 @@ class _StageWorking:
             row = await stage_albums.start(store, key, plan.plans, plan.departed, plan.waiting, problem)
         made_before = row.made
         if row.status is AlbumStatus.EXPORTING:
-            row = await self._worked_through(row, plan, of, began)
+            row = await self._worked_through(row, plan, of, began, before, reached)
+        await before.ended.wait()
         self._left = self._left or row.status is AlbumStatus.PENDING
         counts = row.at_end
         log.info(
@@ -282,13 +317,28 @@ class _StageWorking:
         if self._staging is not None:
             await anyio.to_thread.run_sync(self._staging.sweep)
 
-    async def _worked_through(self, row: StageAlbumRow, plan: AlbumPlan, of: int, began: float) -> StageAlbumRow:
+    async def _worked_through(
+        self, row: StageAlbumRow, plan: AlbumPlan, of: int, began: float, before: Reached, reached: Reached
+    ) -> StageAlbumRow:
         store = self._parts.store
+        told = False
+
+        async def in_turn() -> None:
+            nonlocal told
+            await before.ended.wait()
+            if not told:
+                told = True
+                self._parts.progress(AlbumStarted(row.position, of, row.title, row.expected or 0, stage=self._name))
+
         try:
-            work = await self._work(row, plan, of)
+            work = await self._work(row, plan, of, in_turn)
+            await before.all_made.wait()
+            if before.ended.is_set():
+                await in_turn()
             await work.prepare()
-            albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop)
+            albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop, reached)
             await albums_work.run(work.to_do)
+            await in_turn()
         except BaseException:
             # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
             with anyio.CancelScope(shield=True):
@@ -306,7 +356,9 @@ class _StageWorking:
             reason = f"{albums_work.time_out_in_words}: {counts.done} of {counts.expected} pictures made and kept"
         return await stage_albums.finish(store, row, reason, seconds)
 
-    async def _work(self, row: StageAlbumRow, plan: AlbumPlan, of: int) -> StageWork:
+    async def _work(
+        self, row: StageAlbumRow, plan: AlbumPlan, of: int, in_turn: Callable[[], Awaitable[None]]
+    ) -> StageWork:
         store = self._parts.store
         rows = {
             (each.input, each.variant): each for each in await stage_pictures.of_folder(store, self._name, row.folder)
@@ -331,7 +383,6 @@ class _StageWorking:
                 raise not_writable(error, folder.path) from error
         expected = row.expected or 0
         settled = expected - row.waiting - len(to_do)
-        self._parts.progress(AlbumStarted(row.position, of, row.title, expected, stage=self._name))
 
         def on_outcome(item: _ToDo, outcome: PictureMade | PictureFailed) -> None:
             nonlocal settled
@@ -358,7 +409,7 @@ class _StageWorking:
             await self._catalog.send(PicturesCommitted(self._name, count))
 
         staging = self._staging.path if self._staging is not None else None
-        return StageWork(store, self._stage, row.folder, folder, staging, to_do, on_outcome, on_commit)
+        return StageWork(store, self._stage, row.folder, folder, staging, to_do, on_outcome, on_commit, in_turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +458,9 @@ class StageWork:
         to_do: Sequence[_ToDo],
         on_outcome: Callable[[_ToDo, PictureMade | PictureFailed], None],
         on_commit: Callable[[int], Awaitable[None]],
+        in_turn: Callable[[], Awaitable[None]],
     ) -> None:
+        """`in_turn` returns when outcomes may be entered and told of."""
         self.to_do = to_do
         self._store = store
         self._stage = stage
@@ -418,6 +471,7 @@ class StageWork:
         self._by_row = {item.row_id: item for item in to_do}
         self._on_outcome = on_outcome
         self._on_commit = on_commit
+        self._in_turn = in_turn
         self._album_problem: PhotoError | None = None
         self._made_anew: frozenset[int] = frozenset()
         """Rows of an album that is done in one step, whose result of the same bytes is damaged or gone."""
@@ -461,20 +515,41 @@ class StageWork:
         if self._album_problem is not None:
             # Not transient: the whole album is asked for again, by `retry-failed`.
             raise PhotoError(str(self._album_problem))
-        staged = None
-        if self._staging is not None:
-            extension = extension_of(self._recipe, item.plan.input.file_name) or ""
-            staged = self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
+        staged = self._staged(item, number)
         try:
             with anyio.fail_after(self._stage.limits.photo_seconds):
                 outcome = await self._in_thread(partial(self._make, item, staged, number), staged)
         except TimeoutError:
-            limits = self._stage.limits
-            raise PhotoTimedOut(
-                f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)"
-            ) from None
+            raise self._too_long() from None
         fault_point("stage.picture_made")
         return outcome
+
+    @property
+    def batch_photos(self) -> int:
+        """Given to one thread at a time."""
+        return 1 if self._album_problem is not None else self._recipe.in_a_row
+
+    async def attempt_several(self, items: Sequence[_ToDo]) -> Sequence[_Done | Exception | None]:
+        """The first attempt at each, one after the other in one thread."""
+        batch = PictureBatch(items, lambda item: self._make(item, self._staged(item, 1), 1))
+        came = await batch.carry_out(
+            self._stage.limits.photo_seconds,
+            self._too_long(),
+            lambda item: self._recipe.abandon(self._staged(item, 1)),
+        )
+        fault_point("stage.picture_made")
+        return came
+
+    def _staged(self, item: _ToDo, number: int) -> Path | None:
+        """Where the result of the `number`-th attempt goes; None where it makes no file."""
+        if self._staging is None:
+            return None
+        extension = extension_of(self._recipe, item.plan.input.file_name) or ""
+        return self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
+
+    def _too_long(self) -> PhotoTimedOut:
+        limits = self._stage.limits
+        return PhotoTimedOut(f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)")
 
     async def _in_thread(self, work: Callable[[], _T], staged: Path | None) -> _T:
         """A thread cannot be stopped; what is given up is told so, and writes to a name nobody uses again."""
@@ -571,6 +646,7 @@ class StageWork:
     async def settle(self, group: Sequence[_Outcome]) -> None:
         """Publish the group's files, make what the recipe keeps durable, then commit the rows."""
         staged = [outcome.staged for outcome in group if isinstance(outcome, _Done) and outcome.staged is not None]
+        await self._in_turn()
         with anyio.CancelScope(shield=True):
             try:
                 await anyio.to_thread.run_sync(self._recipe.settle)

@@ -50,6 +50,10 @@ class Publication(Protocol):
         """Whether an album is as it was when all of it was there, so that nothing has to be planned. Reads only."""
         ...
 
+    def waits_for_before(self, plans: Sequence[PicturePlan]) -> bool:
+        """Whether what is to be done of an album turns out otherwise while the album before it has not ended."""
+        ...
+
     async def claim(self, store: Store, folder: str, plans: Sequence[PicturePlan]) -> None:
         """After an album was planned, before anything of it is done."""
         ...

@@ -7,6 +7,7 @@ case or Unicode form: a bucket that is synced to a disk must not lose a file the
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,10 +91,11 @@ class Claim:
 
 
 class ClaimedKeys:
-    """Keys by file, decided once and kept. Not for several threads at once."""
+    """Keys by file, decided once and kept; for several threads."""
 
     def __init__(self, rule: KeyRule, claims: Iterable[Claim] = ()) -> None:
         self._rule = rule
+        self._deciding = threading.Lock()
         self._by_file: dict[tuple[str, str], list[Claim]] = {}
         self._taken: dict[str, tuple[str, str]] = {}
         self._next: dict[str, int] = {}
@@ -110,7 +112,9 @@ class ClaimedKeys:
         file = (folder, file_name)
         decided = self._decided.get(file)
         if decided is None:
-            decided = self._decided[file] = self._decide(file)
+            with self._deciding:
+                decided = self._decided.get(file) or self._decide(file)
+                self._decided[file] = decided
         return decided
 
     def _decide(self, file: tuple[str, str]) -> Claim:

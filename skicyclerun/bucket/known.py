@@ -77,6 +77,10 @@ class KnownObjects:
         """All objects of an album."""
         return [self.by_key[key] for key in sorted(self._by_folder.get(folder, ()))]
 
+    def holds(self, sha256: str) -> bool:
+        """Whether any object has these bytes."""
+        return bool(self._by_content.get(sha256))
+
     def with_content(self, sha256: str, but: str) -> KnownObject | None:
         """A confirmed object with these bytes under another key; the one that has left its album, if there is such."""
         found = [self.by_key[key] for key in sorted(self._by_content.get(sha256, ())) if key != but]

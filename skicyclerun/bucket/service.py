@@ -6,9 +6,11 @@ https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient
@@ -85,11 +87,15 @@ class Service:
         """
         import boto3
         from botocore.config import Config
+        from botocore.session import get_session
 
         with translated(f"Your credentials for {self.place} cannot be used"):
+            known = get_session()
+            known.register_component("data_loader", _descriptions())
             session = boto3.session.Session(
                 profile_name=self.profile or None,
                 region_name=self.region or ("us-east-1" if self.endpoint_url else None),
+                botocore_session=known,
             )
             if session.get_credentials() is None:
                 raise BucketRefused(
@@ -115,13 +121,45 @@ class Service:
             # Hardly any is: that the bucket takes them was asked before.
             for operation in ("PutObject", "UploadPart"):
                 client.meta.events.register(f"before-sign.s3.{operation}", _without_waiting)
+                client.meta.events.register_first(f"choose-signer.s3.{operation}", _signer_of_known_bytes)
             return client
+
+
+@cache
+def _descriptions() -> Any:
+    """What boto3 knows of the services, read from its files once: a second client then costs a tenth of the first."""
+    from botocore.session import get_session
+
+    return get_session().get_component("data_loader")
 
 
 def _without_waiting(request: Any, **_: object) -> None:
     """Before a request is signed: its body follows at once."""
     if "Expect" in request.headers:
         del request.headers["Expect"]
+
+
+def _signer_of_known_bytes(signing_name: str, signature_version: Any, context: Any, **_: object) -> str | None:
+    """For a request that would be signed as S3 does it by default: the signer that does not hash its body once more."""
+    usual = signing_name == "s3" and signature_version in ("s3v4", "v4")
+    return _known_bytes() if usual and not context["client_config"].auth_scheme_preference else None
+
+
+@cache
+def _known_bytes() -> str:
+    """A name for signature version 4 of a body whose SHA-256 the request states: the same signature, without reading
+    the body for it. That was a fifth of what a PUT of 300 kB costs here, over https too.
+    """
+    from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
+
+    class KnownBytes(S3SigV4Auth):  # type: ignore[misc]
+        def payload(self, request: Any) -> Any:
+            stated = request.headers.get("x-amz-checksum-sha256")
+            return base64.b64decode(stated).hex() if stated else super().payload(request)
+
+    name = "skicyclerun-s3v4"
+    AUTH_TYPE_MAPS[name] = KnownBytes
+    return name
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import IO, Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,6 +50,9 @@ _LONGEST_READ: Final = 60.0
 #: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
 #: them, and then the header is read.
 _TAGS_OF_A_JPEG: Final = 2 << 16  # of 64 kB at most each
+_HEADER_OF_A_JPEG: Final = 4096  # of most that have no tags
+_START_OF_SCAN: Final = 0xDA
+_WITHOUT_LENGTH: Final = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
 _SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
 
 
@@ -151,6 +154,8 @@ class S3Deployment(Recipe):
 
     extension = None
     at_once = 10
+    in_a_row = 8
+    one_ahead = True
     needs_facts = False
     takes_over = False
 
@@ -346,7 +351,7 @@ class S3Deployment(Recipe):
             return
         with path.open("rb") as stream:
             # EXIF comes first in a JPEG, and XMP next; WebP has its tags behind the pixels.
-            data = stream.read(_TAGS_OF_A_JPEG if path.suffix.lower() in (".jpg", ".jpeg") else -1)
+            data = _before_the_pixels(stream) if path.suffix.lower() in (".jpg", ".jpeg") else stream.read()
         if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
             return
         from skicyclerun.images.picture_facts import read_picture_facts
@@ -390,6 +395,22 @@ def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
         f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept; "
         "`skicyclerun run --resume` carries on with it."
     )
+
+
+def _before_the_pixels(stream: IO[bytes]) -> bytes:
+    """The beginning of a JPEG up to its first scan, or more where that is not found; at most `_TAGS_OF_A_JPEG`."""
+    data = stream.read(_HEADER_OF_A_JPEG)
+    place = 2
+    while data[place : place + 1] == b"\xff" and len(data) > place + 3:
+        kind = data[place + 1]
+        if kind == _START_OF_SCAN:
+            return data[:place]
+        if kind in _WITHOUT_LENGTH:
+            break
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if place + 4 > len(data):
+            data += stream.read(_TAGS_OF_A_JPEG - len(data))
+    return data + stream.read(_TAGS_OF_A_JPEG - len(data))
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:

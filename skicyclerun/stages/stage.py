@@ -90,6 +90,13 @@ class Recipe(ABC):
     at_once: int = 0
     """Pictures at once: 0, as many as there are cores; 1, one after the other (a server that wants that)."""
 
+    in_a_row: ClassVar[int] = 1
+    """Where one picture costs as little as to give it to a thread: so many are given to it at a time, at most."""
+
+    one_ahead: ClassVar[bool] = False
+    """Whether an album is planned and begun while the one before it comes to its end. Not with `takes_over`, which
+    looks at what was made before."""
+
     costly: ClassVar[bool] = False
     """A result takes so long (a minute of a model's time) that each is committed by itself: a stop loses none that is
     made."""
