@@ -18,6 +18,42 @@ settings.register_profile("suite", _ALWAYS, derandomize=True, database=None)
 settings.register_profile("explore", _ALWAYS, print_blob=True)
 settings.load_profile("suite")
 
+#: Modules that take longest, longest first: begun before the others, none is still at work when all is done but it.
+_LONGEST: Final = (
+    "test_photos_app_runs",
+    "test_s3_deployment",
+    "test_stages_run",
+    "test_stage_campaign",
+    "test_s3_campaign",
+    "test_crash_campaign",
+    "test_stages_on_real_libraries",
+    "test_outputs_campaign",
+    "test_two_at_once",
+    "test_check_on_a_mac",
+    "test_cli_terminal",
+    "test_verify_stages",
+    "test_photos_app_campaign",
+    "test_hostile_input",
+    "test_archive_push",
+    "test_llm_runs",
+    "test_photos_app",
+    "test_cli_imports",
+    "test_choose_albums",
+    "test_report_browser",
+    "test_cli_signals",
+    "test_verify",
+    "test_images_heic",
+    "test_failing_calls",
+    "test_power_cuts",
+    "test_archive_remote",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """xdist hands modules out in the order of their first tests."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,6 +234,8 @@ class Call:
                 if "grow" in file:
                     write_file(directory, file)
                 start_photos({"directory": str(directory), "file": file, "pid": os.getpid()})
+                if "grow" in file:
+                    wait_until_larger(directory / file["name"])
             else:
                 write_file(directory, file)
 
@@ -305,6 +307,14 @@ def clean(text: str | None) -> str:
 
 def decimal(number: float | None) -> str:
     return "" if number is None else f"{number:.8f}"
+
+
+def wait_until_larger(path: Path) -> None:
+    """Until the process that appends has begun: on a busy machine its start takes a while."""
+    size = os.path.getsize(path)
+    deadline = time.monotonic() + LONGEST_LIFE
+    while os.path.getsize(path) == size and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def write_file(directory: Path, file: dict[str, Any]) -> None:
