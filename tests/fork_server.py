@@ -7,6 +7,7 @@ threads, and a forked child is a process like any other: SIGKILL ends it, its fi
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -135,6 +136,7 @@ def fork_server(
 def serve() -> None:
     """The other side: a line is a run, its answer the return code."""
     import_what_runs_import()
+    gc.freeze()  # what was imported is no garbage; looking at it would copy its pages in each child
     for line in sys.stdin:
         question = json.loads(line)
         pid = os.fork()
