@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -68,3 +69,13 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend() -> str:
     """The program runs on asyncio, and so do its tests."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def sample_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of `skicyclerun demo`, which takes seconds to draw. Read only: whoever changes it copies it."""
+    from skicyclerun.sources.sample_library import make_sample_library
+
+    root = tmp_path_factory.mktemp("library") / "sample"
+    make_sample_library(root)
+    return root
