@@ -67,7 +67,7 @@ def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, preload: Path) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server"), preload) as running:
+    with fork_server(tmp_path_factory.mktemp("server"), preload, ["tests.places_ahead"]) as running:
         yield running
 
 
