@@ -7,12 +7,13 @@ recorded and played (tests/disk_calls.py). Where there is no such room, or TMPDI
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import pytest
 
@@ -21,8 +22,10 @@ MEMORY: Final = Path("/dev/shm")
 ROOM: Final = 4
 #: Gigabytes of the machine's memory that have to be free, those for the folders among them.
 FREE_MEMORY: Final = 8
-_PREFIX: Final = f"skicyclerun-tests-{os.getuid()}-"
-_FOLDER = pytest.StashKey[Path]()
+_PREFIX: Final = "skicyclerun-tests-"
+_LOCK: Final = "in use"
+"""A file that the session holds a lock on; the kernel takes that back whatever ends the session."""
+_HELD = pytest.StashKey[tuple[Path, TextIO]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,9 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ or "TMPDIR" in os.environ or not there_is_room():
         return
     remove_leftovers()
-    folder = MEMORY / f"{_PREFIX}{os.getpid()}"
-    folder.mkdir(mode=0o711)  # some tests work as nobody, who has to get through
-    config.stash[_FOLDER] = folder
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=MEMORY))
+    folder.chmod(0o711)  # some tests work as nobody, who has to get through
+    lock = open(folder / "lock", "w", encoding="ascii")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(lock.name, folder / _LOCK)  # there from the moment that it is held
+    config.stash[_HELD] = folder, lock
     # For pytest's own folders, for tests that ask for others, and for the processes of both.
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
@@ -40,11 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder = config.stash.get(_FOLDER, None)
-    if folder is not None:
+    if _HELD in config.stash:
+        folder, lock = config.stash[_HELD]
         del os.environ["TMPDIR"]
         tempfile.tempdir = None
         shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
 
 
 def there_is_room() -> bool:
@@ -74,6 +81,12 @@ def free_memory() -> int:
 
 def remove_leftovers() -> None:
     """Of sessions that were killed: memory is not cleared like a disk's temporary folder."""
-    for folder in MEMORY.glob(f"{_PREFIX}*"):
-        if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    for file in MEMORY.glob(f"{_PREFIX}*/{_LOCK}"):
+        try:
+            if file.parent.lstat().st_uid != os.getuid():
+                continue
+            with open(file, encoding="ascii") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(file.parent, ignore_errors=True)
+        except OSError:  # held
+            continue
