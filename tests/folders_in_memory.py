@@ -19,9 +19,9 @@ import pytest
 
 MEMORY: Final = Path("/dev/shm")
 #: Gigabytes that have to be free. The suite has less than one at a time: what has passed is removed at once.
-ROOM: Final = 4
+ROOM: Final = 2
 #: Gigabytes of the machine's memory that have to be free, those for the folders among them.
-FREE_MEMORY: Final = 8
+FREE_MEMORY: Final = 6
 _PREFIX: Final = "skicyclerun-tests-"
 _LOCK: Final = "in use"
 """A file that the session holds a lock on; the kernel takes that back whatever ends the session."""
@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=MEMORY))
-    folder.chmod(0o711)  # some tests work as nobody, who has to get through
+    folder.chmod(0o1777)  # as temporary folders are: some tests work as nobody
     lock = open(folder / "lock", "w", encoding="ascii")
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.rename(lock.name, folder / _LOCK)  # there from the moment that it is held
