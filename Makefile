@@ -101,6 +101,7 @@ format: $(TEST_STAMP)
 SCRATCH ?= $(or $(TMPDIR),/tmp)
 bench: $(TEST_STAMP)
 	$(BIN)/python -m bench.export --photos 1000 --update-photos 10000 --scratch $(SCRATCH)
+	$(BIN)/python -m bench.render --scratch $(SCRATCH)
 	$(BIN)/python -m bench.size --photos 1000 10000 --scratch $(SCRATCH)
 	$(BIN)/python -m bench.albums
 	$(BIN)/python -m bench.heic_to_jpeg

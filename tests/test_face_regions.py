@@ -177,7 +177,7 @@ def tags_with(*faces: Face) -> PhotoTags:
         write_face_regions(exiv2, tags, faces, (80, 40))
         segments = encode(exiv2, tags).xmp
         assert segments is not None
-        return tags_of_segments(exiv2, [Segment(segment[1], segment) for segment in segments])
+        return tags_of_segments(exiv2, [Segment.of(segment) for segment in segments])
 
 
 @settings(max_examples=60)

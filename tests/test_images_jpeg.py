@@ -9,6 +9,7 @@ import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skicyclerun.errors import OriginalMissing, PhotoUnreadable
+from skicyclerun.errors import OriginalMissing, PhotoTransient, PhotoUnreadable
+from skicyclerun.images import decode_check, staging
 from skicyclerun.images.decode_check import decode_fully
-from skicyclerun.images.jpeg_segments import ScanWalker
+from skicyclerun.images.jpeg_segments import ScanWalker, read_header
 from skicyclerun.images.render import read_facts
-from skicyclerun.images.staging import StagedFile
+from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.models import LibraryMetadata
 from tests.images_samples import (
     KNOWN,
@@ -226,13 +228,104 @@ def test_a_missing_original_and_a_pipe_in_its_place_fail_at_once(tmp_path: Path)
 def test_a_full_disk_passes_through_and_leaves_nothing(
     jpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: StagedFile, data: object) -> None:
+    def full(self: StagedFile, *data: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(StagedFile, "write", full)
     with pytest.raises(OSError, match="No space left"):
         render(jpeg, tmp_path / "out.jpg", KNOWN)
     assert not (tmp_path / "out.jpg").exists()
+
+
+@pytest.mark.parametrize("most", [1, 700, 5_000])
+def test_a_disk_that_takes_a_part_at_a_time_gets_it_all(
+    jpeg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    whole = render(jpeg, tmp_path / "whole.jpg", KNOWN)
+    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: os.write(descriptor, b"".join(pieces)[:most]))
+    assert render(jpeg, tmp_path / "out.jpg", KNOWN) == whole
+    assert (tmp_path / "out.jpg").read_bytes() == (tmp_path / "whole.jpg").read_bytes()
+
+
+@settings(max_examples=100)
+@given(size=st.integers(3, 300), start=st.integers(0, 320), count=st.integers(0, 200))
+def test_an_original_is_read_as_it_is_whatever_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, start: int, count: int
+) -> None:
+    monkeypatch.setattr(staging, "_HEAD_BYTES", 64)
+    monkeypatch.setattr(staging, "BLOCK_BYTES", 50)
+    data = bytes(number * 7 % 251 for number in range(size))
+    (tmp_path / "in.bin").write_bytes(data)
+    with open_original(tmp_path / "in.bin") as original:
+        assert original.read(start, count) == data[start : start + count]
+        if start <= size:
+            assert b"".join(map(bytes, original.blocks(start))) == data[start:]
+        assert original.read(start, count) == data[start : start + count]
+
+
+@pytest.mark.parametrize("size", [40, 200])
+@pytest.mark.parametrize("now", [0, 39, 41, 199, 201, 500])
+def test_an_original_that_changes_its_size_meanwhile_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, now: int
+) -> None:
+    monkeypatch.setattr(staging, "_HEAD_BYTES", 64)
+    path = tmp_path / "in.bin"
+    path.write_bytes(bytes(size))
+    with open_original(path) as original:
+        os.truncate(path, now)
+        with pytest.raises(PhotoTransient):
+            list(original.blocks(10))
+
+
+@settings(max_examples=150)
+@given(
+    sample=st.sampled_from(["plain", "progressive", "grey", "cmyk", "thin"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+    kept=st.floats(0.9, 1),
+)
+def test_the_decoder_alone_refuses_what_pillow_as_a_whole_refuses(
+    monkeypatch: pytest.MonkeyPatch, sample: str, changes: list[tuple[float, int]], kept: float
+) -> None:
+    data = bytearray(_samples()[sample])
+    for place, value in changes:
+        data[2 + int(place * min(len(data) - 3, 1_500))] = value
+    original = Original.of_bytes(bytes(data[: int(len(data) * kept)]))
+    try:
+        header = read_header(original)
+    except PhotoUnreadable:
+        return
+    said: list[str] = []
+    for plain in (decode_check._is_plain, lambda header, scan: False):
+        with monkeypatch.context() as patched:
+            patched.setattr(decode_check, "_is_plain", plain)
+            try:
+                decode_check.check_first_rows(original, header)
+                said.append("")
+            except PhotoUnreadable as error:
+                said.append(str(error))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("sample", ["plain", "progressive", "grey", "cmyk", "thin"])
+def test_pillow_as_a_whole_is_not_asked_about_a_sound_jpeg(monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
+    def asked(stream: object) -> None:
+        raise AssertionError("Pillow was asked")
+
+    monkeypatch.setattr(decode_check, "_decode_reduced", asked)
+    original = Original.of_bytes(_samples()[sample])
+    decode_check.check_first_rows(original, read_header(original))
+
+
+@cache
+def _samples() -> dict[str, bytes]:
+    photo = photo_like((200, 150))
+    return {
+        "plain": encoded(photo, "JPEG", exif=exif_with()),
+        "progressive": encoded(photo, "JPEG", progressive=True),
+        "grey": encoded(photo.convert("L"), "JPEG"),
+        "cmyk": encoded(photo.convert("CMYK"), "JPEG"),
+        "thin": encoded(photo_like((3, 500)), "JPEG"),
+    }
 
 
 @settings(max_examples=200)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.images.exiv2_session import exiv2_session
-from skicyclerun.images.metadata import PhotoTags, lang_alt_of, list_of, no_tags
+from skicyclerun.images.metadata import PhotoTags, no_tags
 from skicyclerun.images.tag_index import TagIndex
 
 TEXTS = {
@@ -83,13 +83,13 @@ def test_keywords_that_a_writer_made_a_simple_text_are_one_keyword() -> None:
     with exiv2_session() as exiv2:
         tags = no_tags(exiv2)
         tags.put("Xmp.dc.subject", exiv2.XmpTextValue("a, b"))
-        assert list_of(tags.xmp, "Xmp.dc.subject") == ("a, b",)
+        assert tags.xmp.items_of("Xmp.dc.subject") == ("a, b",)
         tags.put("Xmp.dc.subject", exiv2.LangAltValue({"x-default": "a", "de": "b"}))
-        assert list_of(tags.xmp, "Xmp.dc.subject") == ("a",)
+        assert tags.xmp.items_of("Xmp.dc.subject") == ("a",)
 
 
 def test_a_text_without_a_default_language_is_the_first_there_is() -> None:
     with exiv2_session() as exiv2:
         tags = no_tags(exiv2)
         tags.put("Xmp.dc.title", exiv2.LangAltValue({"de": "Über den Pass"}))
-        assert lang_alt_of(tags.xmp, "Xmp.dc.title") == "Über den Pass"
+        assert tags.xmp.text_by_language("Xmp.dc.title") == "Über den Pass"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from skicyclerun.images.metadata import PhotoTags, orientation_of
+from skicyclerun.images.new_xmp import FACE, PEOPLE, REGION_LIST, REGIONS, NewXmp, Region, Regions, put_regions
 from skicyclerun.images.texts import clean_line, cut
 from skicyclerun.models import Face
 
@@ -23,15 +24,11 @@ _BYTES_OF_A_REGION: Final = 500
 """Of both kinds together, without the name."""
 _MOST_NAME: Final = 200
 """Bytes of UTF-8."""
+_ALWAYS_FIT: Final = _MOST_BYTES // (_BYTES_OF_A_REGION + 2 * len("&quot;") * _MOST_NAME)
+"""So many have room whatever their names are."""
 
-_REGIONS: Final = "Xmp.mwg-rs.Regions"
-_LIST: Final = f"{_REGIONS}/mwg-rs:RegionList"
-_SIZE: Final = f"{_REGIONS}/mwg-rs:AppliedToDimensions"
-_PEOPLE: Final = "Xmp.MP.RegionInfo"
-_PEOPLE_LIST: Final = f"{_PEOPLE}/MPRI:Regions"
-_NUMBERED: Final = re.compile(rf"{re.escape(_LIST)}\[(\d+)\]")
-_FACE: Final = "Face"
-WITH_REGIONS: Final = (_REGIONS, _PEOPLE)
+_NUMBERED: Final = re.compile(rf"{re.escape(REGION_LIST)}\[(\d+)\]")
+WITH_REGIONS: Final = (REGIONS, PEOPLE)
 """What the keys of both begin with."""
 
 
@@ -44,7 +41,8 @@ class Area(NamedTuple):
     height: float
 
 
-def named_faces(faces: Iterable[Face]) -> tuple[Face, ...]:
+@lru_cache(maxsize=64)  # asked for the tags and again for the catalog
+def named_faces(faces: tuple[Face, ...]) -> tuple[Face, ...]:
     """Those that somebody has named and that are, at least in part, in the picture; names as tags can hold them."""
     clean = (
         Face(
@@ -61,8 +59,9 @@ def area_of(face: Face) -> Area | None:
     values = (face.x, face.y, face.width, face.height)
     if not all(map(math.isfinite, values)) or face.width <= 0 or face.height <= 0:
         return None
-    left, right = (min(max(face.x + side * face.width / 2, 0.0), 1.0) for side in (-1, 1))
-    top, bottom = (min(max(face.y + side * face.height / 2, 0.0), 1.0) for side in (-1, 1))
+    across, down = face.width / 2, face.height / 2
+    left, right = min(max(face.x - across, 0.0), 1.0), min(max(face.x + across, 0.0), 1.0)
+    top, bottom = min(max(face.y - down, 0.0), 1.0), min(max(face.y + down, 0.0), 1.0)
     if right <= left or bottom <= top:
         return None
     return Area(left, top, right - left, bottom - top)
@@ -70,10 +69,11 @@ def area_of(face: Face) -> Area | None:
 
 def as_stored(area: Area, orientation: int) -> Area:
     """The area of a picture as displayed in the picture as stored; `orientation` is EXIF's, 1 to 8."""
+    if orientation == 1:
+        return area
     left, top, width, height = area
     right, bottom = 1 - left - width, 1 - top - height  # from the other edges
     return {
-        1: area,
         2: Area(right, top, width, height),
         3: Area(right, bottom, width, height),
         4: Area(left, bottom, width, height),
@@ -84,7 +84,7 @@ def as_stored(area: Area, orientation: int) -> Area:
     }[orientation]
 
 
-def write_face_regions(exiv2: Any, tags: PhotoTags, faces: Iterable[Face], stored: tuple[int, int]) -> None:
+def write_face_regions(exiv2: Any, tags: PhotoTags, faces: tuple[Face, ...], stored: tuple[int, int]) -> None:
     """Bring both to these faces, which are as displayed; `stored` is the picture's size in pixels as stored.
 
     Without a named face the file's own regions stay. Of them, those that are no faces (a pet, a bar code, the focus)
@@ -94,25 +94,23 @@ def write_face_regions(exiv2: Any, tags: PhotoTags, faces: Iterable[Face], store
     if not named or min(stored) <= 0:
         return
     fitting = _fitting(tags, named)
-    leaves = _leaves(fitting, stored, orientation_of(tags.exif))
+    regions = _regions(fitting, stored, orientation_of(tags.exif))
+    if isinstance(tags.xmp, NewXmp) and tags.xmp.put_regions(regions):
+        return
     others = _regions_of_no_face(tags, after=len(fitting))
-    wanted = {key: text.strip() for key, text in leaves.items()} | {key: text for key, _, text in others}
+    wanted = {key: text.strip() for key, text in regions.leaves().items()} | {key: text for key, _, text in others}
     if _texts_in(tags) == {key: text for key, text in wanted.items() if _is_text(text)}:
         return
     tags.xmp.erase_where(lambda key: key.startswith(WITH_REGIONS))
-    structure, bag = exiv2.XmpTextValue(""), exiv2.XmpTextValue("")
-    structure.setXmpStruct(exiv2.XmpValue.XmpStruct.xsStruct)
-    bag.setXmpArrayType(exiv2.XmpValue.XmpArrayType.xaBag)
-    for node, value in ((_REGIONS, structure), (_LIST, bag), (_PEOPLE, structure), (_PEOPLE_LIST, bag)):
-        tags.xmp.put(node, value)
-    for key, text in leaves.items():
-        tags.xmp.put(key, text)
+    put_regions(exiv2, tags.xmp, regions)
     for key, value, _ in others:
         tags.xmp.put(key, value)
 
 
 def _fitting(tags: PhotoTags, named: tuple[Face, ...]) -> tuple[Face, ...]:
     """As many as have room, the largest first; in their order."""
+    if len(named) <= _ALWAYS_FIT:
+        return named
     room = _MOST_BYTES
     kept: set[int] = set()
     for place in sorted(range(len(named)), key=lambda place: -named[place].width * named[place].height):
@@ -133,10 +131,14 @@ def _regions_of_no_face(tags: PhotoTags, after: int) -> list[tuple[str, Any, str
     kept = [
         (number, keys)
         for number, keys in regions.items()
-        if tags.xmp.text(f"{_LIST}[{number}]/mwg-rs:Type") not in ("", _FACE)
+        if tags.xmp.text(f"{REGION_LIST}[{number}]/mwg-rs:Type") not in ("", FACE)
     ]
     return [
-        (f"{_LIST}[{place}]{key.removeprefix(f'{_LIST}[{number}]')}", tags.xmp.tag(key).getValue(), tags.xmp.text(key))
+        (
+            f"{REGION_LIST}[{place}]{key.removeprefix(f'{REGION_LIST}[{number}]')}",
+            tags.xmp.tag(key).getValue(),
+            tags.xmp.text(key),
+        )
         for place, (number, keys) in enumerate(kept, start=after + 1)
         for key in keys
     ]
@@ -153,29 +155,19 @@ def _is_text(text: str) -> bool:
     return bool(text) and not text.startswith('type="')
 
 
-def _leaves(faces: tuple[Face, ...], stored: tuple[int, int], orientation: int) -> dict[str, str]:
-    """Key → text of all that hold a text, in order."""
-    width, height = stored
-    leaves = {f"{_SIZE}/stDim:w": str(width), f"{_SIZE}/stDim:h": str(height), f"{_SIZE}/stDim:unit": "pixel"}
-    for number, face in enumerate(faces, start=1):
+def _regions(faces: tuple[Face, ...], stored: tuple[int, int], orientation: int) -> Regions:
+    regions = []
+    for face in faces:
         area = area_of(face)
         assert area is not None  # of a named face
         left, top, across, down = as_stored(area, orientation)
         # exiv2 takes a text that begins with `type=` for a word about its own kind, in what it reads too.
         name = f" {face.name}" if face.name.startswith("type=") else face.name
-        region, person = f"{_LIST}[{number}]", f"{_PEOPLE_LIST}[{number}]"
-        leaves |= {
-            f"{region}/mwg-rs:Name": name,
-            f"{region}/mwg-rs:Type": _FACE,
-            f"{region}/mwg-rs:Area/stArea:x": _share(left + across / 2),
-            f"{region}/mwg-rs:Area/stArea:y": _share(top + down / 2),
-            f"{region}/mwg-rs:Area/stArea:w": _share(across),
-            f"{region}/mwg-rs:Area/stArea:h": _share(down),
-            f"{region}/mwg-rs:Area/stArea:unit": "normalized",
-            f"{person}/MPReg:PersonDisplayName": name,
-            f"{person}/MPReg:Rectangle": ", ".join(map(_share, (left, top, across, down))),
-        }
-    return leaves
+        x, y, left_side, top_side, width, height = map(
+            _share, (left + across / 2, top + down / 2, left, top, across, down)
+        )
+        regions.append(Region(name, (x, y, width, height), f"{left_side}, {top_side}, {width}, {height}"))
+    return Regions(*stored, tuple(regions))
 
 
 def _share(value: float) -> str:

@@ -15,7 +15,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Final
 
-from skicyclerun.images.jpeg_segments import APP2, MPF, JpegHeader, ScanWalker, check_end
+from skicyclerun.images.jpeg_segments import MPF, JpegHeader, ScanWalker, check_end
 from skicyclerun.images.staging import Original
 
 # In entropy-coded data 0xFF is followed by zero or by a restart marker (ITU-T T.81, B.1.1.5), so that these three
@@ -48,7 +48,7 @@ class ScanWatch:
         self._walker: ScanWalker | None = None
         self._suspicious = False
         self._tail = b""
-        several = any(segment.holds(APP2, MPF) for segment in header.segments)
+        several = MPF in [segment.kind for segment in header.segments]
         if _memmem is None or several or original.read(original.size - len(_END), len(_END)) != _END:
             self._walker = ScanWalker(header.size)
 

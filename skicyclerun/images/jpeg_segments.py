@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from skicyclerun.errors import PhotoUnreadable
 from skicyclerun.images.staging import Original
@@ -20,6 +20,7 @@ from skicyclerun.wording import bytes_in_words, pixels_in_words
 SOI: Final = 0xD8
 EOI: Final = 0xD9
 SOS: Final = 0xDA
+DQT: Final = 0xDB
 APP0: Final = 0xE0
 APP1: Final = 0xE1
 APP2: Final = 0xE2
@@ -30,14 +31,16 @@ EXIF: Final = b"Exif\x00"
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 IPTC: Final = b"Photoshop 3.0\x00"
 MPF: Final = b"MPF\x00"
+_KINDS: Final = {APP1: (EXIF, XMP), APP2: (MPF,), APP13: (IPTC,)}
 
 _MAX_HEADER_BYTES: Final = 64 << 20
 # The longest header of full segments has a thousand of them. Each one more costs memory, each byte of filling time.
 _MOST_SEGMENTS: Final = 20_000
 _MOST_FILLING: Final = 1 << 16
-_FIRST_READ: Final = 128 << 10
+_FIRST_READ: Final = 16 << 10
 
-_APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+APPLICATION: Final = frozenset((*range(0xE0, 0xF0), 0xFE))
+"""What programs write for each other, comments too; no decoder needs them."""
 _STANDALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _FRAMES: Final = frozenset((*range(0xC0, 0xD0),)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_SEQUENTIAL: Final = frozenset((0xC0, 0xC1))
@@ -49,12 +52,22 @@ _BETWEEN_SCANS: Final = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *ra
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """One marker segment. `data` holds it whole, with its marker and its length."""
 
     marker: int
     data: bytes
+    kind: bytes | None
+    """EXIF, XMP, IPTC, MPF; None for all others."""
+
+    @classmethod
+    def of(cls, data: bytes) -> Segment:
+        """The segment that is these bytes, from its marker to its end."""
+        marker = data[1]
+        for kind in _KINDS.get(marker, ()):
+            if data.startswith(kind, 4):
+                return cls(marker, data, kind)
+        return cls(marker, data, None)
 
     def holds(self, marker: int, identifier: bytes) -> bool:
         """Whether it is an application segment of this kind."""
@@ -80,12 +93,10 @@ class Frame:
         """
         if not self.sampling or not all(across and down for across, down in self.sampling):
             return 0
-        widest = max(across for across, _ in self.sampling)
-        tallest = max(down for _, down in self.sampling)
-        blocks = sum(
-            ceil(ceil(self.width * across / widest) / 8) * ceil(ceil(self.height * down / tallest) / 8)
-            for across, down in self.sampling
-        )
+        widest, tallest = map(max, zip(*self.sampling, strict=True))
+        blocks = 0
+        for across, down in self.sampling:
+            blocks += ceil(ceil(self.width * across / widest) / 8) * ceil(ceil(self.height * down / tallest) / 8)
         if self.marker in _HUFFMAN_SEQUENTIAL:
             return 2 * blocks // 8
         return blocks // len(self.sampling) // 8 if self.marker in _HUFFMAN_PROGRESSIVE else 0
@@ -107,7 +118,7 @@ class JpegHeader:
             if segment.marker in _FRAMES:
                 height = min(rows, self.frame.height).to_bytes(2, "big")
                 pieces.append(b"".join((segment.data[:5], height, segment.data[7:])))
-            elif segment.marker not in _APPLICATION or segment.marker == APP14:
+            elif segment.marker not in APPLICATION or segment.marker == APP14:
                 pieces.append(segment.data)
         return b"".join(pieces)
 
@@ -121,7 +132,8 @@ def read_header(original: Original) -> JpegHeader:
     frame: Frame | None = None
     at, filling = 2, 0
     while True:
-        data = _with_at_least(original, data, at + 4)
+        if at + 4 > len(data):
+            data = _with_at_least(original, data, at + 4)
         if data[at] != 0xFF:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
         marker = data[at + 1]
@@ -142,14 +154,16 @@ def read_header(original: Original) -> JpegHeader:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if length < 2:
             raise PhotoUnreadable(f"the JPEG's header is damaged at byte {at}")
-        data = _with_at_least(original, data, at + 2 + length)
-        segment = Segment(marker, bytes(data[at : at + 2 + length]))
+        end = at + 2 + length
+        if end > len(data):
+            data = _with_at_least(original, data, end)
+        segment = Segment.of(data[at:end]) if marker in _KINDS else Segment(marker, data[at:end], None)
         if marker in _FRAMES:
             frame = _frame(segment)
         segments.append(segment)
         if len(segments) > _MOST_SEGMENTS:
             raise PhotoUnreadable(f"the JPEG's header has more than {_MOST_SEGMENTS:,} segments")
-        at += 2 + length
+        at = end
     if frame is None:
         raise PhotoUnreadable("the JPEG's header does not say how large the picture is")
     return JpegHeader(tuple(segments), frame, at)
@@ -161,8 +175,6 @@ def _check_filling(count: int) -> None:
 
 
 def _with_at_least(original: Original, data: bytes, wanted: int) -> bytes:
-    if wanted <= len(data):
-        return data
     if wanted > original.size:
         raise PhotoUnreadable(f"truncated after {bytes_in_words(original.size)}, within the JPEG's header")
     if wanted > _MAX_HEADER_BYTES:
@@ -258,16 +270,11 @@ def replace_metadata(
     extended XMP, content credentials) stays byte for byte and in order; in the index of a multi-picture file the
     positions are corrected, since they are counted from inside the header.
     """
-    replaced = {
-        "exif": (APP1, EXIF, exif),
-        "xmp": (APP1, XMP, xmp),
-        "iptc": (APP13, IPTC, iptc),
-    }
-    waiting = [b"".join(new) for _, _, new in replaced.values() if new is not None]
+    replaced = {kind: b"".join(new) for kind, new in ((EXIF, exif), (XMP, xmp), (IPTC, iptc)) if new is not None}
     kept: list[Segment] = []
     place: int | None = None
     for segment in header.segments:
-        if any(new is not None and segment.holds(marker, name) for marker, name, new in replaced.values()):
+        if segment.kind in replaced:
             place = len(kept) if place is None else place
         else:
             kept.append(segment)
@@ -275,7 +282,7 @@ def replace_metadata(
         # Exif comes first by its own rule, JFIF by its own; readers take either, so JFIF keeps its place.
         place = next((n for n, segment in enumerate(kept) if segment.marker != APP0), len(kept))
     pieces = [b"\xff\xd8", *(segment.data for segment in kept)]
-    pieces[1 + place : 1 + place] = waiting
+    pieces[1 + place : 1 + place] = replaced.values()
     size = sum(map(len, pieces))
     if size != header.size:
         _correct_mpf(pieces, header, size)
@@ -286,7 +293,7 @@ def _correct_mpf(pieces: list[bytes], header: JpegHeader, size: int) -> None:
     """Shift the multi-picture index by what the header grew (CIPA DC-007, 5.2.3)."""
     old_at = 2
     for segment in header.segments:
-        if segment.holds(APP2, MPF):
+        if segment.kind == MPF:
             break
         old_at += len(segment.data)
     else:

@@ -11,16 +11,16 @@ from typing import Any, Final
 
 from skicyclerun.images.face_regions import write_face_regions
 from skicyclerun.images.metadata import (
+    DATE_KEYS,
     GPS_POINTER,
     PhotoTags,
     description_of,
     exif_date_of,
     keywords_of,
-    lang_alt_of,
-    list_of,
     location_of,
 )
 from skicyclerun.images.tag_dates import (
+    MINUTE,
     SAME_MOMENT,
     exif_date,
     exif_offset,
@@ -29,6 +29,7 @@ from skicyclerun.images.tag_dates import (
     parse_date,
     parse_iso_date,
 )
+from skicyclerun.images.tag_index import UTF8_DECLARED
 from skicyclerun.images.tag_positions import (
     SAME_HEADING,
     SAME_METRES,
@@ -63,7 +64,7 @@ _IPTC_DIGITIZED: Final = ("Iptc.Application2.DigitizationDate", "Iptc.Applicatio
 _RATING_PERCENT: Final = (0, 1, 25, 50, 75, 99)  # Windows' scale for one to five stars
 
 # Kept when a position changes: when the satellites were heard has nothing to do with where.
-_GPS_TIMES: Final = tuple(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
+_GPS_TIMES: Final = frozenset(f"Exif.GPSInfo.{name}" for name in ("GPSTimeStamp", "GPSDateStamp", "GPSVersionID"))
 
 
 def write_library_metadata(
@@ -98,8 +99,8 @@ def write_library_metadata(
     if wanted and (keywords := _within_limits(tags, "keywords", clean_list(wanted))):
         _write_keywords(exiv2, tags, keywords)
     if known.persons and (persons := _within_limits(tags, "persons", clean_list(known.persons))):
-        if list_of(tags.xmp, "Xmp.iptcExt.PersonInImage") != persons:
-            tags.put("Xmp.iptcExt.PersonInImage", exiv2.XmpArrayValue(list(persons), exiv2.TypeId.xmpBag))
+        if tags.xmp.items_of("Xmp.iptcExt.PersonInImage") != persons:
+            tags.xmp.put_list(exiv2, "Xmp.iptcExt.PersonInImage", persons)
     if stored is not None:
         write_face_regions(exiv2, tags, known.faces, stored)
     if known.rating is not None:
@@ -133,23 +134,20 @@ def _write_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     there = exif_date_of(tags.exif, "Original")
     if there is not None and _same_wall_time(there, date):
         if offset is not None and exif_offset(there) != offset:
-            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
+            _put_exif_texts(exiv2, tags, ("Exif.Photo.OffsetTimeOriginal",), (offset,))
     else:
-        _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeOriginal", exif_date(date))
-        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeOriginal", offset)
         fraction = f"{date.microsecond // 1000:03}" if date.microsecond >= 1000 else None
-        _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeOriginal", fraction)
+        texts = (exif_date(date), offset, fraction)
+        _put_exif_texts(exiv2, tags, DATE_KEYS["Original"], texts)
         if exif_date_of(tags.exif, "Digitized") is None:
-            _put_exif_text(exiv2, tags, "Exif.Photo.DateTimeDigitized", exif_date(date))
-            _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTimeDigitized", offset)
-            _put_exif_text(exiv2, tags, "Exif.Photo.SubSecTimeDigitized", fraction)
+            _put_exif_texts(exiv2, tags, DATE_KEYS["Digitized"], texts)
     if offset is not None and "Exif.Image.DateTime" in tags.exif:
         _write_offset_of_change(exiv2, tags, date, offset)
     # Copies of the date that other programs wrote must not contradict it.
     for key in ("Xmp.exif.DateTimeOriginal", "Xmp.photoshop.DateCreated"):
         if key in tags.xmp and not _says(tags.xmp.text(key), date):
             tags.put(key, iso_date(date))
-    _write_iptc_date(exiv2, tags, date)
+    _write_iptc_date(exiv2, tags, date, offset)
 
 
 def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset: str) -> None:
@@ -160,7 +158,7 @@ def _write_offset_of_change(exiv2: Any, tags: PhotoTags, date: datetime, offset:
         return
     at_once = _same_wall_time(changed, date)
     if changed.tzinfo is None or (at_once and exif_offset(changed) != offset):
-        _put_exif_text(exiv2, tags, "Exif.Photo.OffsetTime", offset)
+        _put_exif_texts(exiv2, tags, ("Exif.Photo.OffsetTime",), (offset,))
 
 
 def _says(text: str, date: datetime) -> bool:
@@ -171,7 +169,7 @@ def _says(text: str, date: datetime) -> bool:
     return there.tzinfo is None or date.tzinfo is None or there.utcoffset() == date.utcoffset()
 
 
-def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
+def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime, offset: str | None) -> None:
     """DateCreated and TimeCreated, whose time has an offset (IPTC-IIM 4.2, 2:55 and 2:60).
 
     A date without an offset is not entered where the file has none, and takes away a time that is another.
@@ -179,22 +177,24 @@ def _write_iptc_date(exiv2: Any, tags: PhotoTags, date: datetime) -> None:
     zone = date.utcoffset()
     if zone is None and _IPTC_DATE not in tags.iptc:
         return
-    if tags.iptc.text(_IPTC_DATE) != date.date().isoformat():
-        tags.put(_IPTC_DATE, exiv2.DateValue(date.year, date.month, date.day))
+    day = date.date().isoformat()
+    if tags.iptc.text(_IPTC_DATE) != day:
+        tags.iptc.put_date(exiv2, _IPTC_DATE, date.date())
         if zone is None:
             tags.iptc.remove(_IPTC_TIME)
-    offset = exif_offset(date)
     if zone is None or offset is None:
         return
-    minutes = round(zone / timedelta(minutes=1))
-    hours, minutes = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
-    time = exiv2.TimeValue(date.hour, date.minute, date.second, hours, minutes)
-    if tags.iptc.text(_IPTC_TIME) != f"{date:%H:%M:%S}{offset}":
-        tags.put(_IPTC_TIME, time)
+    minutes = round(zone / MINUTE)
+    clock = exif_date(date)[11:]
+    if tags.iptc.text(_IPTC_TIME) != clock + offset:
+        tags.iptc.put_time(exiv2, _IPTC_TIME, date.time(), minutes)
     # A time without an offset gets one of zero from exiv2 when the block is written.
-    same_day = tags.iptc.text(_IPTC_DIGITIZED[0]) == date.date().isoformat()
-    if same_day and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{date:%H:%M:%S}+00:00" and offset != "+00:00":
-        tags.put(_IPTC_DIGITIZED[1], time)
+    if (
+        tags.iptc.text(_IPTC_DIGITIZED[0]) == day
+        and tags.iptc.text(_IPTC_DIGITIZED[1]) == f"{clock}+00:00"
+        and offset != "+00:00"
+    ):
+        tags.iptc.put_time(exiv2, _IPTC_DIGITIZED[1], date.time(), minutes)
 
 
 def _same_wall_time(one: datetime, other: datetime) -> bool:
@@ -206,12 +206,13 @@ def _same_wall_time(one: datetime, other: datetime) -> bool:
     )
 
 
-def _put_exif_text(exiv2: Any, tags: PhotoTags, key: str, text: str | None) -> None:
+def _put_exif_texts(exiv2: Any, tags: PhotoTags, keys: tuple[str, ...], texts: tuple[str | None, ...]) -> None:
     """Set, or with None remove. A file without an Exif version gets the one that has these tags."""
-    if text is None:
-        tags.exif.remove(key)
-        return
-    tags.exif.put_text(key, exiv2.AsciiValue(text), text)
+    for key, text in zip(keys, texts, strict=True):
+        if text is None:
+            tags.exif.remove(key)
+        else:
+            tags.exif.put_text(key, exiv2.AsciiValue(text), text)
     if "Exif.Photo.ExifVersion" not in tags.exif:
         tags.put("Exif.Photo.ExifVersion", "48 50 51 50")  # "0232"
 
@@ -223,7 +224,7 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
     there = location_of(tags.exif)
     if there is None or not same_place(there, location):
         # What belonged to the other place (altitude, direction, precision, destination) goes with it.
-        tags.exif.erase_where(_belongs_to_a_place)
+        tags.exif.erase({key for key in tags.exif.keys() if key.startswith("Exif.GPSInfo.")} - _GPS_TIMES)
         _remove_xmp_position(tags)
         _put_position(exiv2, tags, "Latitude", location.latitude, "N", "S")
         _put_position(exiv2, tags, "Longitude", location.longitude, "E", "W")
@@ -243,10 +244,6 @@ def _write_location(exiv2: Any, tags: PhotoTags, location: Location) -> None:
         _put_rationals(exiv2, tags, "Exif.GPSInfo.GPSImgDirection", [to_fraction(heading % 360, 1000)])
 
 
-def _belongs_to_a_place(key: str) -> bool:
-    return key.startswith("Exif.GPSInfo.") and key not in _GPS_TIMES
-
-
 def _near(one: float | None, other: float, tolerance: float) -> bool:
     return one is not None and abs(one - other) <= tolerance
 
@@ -264,7 +261,7 @@ def _put_rationals(exiv2: Any, tags: PhotoTags, key: str, fractions: list[tuple[
 
 
 def _remove_location(tags: PhotoTags) -> None:
-    tags.exif.erase_where(lambda key: key.startswith("Exif.GPSInfo.") or key == GPS_POINTER)
+    tags.exif.erase({key for key in tags.exif.keys() if key.startswith("Exif.GPSInfo.") or key == GPS_POINTER})
     _remove_xmp_position(tags)
 
 
@@ -277,14 +274,14 @@ def _remove_xmp_position(tags: PhotoTags) -> None:
 
 
 def _write_title(exiv2: Any, tags: PhotoTags, title: str) -> None:
-    _put_lang_alt(exiv2, tags, "Xmp.dc.title", title)
+    _put_text_by_language(exiv2, tags, "Xmp.dc.title", title)
     _put_iptc(exiv2, tags, "Iptc.Application2.ObjectName", (cut(title, _MOST_IPTC_TITLE),))
     write_windows_title(exiv2, tags, title)
 
 
 def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
     before = description_of(tags)
-    _put_lang_alt(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
+    _put_text_by_language(exiv2, tags, "Xmp.dc.description", cut(description, _MOST_XMP_DESCRIPTION))
     _put_iptc(exiv2, tags, "Iptc.Application2.Caption", (cut(description, _MOST_IPTC_CAPTION),))
     short = cut(description, _MOST_EXIF_DESCRIPTION)
     if tags.exif.text("Exif.Image.ImageDescription") != short:
@@ -293,8 +290,8 @@ def _write_description(exiv2: Any, tags: PhotoTags, description: str) -> None:
 
 
 def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> None:
-    if list_of(tags.xmp, "Xmp.dc.subject") != keywords:
-        tags.put("Xmp.dc.subject", exiv2.XmpArrayValue(list(keywords), exiv2.TypeId.xmpBag))
+    if tags.xmp.items_of("Xmp.dc.subject") != keywords:
+        tags.xmp.put_list(exiv2, "Xmp.dc.subject", keywords)
     _put_iptc(
         exiv2,
         tags,
@@ -304,27 +301,20 @@ def _write_keywords(exiv2: Any, tags: PhotoTags, keywords: tuple[str, ...]) -> N
     write_windows_keywords(exiv2, tags, keywords)
 
 
-def _put_lang_alt(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
-    if lang_alt_of(tags.xmp, key) != text:
-        tags.put(key, exiv2.LangAltValue({"x-default": text}))
+def _put_text_by_language(exiv2: Any, tags: PhotoTags, key: str, text: str) -> None:
+    if tags.xmp.text_by_language(key) != text:
+        tags.xmp.put_text_by_language(exiv2, key, text)
 
 
 def _put_iptc(exiv2: Any, tags: PhotoTags, key: str, texts: tuple[str, ...]) -> None:
-    if tags.iptc.texts(key) == texts:
-        return
-    _make_iptc_utf8(exiv2, tags)
-    tags.iptc.remove(key)
-    for text in texts:
-        tags.iptc.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
-
-
-_UTF8_DECLARED: Final = "\x1b%G"
+    if tags.iptc.texts(key) != texts:
+        _make_iptc_utf8(exiv2, tags)
+        tags.iptc.put_all(exiv2, key, texts)
 
 
 def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
     """Declare UTF-8, and bring the texts that are there to it: a declaration holds for all of them."""
-    declared = tags.iptc.tag("Iptc.Envelope.CharacterSet")
-    if declared is not None and declared.toString() == _UTF8_DECLARED:
+    if tags.iptc.declares_utf8:
         return
 
     def rewrite(tag: Any) -> None:
@@ -332,7 +322,7 @@ def _make_iptc_utf8(exiv2: Any, tags: PhotoTags) -> None:
             tag.setValue(exiv2.StringValue(from_tag(text)))
 
     tags.iptc.rewrite_all(rewrite)
-    tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(_UTF8_DECLARED))
+    tags.put("Iptc.Envelope.CharacterSet", exiv2.StringValue(UTF8_DECLARED))
 
 
 # ── rating ────────────────────────────────────────────────────────────────────────────────────────────────────────

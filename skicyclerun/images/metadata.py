@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from skicyclerun.images import jpeg_segments
+from skicyclerun.images.new_iptc import NewIptc
+from skicyclerun.images.new_xmp import NewXmp
 from skicyclerun.images.tag_dates import parse_date, parse_iso_date
 from skicyclerun.images.tag_index import TagIndex
 from skicyclerun.images.tag_positions import from_sexagesimal, valid
-from skicyclerun.images.texts import from_tag
 from skicyclerun.images.windows_tags import windows_keywords_of, windows_title_of
 from skicyclerun.models import Location
 
@@ -34,9 +35,11 @@ _KEPT_OF_IFD0: Final = frozenset(
 )
 _STORAGE_GROUPS: Final = ("SubImage", "SubThumb", "Image2", "Image3", "Thumbnail", "PanasonicRaw", "MpfInfo", "Iop")
 
-# exiv2's TypeIds xmpAlt, xmpBag and xmpSeq; langAlt.
-_ARRAYS: Final = (0x10006, 0x10007, 0x10008)
-_LANG_ALT: Final = 0x10009
+_NAMES: Final[dict[bytes | None, str]] = {
+    jpeg_segments.EXIF: "EXIF",
+    jpeg_segments.XMP: "XMP",
+    jpeg_segments.IPTC: "IPTC",
+}
 
 GPS_POINTER: Final = "Exif.Image.GPSTag"
 
@@ -90,25 +93,25 @@ def minimal_jpeg(segments: Iterable[bytes]) -> bytes:
 def _open(exiv2: Any, data: bytes | str) -> PhotoTags:
     image = exiv2.ImageFactory.open(data)
     image.readMetadata()
-    return _tags_in(image)
+    return _tags_in(exiv2, image)
 
 
-def _tags_in(image: Any) -> PhotoTags:
-    exif, iptc, xmp = TagIndex(image.exifData(), stays=True), TagIndex(image.iptcData()), TagIndex(image.xmpData())
-    return PhotoTags(image, exif, iptc, xmp)
+def _tags_in(exiv2: Any, image: Any) -> PhotoTags:
+    iptc, xmp = image.iptcData(), image.xmpData()
+    return PhotoTags(
+        image,
+        TagIndex(image.exifData(), stays=True),
+        NewIptc(exiv2, iptc) if iptc.empty() else TagIndex(iptc),
+        NewXmp(exiv2, xmp) if xmp.empty() else TagIndex(xmp),
+    )
 
 
 def tags_of_segments(exiv2: Any, segments: Iterable[jpeg_segments.Segment]) -> PhotoTags:
     """From a JPEG's header. What cannot be read is left out and noted; the result can always be written to."""
-    kinds = (
-        ("EXIF", jpeg_segments.APP1, jpeg_segments.EXIF),
-        ("XMP", jpeg_segments.APP1, jpeg_segments.XMP),
-        ("IPTC", jpeg_segments.APP13, jpeg_segments.IPTC),
-    )
-    found = {
-        name: [segment.data for segment in segments if segment.holds(marker, identifier)]
-        for name, marker, identifier in kinds
-    }
+    found: dict[str, list[bytes]] = {"EXIF": [], "XMP": [], "IPTC": []}
+    for segment in segments:
+        if segment.kind in _NAMES:
+            found[_NAMES[segment.kind]].append(segment.data)
     everything = [data for datas in found.values() for data in datas]
     unreadable: list[str] = []
     if sum(map(len, everything)) > _MOST_METADATA_BYTES:
@@ -151,7 +154,7 @@ def tags_of_blobs(exiv2: Any, exif: bytes | None, xmp: bytes | None) -> PhotoTag
         except (exiv2.Exiv2Error, ValueError):
             unreadable.append("XMP")
     _note_unreadable(tags, unreadable)
-    return _all_new(tags)
+    return _all_new(exiv2, tags)
 
 
 def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
@@ -160,20 +163,20 @@ def tags_of_file(exiv2: Any, path: Path) -> PhotoTags:
     try:
         source = _open(exiv2, str(path))
     except (exiv2.Exiv2Error, ValueError):
-        return _all_new(tags)
+        return _all_new(exiv2, tags)
     tags.image.setExifData(source.exif.data)
     tags.image.setIptcData(source.iptc.data)
     tags.image.setXmpData(source.xmp.data)
-    return _all_new(tags)
+    return _all_new(exiv2, tags)
 
 
 def no_tags(exiv2: Any) -> PhotoTags:
     """Empty ones, ready to be written to a JPEG."""
-    return _all_new(_open(exiv2, minimal_jpeg(())))
+    return _all_new(exiv2, _open(exiv2, minimal_jpeg(())))
 
 
-def _all_new(tags: PhotoTags) -> PhotoTags:
-    fresh = _tags_in(tags.image)
+def _all_new(exiv2: Any, tags: PhotoTags) -> PhotoTags:
+    fresh = _tags_in(exiv2, tags.image)
     fresh.notes = tags.notes
     fresh.count_all_as_changed()
     return fresh
@@ -216,31 +219,6 @@ def fit_to_pixels(exiv2: Any, tags: PhotoTags, width: int, height: int, orientat
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def list_of(xmp: TagIndex, key: str) -> tuple[str, ...]:
-    """An XMP bag or sequence as texts; of what a writer has made a simple text, that."""
-    tag = xmp.tag(key)
-    if tag is None:
-        return ()
-    if tag.typeId() == _LANG_ALT:
-        return (text,) if (text := lang_alt_of(xmp, key)) else ()
-    items = [tag.toString(number) for number in range(tag.count())] if tag.typeId() in _ARRAYS else [tag.toString()]
-    return tuple(dict.fromkeys(text for item in items if (text := from_tag(item))))
-
-
-def lang_alt_of(xmp: TagIndex, key: str) -> str:
-    """An XMP text in its default language, or in the first there is."""
-    tag = xmp.tag(key)
-    if tag is None:
-        return ""
-    if tag.typeId() == _LANG_ALT and (text := tag.toString(0)):  # its text in x-default, which nearly always is there
-        return from_tag(text)
-    try:
-        languages = {str(language): str(text) for language, text in dict(tag.value()).items()}
-    except (TypeError, ValueError):
-        return from_tag(tag.toString())
-    return from_tag(languages.get("x-default") or next(iter(languages.values()), ""))
-
-
 def date_of(tags: PhotoTags) -> datetime | None:
     """When it was taken: DateTimeOriginal, else DateTimeDigitized, else what TIFF/EP or XMP says."""
     for kind in ("Original", "Digitized"):
@@ -257,7 +235,7 @@ def date_of(tags: PhotoTags) -> datetime | None:
     return None
 
 
-_DATE_KEYS: Final = {
+DATE_KEYS: Final = {
     "Original": ("Exif.Photo.DateTimeOriginal", "Exif.Photo.OffsetTimeOriginal", "Exif.Photo.SubSecTimeOriginal"),
     "Digitized": ("Exif.Photo.DateTimeDigitized", "Exif.Photo.OffsetTimeDigitized", "Exif.Photo.SubSecTimeDigitized"),
 }
@@ -265,8 +243,8 @@ _DATE_KEYS: Final = {
 
 def exif_date_of(exif: TagIndex, kind: str) -> datetime | None:
     """`kind` is `Original` or `Digitized`."""
-    date, offset, fraction = (exif.text(key) for key in _DATE_KEYS[kind])
-    return parse_date(date, offset, fraction)
+    date, offset, fraction = DATE_KEYS[kind]
+    return parse_date(exif.text(date), exif.text(offset), exif.text(fraction))
 
 
 def location_of(exif: TagIndex) -> Location | None:
@@ -312,7 +290,7 @@ def orientation_of(exif: TagIndex) -> int:
 def description_of(tags: PhotoTags) -> str:
     """Empty if there is none."""
     return (
-        lang_alt_of(tags.xmp, "Xmp.dc.description")
+        tags.xmp.text_by_language("Xmp.dc.description")
         or tags.iptc.text("Iptc.Application2.Caption")
         or tags.exif.text("Exif.Image.ImageDescription")
     )
@@ -320,7 +298,7 @@ def description_of(tags: PhotoTags) -> str:
 
 def keywords_of(tags: PhotoTags) -> tuple[str, ...]:
     return (
-        list_of(tags.xmp, "Xmp.dc.subject")
+        tags.xmp.items_of("Xmp.dc.subject")
         or tags.iptc.texts("Iptc.Application2.Keywords")
         or windows_keywords_of(tags.exif)
     )
@@ -331,13 +309,13 @@ def facts_of(tags: PhotoTags) -> TagFacts:
     return TagFacts(
         date=date_of(tags),
         location=location_of(tags.exif),
-        title=lang_alt_of(tags.xmp, "Xmp.dc.title")
+        title=tags.xmp.text_by_language("Xmp.dc.title")
         or tags.iptc.text("Iptc.Application2.ObjectName")
         or windows_title_of(tags.exif)
         or None,
         description=description_of(tags) or None,
         keywords=keywords_of(tags),
-        persons=list_of(tags.xmp, "Xmp.iptcExt.PersonInImage"),
+        persons=tags.xmp.items_of("Xmp.iptcExt.PersonInImage"),
         orientation=orientation_of(tags.exif),
         rating=rating_of(tags),
     )

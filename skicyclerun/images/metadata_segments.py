@@ -10,7 +10,7 @@ from typing import Any
 
 from skicyclerun.images import jpeg_segments
 from skicyclerun.images.face_regions import WITH_REGIONS
-from skicyclerun.images.metadata import PhotoTags, group_of, lang_alt_of, minimal_jpeg
+from skicyclerun.images.metadata import PhotoTags, group_of, minimal_jpeg
 from skicyclerun.images.texts import cut
 
 
@@ -36,30 +36,30 @@ def encode(exiv2: Any, tags: PhotoTags) -> NewSegments:
 
 
 def _all_at_once(exiv2: Any, tags: PhotoTags) -> NewSegments:
-    def put(image: Any) -> None:
-        if tags.exif.changed:
-            image.setExifData(tags.exif.data)
-        if tags.xmp.changed:
-            image.setXmpData(tags.xmp.data)
-        if tags.iptc.changed:
-            image.setIptcData(tags.iptc.data)
+    kinds = (tags.exif, tags.xmp, tags.iptc)
+    made = [kind.segments() if kind.changed else None for kind in kinds]
+    wanted = [kind.changed and segments is None for kind, segments in zip(kinds, made, strict=True)]
+    if True in wanted:
 
-    segments = _written(exiv2, put, tags.image.byteOrder() if tags.exif.changed else None)
-    exif, xmp, iptc = (
-        tuple(data for data in segments if data.startswith(identifier, 4))
-        for identifier in (jpeg_segments.EXIF, jpeg_segments.XMP, jpeg_segments.IPTC)
-    )
-    return NewSegments(
-        exif=exif if tags.exif.changed else None,
-        xmp=xmp if tags.xmp.changed else None,
-        iptc=iptc if tags.iptc.changed else None,
-    )
+        def put(image: Any) -> None:
+            if wanted[0]:
+                image.setExifData(tags.exif.data)
+            if wanted[1]:
+                image.setXmpData(tags.xmp.data)
+            if wanted[2]:
+                image.setIptcData(tags.iptc.data)
+
+        written = _written(exiv2, put, tags.image.byteOrder() if wanted[0] else None)
+        for place, identifier in enumerate((jpeg_segments.EXIF, jpeg_segments.XMP, jpeg_segments.IPTC)):
+            if wanted[place]:
+                made[place] = tuple(data for data in written if data.startswith(identifier, 4))
+    exif, xmp, iptc = made
+    return NewSegments(exif, xmp, iptc)
 
 
 def _written(exiv2: Any, put: Callable[[Any], None], byte_order: Any = None) -> tuple[bytes, ...]:
     """The metadata segments exiv2 makes of what `put` sets."""
     image = exiv2.ImageFactory.open(minimal_jpeg(()))
-    image.readMetadata()
     if byte_order is not None:
         image.setByteOrder(byte_order)
     put(image)
@@ -118,8 +118,8 @@ def _encode_xmp(exiv2: Any, tags: PhotoTags) -> tuple[bytes, ...] | None:
 
     def shorten_description() -> None:
         if "Xmp.dc.description" in xmp:
-            text = cut(lang_alt_of(xmp, "Xmp.dc.description"), 2000)
-            xmp.put("Xmp.dc.description", exiv2.LangAltValue({"x-default": text}))
+            text = cut(xmp.text_by_language("Xmp.dc.description"), 2000)
+            xmp.put_text_by_language(exiv2, "Xmp.dc.description", text)
 
     steps: list[Callable[[], object]] = [
         shorten_description,

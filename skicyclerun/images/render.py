@@ -6,6 +6,7 @@ Everything blocks, so that it can be called from worker threads; several at once
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ from skicyclerun.images.exiv2_session import TagsUnreadable, exiv2_session
 from skicyclerun.images.face_regions import named_faces
 from skicyclerun.images.jpeg_scan_watch import ScanWatch
 from skicyclerun.images.jpeg_segments import (
+    XMP,
     Frame,
     JpegHeader,
     read_header,
@@ -42,7 +44,7 @@ from skicyclerun.images.picture_alone import write_picture_alone
 from skicyclerun.images.published_tags import fit_to_new_pixels, remove_whereabouts
 from skicyclerun.images.scale import no_larger, smaller_jpeg
 from skicyclerun.images.sidecar import SidecarFormat
-from skicyclerun.images.sniff import HEAD_BYTES, Content, describe_unknown, sniff
+from skicyclerun.images.sniff import HEAD_BYTES, JPEG_START, Content, describe_unknown, sniff
 from skicyclerun.images.staging import Original, StagedFile, open_original
 from skicyclerun.images.tag_dates import in_whole_minutes, iso_date, iso_date_utc, since_epoch_ns
 from skicyclerun.images.tag_positions import valid
@@ -101,7 +103,7 @@ def render_photo(fetched: Fetched, component: Component, destination: Path, opti
     if component is Component.ORIGINAL:
         return copy_original(fetched, destination)
     with open_original(fetched.path) as original, StagedFile(destination) as staged:
-        content = sniff(original.stream)
+        content = Content.JPEG if original.read(0, len(JPEG_START)) == JPEG_START else sniff(original.stream)
         if content is None:
             raise PhotoUnreadable(describe_unknown(original.read(0, HEAD_BYTES), fetched.path.name))
         if component is not Component.STILL:
@@ -188,6 +190,7 @@ def _in_the_library_only(known: LibraryMetadata | None, component: Component, *,
     }
 
 
+@lru_cache(maxsize=256)  # most photos of an album were taken at few places
 def _clean_place(place: Place | None) -> Place | None:
     """With texts as the catalog can hold them."""
     if place is None:
@@ -208,27 +211,31 @@ def _render_jpeg(
         picture = smaller_jpeg(original, options.max_pixels, options.max_size)
         jpeg = Original.of_bytes(encode_jpeg(picture, options.quality))
         return _write_with_tags(original, jpeg, picture, known, staged, Content.JPEG, options)
-    return _pass_jpeg_through(original, known, staged, options)
+    return _pass_jpeg_through(original, header, known, staged, options)
 
 
 def _pass_jpeg_through(
-    original: Original, known: LibraryMetadata | None, staged: StagedFile, options: RenderOptions
+    original: Original,
+    header: JpegHeader,
+    known: LibraryMetadata | None,
+    staged: StagedFile,
+    options: RenderOptions,
 ) -> _Written:
     """A new header before the untouched scans, in one pass over the file."""
-    header = read_header(original)
     check_first_rows(original, header)
     segments, facts, notes = _tagged(header, known, options)
     if options.strip_location:
         write_picture_alone(original, header, segments or NewSegments(), staged)
         return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
     if segments is None:
-        staged.write(original.read(0, header.size))
+        new = original.read(0, header.size)
     else:
-        staged.write(replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc))
+        new = replace_metadata(header, exif=segments.exif, xmp=segments.xmp, iptc=segments.iptc)
     watch = ScanWatch(original, header)
     for block in original.blocks(header.size):
         watch.feed(block)
-        staged.write(block)
+        staged.write(new, block)
+        new = b""
     watch.check()
     return _Written(facts, *_as_displayed(header.frame.width, header.frame.height, facts.orientation), notes)
 
@@ -237,7 +244,8 @@ def _tagged(
     header: JpegHeader, known: LibraryMetadata | None, options: RenderOptions
 ) -> tuple[NewSegments | None, TagFacts, tuple[str, ...]]:
     """The new metadata of a header, None if nothing changes; what it says then; what is to be noted."""
-    with exiv2_session() as exiv2:
+    reads_xmp = XMP in [segment.kind for segment in header.segments]
+    with exiv2_session(reads_xmp=reads_xmp) as exiv2:
         tags = tags_of_segments(exiv2, header.segments)
         try:
             return _apply_and_encode(exiv2, tags, known, header.frame, options)
@@ -362,7 +370,7 @@ def _copy_movie(original: Original, content: Content, staged: StagedFile) -> _Wr
 def _copy_original(original: Original, content: Content, staged: StagedFile) -> _Written:
     """Byte for byte. A JPEG is checked on the way like one that is passed through, of others the header is read."""
     if content is Content.JPEG:
-        return _pass_jpeg_through(original, None, staged, RenderOptions())
+        return _pass_jpeg_through(original, read_header(original), None, staged, RenderOptions())
     width, height = (None, None) if content is Content.RAW else displayed_size(original, content)
     for block in original.blocks():
         staged.write(block)

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 
 HEAD_BYTES: Final = 4096
 """How much of a file is looked at."""
+JPEG_START: Final = b"\xff\xd8\xff"
 
 
 class Content(StrEnum):
@@ -37,7 +38,7 @@ _AVIF_BRANDS: Final = frozenset((b"avif", b"avis"))
 _IMAGE_BRANDS: Final = frozenset((b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"MiHE", b"heif"))
 
 _STARTS: Final[tuple[tuple[bytes, Content], ...]] = (
-    (b"\xff\xd8\xff", Content.JPEG),
+    (JPEG_START, Content.JPEG),
     (b"\x89PNG\r\n\x1a\n", Content.PNG),
     (b"GIF87a", Content.GIF),
     (b"GIF89a", Content.GIF),

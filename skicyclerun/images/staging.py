@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -18,6 +18,8 @@ from skicyclerun.files.atomic_files import begin_writing
 
 BLOCK_BYTES: Final = 1 << 20
 """How much is read, hashed and written at a time."""
+_HEAD_BYTES: Final = 256 << 10
+"""How much of the beginning is kept, once it was read: what headers are in, and the whole of a small picture."""
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 
@@ -32,38 +34,67 @@ class Original:
     """Bytes, when it was opened."""
     mtime_ns: int
 
+    _head: bytearray | None = field(default=None, init=False, repr=False, compare=False)
+
     @classmethod
     def of_bytes(cls, data: bytes, path: Path = Path()) -> Original:
         """Bytes in memory (a picture that was encoded or embedded), to be read like a file."""
         return cls(path, io.BytesIO(data), len(data), 0)
 
     def blocks(self, start: int = 0) -> Iterator[memoryview]:
-        """The bytes from `start` on, in blocks that are valid until the next one is asked for.
+        """The bytes from `start` on, in writable blocks that are valid until the next one is asked for.
 
         Raises PhotoUnreadable if the disk does not give them, PhotoTransient if the file changes its size meanwhile.
         """
-        buffer = bytearray(min(BLOCK_BYTES, max(self.size - start, 1)))
-        view = memoryview(buffer)
+        head = self._beginning()
         position = start
-        try:
-            self.stream.seek(start)
-            while count := self.stream.readinto(buffer):  # type: ignore[attr-defined]  # BinaryIO lacks readinto
-                position += count
-                yield view[:count]
-        except OSError as error:
-            raise PhotoUnreadable(
-                f"the original cannot be read at byte {position}: {os.strerror(error.errno or errno.EIO)}"
-            ) from error
+        if start < len(head):
+            yield memoryview(head)[start:]
+            position = len(head)
+        if position < self.size or len(head) >= _HEAD_BYTES:
+            buffer = bytearray(min(BLOCK_BYTES, max(self.size - position, 1)))
+            view = memoryview(buffer)
+            try:
+                self.stream.seek(position)
+                while count := self.stream.readinto(buffer):  # type: ignore[attr-defined]  # BinaryIO lacks readinto
+                    position += count
+                    yield view[:count]
+            except OSError as error:
+                raise PhotoUnreadable(
+                    f"the original cannot be read at byte {position}: {os.strerror(error.errno or errno.EIO)}"
+                ) from error
         if position != self.size:
             raise PhotoTransient("the original changed while it was being read")
 
     def read(self, start: int, count: int) -> bytes:
         """Up to `count` bytes from `start`. Raises PhotoUnreadable if the disk does not give them."""
+        head = self._beginning()
+        end = start + count
+        if end <= len(head) or len(head) < _HEAD_BYTES:
+            return bytes(memoryview(head)[start:end])
         try:
             self.stream.seek(start)
             return self.stream.read(count)
         except OSError as error:
-            raise PhotoUnreadable(f"the original cannot be read: {os.strerror(error.errno or errno.EIO)}") from error
+            raise _unreadable(error) from error
+
+    def _beginning(self) -> bytearray:
+        """The first bytes, read once; if they are fewer than `_HEAD_BYTES`, the file ended there."""
+        head = self._head
+        if head is None:
+            head = bytearray(min(_HEAD_BYTES, self.size + 1))
+            try:
+                self.stream.seek(0)
+                count: int = self.stream.readinto(head)  # type: ignore[attr-defined]  # BinaryIO lacks readinto
+            except OSError as error:
+                raise _unreadable(error) from error
+            del head[count:]
+            self._head = head
+        return head
+
+
+def _unreadable(error: OSError) -> PhotoUnreadable:
+    return PhotoUnreadable(f"the original cannot be read: {os.strerror(error.errno or errno.EIO)}")
 
 
 @contextmanager
@@ -108,14 +139,19 @@ class StagedFile:
             self._descriptor = os.open(self.path, flags, 0o644)
         return self
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append; the hash covers what was handed in, in order."""
-        self._hash.update(data)
-        self.size += len(data)
-        view = memoryview(data)
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append, all of it in one call where the system takes it; the hash covers what was handed in, in order."""
+        total = 0
+        for piece in pieces:
+            self._hash.update(piece)
+            total += len(piece)
+        self.size += total
         try:
-            while len(view):
-                view = view[os.write(self._descriptor, view) :]
+            written = os.writev(self._descriptor, pieces)
+            if written < total:
+                view = memoryview(b"".join(pieces))[written:]
+                while len(view):
+                    view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             # `write` does not know names, and whoever catches it must tell our disk from the original's.
             error.filename = str(self.path)

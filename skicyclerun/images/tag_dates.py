@@ -12,9 +12,11 @@ from typing import Final
 
 _DATE: Final = re.compile(r"\s*(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T](\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 _OFFSET: Final = re.compile(r"\s*([+-])(\d{1,2}):?(\d{2})")
+_DIGITS: Final = re.compile(r"\d+")
 _ISO: Final = re.compile(r"(?:\.(\d{1,9}))?\s*(Z|[+-]\d{2}:?\d{2})?\s*$")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+MINUTE: Final = timedelta(minutes=1)
 SAME_MOMENT: Final = timedelta(milliseconds=5)
 """Libraries keep seconds in floating point; what differs by less is the same moment."""
 
@@ -25,8 +27,8 @@ def parse_date(text: str, offset: str = "", fraction: str = "") -> datetime | No
     found = _DATE.match(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
-    digits = re.match(r"\d+", fraction.strip())
+    year, month, day, hour, minute, second = map(int, found.groups("0"))
+    digits = _DIGITS.match(fraction.strip()) if fraction else None
     microsecond = int(digits.group()[:6].ljust(6, "0")) if digits else 0
     try:
         return datetime(year, month, day, hour, minute, min(second, 59), microsecond, parse_offset(offset))
@@ -44,6 +46,7 @@ def parse_iso_date(text: str) -> datetime | None:
     return parse_date(text, offset or "", fraction or "")
 
 
+@lru_cache(maxsize=64)
 def parse_offset(text: str) -> timezone | None:
     """`+02:00`, `Z`; None for anything else or anything that is no offset on this planet."""
     if text.strip() == "Z":
@@ -60,22 +63,25 @@ def parse_offset(text: str) -> timezone | None:
 def in_whole_minutes(date: datetime) -> datetime:
     """The same instant at an offset of whole minutes, which is all that EXIF can write."""
     offset = date.utcoffset()
-    if offset is None or offset % timedelta(minutes=1) == timedelta(0):
+    if offset is None or not (offset.seconds % 60 or offset.microseconds):
         return date
-    return date.astimezone(timezone(timedelta(minutes=round(offset / timedelta(minutes=1)))))
+    return date.astimezone(timezone(timedelta(minutes=round(offset / MINUTE))))
 
 
 def exif_date(date: datetime) -> str:
     """`2019:07:27 10:05:21`"""
-    return f"{date.year:04}:{date.month:02}:{date.day:02} {date.hour:02}:{date.minute:02}:{date.second:02}"
+    return date.isoformat(" ", "seconds")[:19].replace("-", ":")
 
 
 def exif_offset(date: datetime) -> str | None:
     """`+02:00`; None for a naive date. Call `in_whole_minutes` first."""
     offset = date.utcoffset()
-    if offset is None:
-        return None
-    minutes = round(offset / timedelta(minutes=1))
+    return None if offset is None else _offset_text(offset)
+
+
+@lru_cache(maxsize=64)
+def _offset_text(offset: timedelta) -> str:
+    minutes = round(offset / MINUTE)
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 

@@ -13,13 +13,19 @@ one is added. None outlives such a change here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date, time
 from typing import Any, Final
 
 from skicyclerun.images.texts import from_tag
 
-# exiv2's TypeIds unsignedRational and signedRational.
-_RATIONAL: Final = 5
-_SIGNED_RATIONAL: Final = 10
+# exiv2's names for types (a TypeId costs more: it is made an enumeration's member).
+_RATIONAL: Final = "Rational"
+_SIGNED_RATIONAL: Final = "SRational"
+# Its TypeIds xmpAlt, xmpBag and xmpSeq; langAlt.
+_ARRAYS: Final = (0x10006, 0x10007, 0x10008)
+_LANG_ALT: Final = 0x10009
+
+UTF8_DECLARED: Final = "\x1b%G"
 
 
 class TagIndex:
@@ -28,7 +34,7 @@ class TagIndex:
     Where a key is repeated its first tag counts, as with exiv2.
     """
 
-    __slots__ = ("_data", "_found", "_fractions", "_moved", "_stays", "_texts", "changed")
+    __slots__ = ("_data", "_found", "_fractions", "_moved", "_repeated", "_stays", "_texts", "changed")
 
     def __init__(self, data: Any, *, stays: bool = False) -> None:
         """`stays`: elements do not move when another is added (EXIF)."""
@@ -38,6 +44,8 @@ class TagIndex:
         """Key → tag; None for a tag that was written here since the pass."""
         self._moved = False
         """Whether the tags may be elsewhere since the pass."""
+        self._repeated = False
+        """Whether a key had several tags when they were read."""
         self._texts: dict[str, str] = {}
         self._fractions: dict[str, list[tuple[int, int]]] = {}
         self.changed = False
@@ -51,7 +59,8 @@ class TagIndex:
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def __contains__(self, key: str) -> bool:
-        return key in self._known()
+        found = self._found
+        return key in (found if found is not None else self._read())
 
     def keys(self) -> Iterable[str]:
         """Each once, in the order of the tags."""
@@ -63,11 +72,17 @@ class TagIndex:
 
     def tag(self, key: str) -> Any:
         """exiv2's tag, None if there is none. Good until the next change."""
-        found = self._known()
+        found = self._found
+        if found is None:
+            found = self._read()
         if key not in found:
             return None
-        tag = None if self._moved else found[key]
-        return tag if tag is not None else self._read()[key]
+        if self._moved:
+            return self._read()[key]
+        tag = found[key]
+        if tag is None:
+            tag = found[key] = self._data[key]
+        return tag
 
     def text(self, key: str) -> str:
         """The tag's text, clean; empty if there is none."""
@@ -85,6 +100,12 @@ class TagIndex:
             dict.fromkeys(text for tag in self._data if tag.key() == key and (text := from_tag(tag.toString())))
         )
 
+    @property
+    def declares_utf8(self) -> bool:
+        """Whether IPTC says that its texts are UTF-8 (ISO 2022's word for it, IPTC-IIM 4.2, 1:90)."""
+        declared = self.tag("Iptc.Envelope.CharacterSet")
+        return declared is not None and declared.toString() == UTF8_DECLARED
+
     def rationals(self, key: str) -> list[tuple[int, int]]:
         """The fractions of a tag; empty if there is none, or it holds something else."""
         fractions = self._fractions.get(key)
@@ -93,13 +114,40 @@ class TagIndex:
             fractions = self._fractions[key] = [] if tag is None else _rationals_of(tag)
         return fractions
 
+    def items_of(self, key: str) -> tuple[str, ...]:
+        """An XMP bag or sequence as texts; of what a writer has made a simple text, that."""
+        tag = self.tag(key)
+        if tag is None:
+            return ()
+        if tag.typeId() == _LANG_ALT:
+            return (text,) if (text := self.text_by_language(key)) else ()
+        items = [tag.toString(number) for number in range(tag.count())] if tag.typeId() in _ARRAYS else [tag.toString()]
+        return tuple(dict.fromkeys(text for item in items if (text := from_tag(item))))
+
+    def text_by_language(self, key: str) -> str:
+        """An XMP text in its default language, or in the first there is."""
+        tag = self.tag(key)
+        if tag is None:
+            return ""
+        if tag.typeId() == _LANG_ALT and (text := tag.toString(0)):  # in x-default, which nearly always is there
+            return from_tag(text)
+        try:
+            languages = {str(language): str(text) for language, text in dict(tag.value()).items()}
+        except (TypeError, ValueError):
+            return from_tag(tag.toString())
+        return from_tag(languages.get("x-default") or next(iter(languages.values()), ""))
+
     def _known(self) -> dict[str, Any]:
         return self._found if self._found is not None else self._read()
 
     def _read(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for tag in self._data:
-            found.setdefault(tag.key(), tag)
+        tags = list(self._data)
+        found: dict[str, Any] = dict(zip([tag.key() for tag in tags], tags, strict=True))
+        self._repeated = len(found) < len(tags)
+        if self._repeated:
+            found = {}
+            for tag in tags:
+                found.setdefault(tag.key(), tag)
         self._found = found
         self._moved = False
         return found
@@ -121,6 +169,29 @@ class TagIndex:
         self.put(key, value)
         self._fractions[key] = fractions
 
+    def put_text_by_language(self, exiv2: Any, key: str, text: str) -> None:
+        """Set an XMP text in its default language, the only one from then on."""
+        self.put(key, exiv2.LangAltValue({"x-default": text}))
+
+    def put_list(self, exiv2: Any, key: str, texts: tuple[str, ...]) -> None:
+        """Set an XMP bag to these texts."""
+        self.put(key, exiv2.XmpArrayValue(list(texts), exiv2.TypeId.xmpBag))
+
+    def put_all(self, exiv2: Any, key: str, texts: tuple[str, ...]) -> None:
+        """Set IPTC tags of this key to these texts, one for each; no other one of the key remains."""
+        self.remove(key)
+        for text in texts:
+            self.add(key, exiv2.Iptcdatum(exiv2.IptcKey(key), exiv2.StringValue(text)))
+
+    def put_date(self, exiv2: Any, key: str, date: date) -> None:
+        """Set an IPTC date."""
+        self.put(key, exiv2.DateValue(date.year, date.month, date.day))
+
+    def put_time(self, exiv2: Any, key: str, time: time, minutes: int) -> None:
+        """Set an IPTC time, so many minutes east of Greenwich."""
+        east, rest = (part if minutes >= 0 else -part for part in divmod(abs(minutes), 60))
+        self.put(key, exiv2.TimeValue(time.hour, time.minute, time.second, east, rest))
+
     def add(self, key: str, tag: Any) -> None:
         """Add one more tag of this key."""
         self._data.add(tag)
@@ -138,19 +209,32 @@ class TagIndex:
 
     def erase_where(self, unwanted: Callable[[str], bool]) -> bool:
         """Remove every tag whose key `unwanted` says so of; whether there was any."""
-        gone = set(filter(unwanted, self.keys()))
+        return self.erase({key for key in self.keys() if unwanted(key)})
+
+    def erase(self, gone: set[str]) -> bool:
+        """Remove every tag of these keys, which are there; whether there was any."""
         return bool(gone) and self._erase_keys(gone)
 
     def erase_larger_than(self, size: int) -> bool:
         """Remove every tag of more bytes; whether there was any."""
         erased = self._erase([tag.size() > size for tag in self._data])
         self._found = None
+        self._texts.clear()
+        self._fractions.clear()
         return erased
 
     def _erase_keys(self, gone: set[str]) -> bool:
-        kept = {key: tag for key, tag in self._known().items() if key not in gone}
-        self._erase([tag.key() in gone for tag in self._data])
-        self._found = kept
+        found = self._known()
+        if self._stays and not self._repeated:
+            for key in gone:
+                del self._data[key]
+            self.changed = True
+        else:
+            self._erase([tag.key() in gone for tag in self._data])
+        for key in gone:
+            del found[key]
+            self._texts.pop(key, None)
+            self._fractions.pop(key, None)
         self._moved = not self._stays
         return True
 
@@ -163,14 +247,17 @@ class TagIndex:
                 at = self._data.erase(at)
             else:
                 next(at)
-        self._texts.clear()
-        self._fractions.clear()
         self.changed = True
         return True
 
+    def segments(self) -> tuple[bytes, ...] | None:
+        """The segments of a JPEG's header that hold it, where no exiv2 is needed for them."""
+        return None
+
     def _written(self, key: str) -> None:
-        if self._found is not None:
-            self._found[key] = None
+        found = self._found
+        if found is not None and (not self._stays or key not in found):
+            found[key] = None
             self._moved = not self._stays
         self._texts.pop(key, None)
         self._fractions.pop(key, None)
@@ -178,8 +265,8 @@ class TagIndex:
 
 
 def _rationals_of(tag: Any) -> list[tuple[int, int]]:
-    kind = tag.typeId()
-    if kind != _RATIONAL and kind != _SIGNED_RATIONAL:
+    kind = tag.typeName()
+    if kind not in (_RATIONAL, _SIGNED_RATIONAL):
         return []
     fractions = [tag.toRational(number) for number in range(tag.count())]
     if kind == _RATIONAL:  # which exiv2 hands over as signed ones

@@ -42,8 +42,11 @@ def to_sexagesimal(degrees: float) -> list[tuple[int, int]]:
 
 def from_sexagesimal(parts: list[tuple[int, int]], side: str) -> float | None:
     """Degrees, negative in the south and west; None if the fractions are none or lead off the planet."""
-    if not parts or any(denominator == 0 and numerator != 0 for numerator, denominator in parts):
+    if not parts:
         return None
+    for numerator, denominator in parts:
+        if denominator == 0 and numerator != 0:
+            return None
     above, below = 0, 1
     for place, (numerator, denominator) in enumerate(parts[:3]):
         unit = (denominator or 1) * 60**place

@@ -12,14 +12,15 @@ _LINE_ENDS: Final = re.compile("\r\n?|\u2028|\u2029|\x85")
 
 def clean(text: str) -> str:
     """As tags can hold it: line ends are `\\n`, what no XML can carry is gone, no white space at either end."""
-    if not text.isascii() or not text.isprintable():
+    if not text.isprintable():  # which none of these is
         text = _UNFIT.sub("", _LINE_ENDS.sub("\n", text))
     return text.strip()
 
 
 def clean_line(text: str) -> str:
     """As `clean`, on one line."""
-    return " ".join(clean(text).split("\n"))
+    text = clean(text)
+    return " ".join(text.split("\n")) if "\n" in text else text
 
 
 def clean_list(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,6 +30,8 @@ def clean_list(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def cut(text: str, most: int) -> str:
     """At most so many bytes of UTF-8, cut between characters."""
+    if 4 * len(text) <= most:
+        return text
     encoded = text.encode("utf-8")
     return text if len(encoded) <= most else encoded[:most].decode("utf-8", "ignore").rstrip()
 
@@ -38,7 +41,10 @@ def from_tag(text: str) -> str:
 
     Such bytes are taken for Windows-1252, which is what old cameras and programs wrote.
     """
-    if not text.isascii():
+    if text.isascii():
+        if text.isprintable():
+            return text.strip()
+    else:
         raw = text.encode("utf-8", "surrogateescape")
         try:
             text = raw.decode("utf-8")
