@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 
 class SourceKind(StrEnum):
@@ -34,7 +34,11 @@ class Component(StrEnum):
     @property
     def is_companion(self) -> bool:
         """Whether it lies beside another file of ours and is nothing that a stage works on."""
-        return self in (Component.SIDECAR, Component.ORIGINAL)
+        return self is _SIDECAR or self is _ORIGINAL
+
+
+_SIDECAR: Final = Component.SIDECAR  # looking a member up is a call (Python 3.11), and this is asked of every photo
+_ORIGINAL: Final = Component.ORIGINAL
 
 
 class Rendering(StrEnum):

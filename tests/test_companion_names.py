@@ -89,7 +89,9 @@ def test_a_strangers_file_is_never_taken_for_a_sidecar_or_an_original() -> None:
 
 def earlier(plans: list[PhotoPlan], options: ExportOptions) -> dict[tuple[str, str], PresentPhoto]:
     return {
-        (plan.photo.id, plan.photo.component.value): PresentPhoto(n, plan.file_name, "f", options.to_row())
+        (plan.photo.id, plan.photo.component.value): PresentPhoto(
+            n, plan.file_name, "f", options.to_row(), plan.photo.original_filename, 1, n, 1, ""
+        )
         for n, plan in enumerate(plans)
     }
 

@@ -210,7 +210,7 @@ class World:
             photo = Photo(photo_id, f"{photo_id}.jpg", fingerprint=content[photo_id])
             before = earlier.get((photo_id, "still"))
             same = before is not None and before.fingerprint == photo.fingerprint
-            plans.append(PhotoPlan(photo, photo.original_filename, carried=before.row_id if before and same else None))
+            plans.append(PhotoPlan(photo, photo.original_filename, carried=before if same else None))
         album = await albums.start(store, album, plans)
         done = []
         for to_do in await photos.to_do(store, album.id):

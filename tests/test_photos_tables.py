@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,12 +29,13 @@ from skicyclerun.sources import (
     photos_tables,
 )
 from skicyclerun.sources.base import KnowsPhotos
-from skicyclerun.sources.photos_asset import Asset, Item, PhotosDatabase, fingerprint_of, metadata_of
+from skicyclerun.sources.photos_asset import Asset, Item, PhotosDatabase, fingerprint_of, listed, metadata_of
 from skicyclerun.sources.photos_bundle import CopyFolder, check_is_library
 from skicyclerun.sources.photos_database import LibraryLoader
 from skicyclerun.sources.photos_library import Missing, PhotosLibrary, _look
 from skicyclerun.sources.photos_places import place_of
-from skicyclerun.sources.photos_schema import SchemaUnknown
+from skicyclerun.sources.photos_records import Names, read_records
+from skicyclerun.sources.photos_schema import Schema, SchemaUnknown
 from skicyclerun.sources.photos_snapshot import copied_snapshot
 from skicyclerun.sources.photos_tables import LibraryTables
 from skicyclerun.sources.photosdb import WholeLibrary
@@ -160,10 +161,12 @@ def assert_same(library: Path) -> tuple[list[PhotoFacts], dict[str, dict[str, ob
         assert list(said) == uuids
         for item in whole.items(uuids):
             assert said[item.asset.uuid] == _said(item)
+        assert tables.listing(uuids) == whole.listing(uuids)
         assert tables.places(uuids) == whole.places(uuids)
         for uuid in uuids:
             assert tables.faces(uuid) == whole.faces(uuid)
         assert tables.items(["no such photo"]) == whole.items(["no such photo"]) == []
+        assert tables.listing(["no such photo"]) == whole.listing(["no such photo"]) == []
     return facts, said
 
 
@@ -764,6 +767,38 @@ async def test_a_library_with_nonsense_in_its_rows_still_says_what_photos_it_has
         with pytest.raises(PhotoError):
             await source.fetch(photo, NOWHERE)
     await source.close()
+
+
+def test_a_photo_with_two_rows_of_attributes_is_listed_as_its_record_says(library: Path) -> None:
+    edit_database(
+        library,
+        "INSERT INTO ZADDITIONALASSETATTRIBUTES (Z_PK, ZASSET, ZTITLE, ZORIGINALFILENAME)"
+        f" SELECT 9000, ZASSET, 'Another', ZORIGINALFILENAME FROM ZADDITIONALASSETATTRIBUTES WHERE {_EXTRA}",
+    )
+    with opened(from_tables(library)) as database:
+        uuids = [uuid for album in database.albums() for uuid in album.uuids]
+        assert PUMPKINS1 in uuids
+        assert database.listing(uuids) == [listed(item) for item in database.items(uuids)]
+
+
+async def test_photos_that_were_listed_together_are_read_together(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing has no use for records, and `fetch` asks for one photo after the other."""
+    read: list[int] = []
+
+    def counted(connection: sqlite3.Connection, schema: Schema, names: Names, uuids: Sequence[str]) -> Any:
+        read.append(len(uuids))
+        return read_records(connection, schema, names, uuids)
+
+    with opened(from_tables(pristine)) as database:
+        monkeypatch.setattr("skicyclerun.sources.photos_tables.read_records", counted)
+        [album] = [album for album in database.albums() if album.id == PUMPKIN_FARM]
+        assert [each.uuid for each in database.listing(album.uuids)] == list(album.uuids)
+        assert read == [], "a listing tells what it tells without records"
+        for uuid in album.uuids:
+            assert [item.asset.uuid for item in database.items((uuid,))] == [uuid]
+        assert read == [len(album.uuids)]
 
 
 async def test_a_title_that_is_no_text_fails_nothing(library: Path) -> None:

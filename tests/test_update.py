@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,46 @@ def test_an_edited_file_whose_photo_changed_too_fails_that_photo_and_stays(
     assert update(lib_root, library) == 3
     assert edited.read_bytes() == b"an edit by another program"
     assert "was left alone" in capsys.readouterr().out
+
+
+def rows(lib_root: Path, run_id: int) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(lib_root / "state" / "skicyclerun.sqlite3")) as connection:
+        return connection.execute(
+            "SELECT folder, photos.position, file_name, photos.attempts, photos.status, present"
+            " FROM photos JOIN albums ON albums.id = album WHERE run_id = ? ORDER BY folder, photos.position",
+            (run_id,),
+        ).fetchall()
+
+
+def test_what_is_carried_over_leaves_behind_what_it_was(lib_root: Path, library: Path) -> None:
+    first = rows(lib_root, 1)
+    assert first[0] == ("Alps", 1, "IMG_0.jpg", 1, "exported", 1)
+    picture(library / "Alps" / "A first one.jpg", 200)
+    picture(library / "Alps" / "IMG_2.jpg", 210)
+    assert update(lib_root, library) == 0
+    replaced = "IMG_2.jpg"
+    assert rows(lib_root, 1) == [(*row[:5], 0) for row in first], "what the first run did is told as before"
+    assert rows(lib_root, 2) == [
+        ("Alps", 1, "A first one.jpg", 1, "exported", 1),
+        *(
+            (folder, position + (folder == "Alps"), name, int(name == replaced and folder == "Alps"), "exported", 1)
+            for folder, position, name, *_ in first
+        ),
+    ]
+
+
+def test_rows_of_several_runs_go_on_together(lib_root: Path, library: Path) -> None:
+    """An album of which some rows are still those of the run before, as after a stop in the middle of one."""
+    picture(library / "Alps" / "IMG_3.jpg", 220)
+    torn = library / "Alps" / "IMG_1.jpg"
+    torn.write_bytes(b"\xff\xd8\xff\xe0 torn")
+    assert update(lib_root, library) == 3
+    assert ("Alps", 2, "IMG_1.jpg", 1, "exported", 1) in rows(lib_root, 1), "the earlier file speaks for itself still"
+    picture(torn, 20)
+    assert update(lib_root, library) == 0
+    assert [row[5] for row in rows(lib_root, 3)] == [1] * 6
+    assert not any(row[5] for run_id in (1, 2) for row in rows(lib_root, run_id))
+    before = traces(lib_root)
+    assert update(lib_root, library) == 0
+    assert traces(lib_root) == before
+    assert [row[3] for row in rows(lib_root, 4)] == [0] * 6

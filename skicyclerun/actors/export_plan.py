@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection, Sequence
 from contextlib import closing
 
 import anyio.to_thread
 
-from skicyclerun.actors.update_plan import files_gone, plan_update
+from skicyclerun.actors.update_plan import files_gone, key_of, names_given, plan_update
 from skicyclerun.errors import AlbumFilesGone
 from skicyclerun.files.album_folder import AlbumFolder
 from skicyclerun.files.naming import assign_folders
-from skicyclerun.models import Album
+from skicyclerun.models import Album, Photo
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
@@ -44,27 +45,32 @@ async def plan_albums(store: Store, source: Source, run: RunRow) -> None:
 
 
 async def plan_photos(
-    store: Store, source: Source, run: RunRow, album: Album, folder: AlbumFolder, options: ExportOptions
+    store: Store, found: Sequence[Photo], run: RunRow, album: Album, folder: AlbumFolder, options: ExportOptions
 ) -> list[PhotoPlan]:
-    """The album's photos with the file name each will have; in an update, which are carried over as they are."""
-    wanted = [photo for photo in await source.photos(album.id) if options.wants(photo)]
+    """The album's photos, which the source has `found`, with the file name each will have; in an update, which are
+    carried over as they are. `folder` learns which files in it are ours, where that is asked."""
     # A photo that an album holds twice is one photo.
-    once = {(photo.id, photo.component): photo for photo in wanted}.values()
+    once = {key_of(photo): photo for photo in found if options.wants(photo)}.values()
     listed = [each for photo in once for each in (photo, *options.companions_of(photo))]
-    occupied, strangers = await anyio.to_thread.run_sync(folder.strangers)
+    occupied = await anyio.to_thread.run_sync(folder.occupied_names)
     place = (run.source_kind.value, run.source_location)
     earlier = await photos.present_of_album(store, album.id, place) if run.mode == "update" else {}
     removed: set[tuple[str, str]] = set()
     if options.removed_files == "leave_out":
         gone = files_gone(earlier, occupied)
-        if len(gone) == len(earlier) and not gone.isdisjoint((photo.id, photo.component.value) for photo in listed):
+        if len(gone) == len(earlier) and not gone.isdisjoint(map(key_of, listed)):
             await _check_disk_is_there(store, folder, len(gone))
         # Left out by an earlier run; unless its file has been there again since.
         removed = gone | (await photos.removed_of_album(store, album.id, place) - earlier.keys())
     out = left_out.among(listed, await left_out.keys_of_source(store, place))
     removed -= out  # taken in again, they come back
+    strangers: Collection[str] = ()
+    names_before = names_given(listed, earlier, options)
+    if not names_before.are_all:
+        folder.records = await photos.files_of_ours_in(store, folder.path.name, run.id)
+        strangers = await anyio.to_thread.run_sync(folder.strangers, occupied)
     if run.mode == "update":
-        return plan_update(listed, earlier, options, occupied, strangers, removed, out)
+        return plan_update(listed, earlier, options, occupied, strangers, removed, out, names_before=names_before)
     if strangers:
         log.info("album %s: %d files in %s are not ours and stay", album.path, len(strangers), folder.path)
     return plan_update(listed, {}, options, (), strangers, removed, out)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 
 import anyio
 import anyio.to_thread
@@ -23,6 +24,7 @@ from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
+from skicyclerun.actors.listed_ahead import ListedAhead
 from skicyclerun.actors.messages import (
     AlbumEnded,
     AlbumReady,
@@ -99,6 +101,19 @@ async def exporter(
             await _RunExport(message, run, outbox, albums_ready, parts).carry_out()
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is to be done with an album."""
+
+    folder: AlbumFolder
+    plans: list[PhotoPlan] | None
+    """Of its photos, on its first start."""
+    to_come: bool
+    """Photos are to be exported."""
+    problem: str = ""
+    """Why it cannot begin."""
+
+
 class _RunExport:
     def __init__(
         self,
@@ -132,6 +147,7 @@ class _RunExport:
         self._processes: RenderProcesses | None = None
         self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
+        self._listed_ahead: ListedAhead | None = None
         self._work: AlbumWork[PhotoToDo, StagedOrNot] | None = None
         self._export_folder = settings.paths.apple_photos_export
         self._staging = StagingFolder(self._export_folder)
@@ -196,16 +212,20 @@ class _RunExport:
             for album in everything:
                 if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
                     await self._pass_on(album, len(everything))
-            for album in waiting:
-                if self._stop():
-                    break
-                await self._export_album(album, len(everything))
+            async with anyio.create_task_group() as reading:
+                if run.mode == "update" and isinstance(self._parts.source, InPlace):
+                    self._listed_ahead = ListedAhead(self._parts.source, reading)
+                for album, following in zip_longest(waiting, waiting[1:]):
+                    if self._stop():
+                        break
+                    await self._export_album(album, len(everything), following)
+                reading.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 if self._processes is not None:
                     await anyio.to_thread.run_sync(self._processes.close)  # so that none writes into staging any more
                 await anyio.to_thread.run_sync(self._staging.sweep)
-        left = [album for album in waiting if (await albums.get(store, album.id)).status is AlbumStatus.PENDING]
+        left = [album for album in await albums.listing(store, run.id, AlbumStatus.PENDING) if album.id in ids]
         complete = not left and await self._departures_put_away()
         if complete:
             ending = Ending.COMPLETE
@@ -243,17 +263,16 @@ class _RunExport:
                 next_step="Check the disk and the folder's permissions.",
             ) from error
 
-    async def _export_album(self, album: AlbumRow, of: int) -> None:
+    async def _export_album(self, album: AlbumRow, of: int, following: AlbumRow | None) -> None:
         store = self._parts.store
         began = anyio.current_time()
         try:
-            started, folder, problem = await self._start(album)
-            album = started
-            if folder is None:
-                seconds = anyio.current_time() - began
-                ended = await albums.finish(store, album, problem, seconds, counts_in=self._run.counts_in)
+            planned = await self._planned(album, following)
+            if planned.to_come:
+                started = await albums.start(store, album, planned.plans)
+                ended = await self._export_photos(started, planned.folder, of, began)
             else:
-                ended = await self._export_photos(album, folder, of, began)
+                ended = await self._pass_over(album, planned, of, began)
         except BaseException:
             # What is durable is committed; the album goes back to pending, so that a resume carries on with it.
             with anyio.CancelScope(shield=True):
@@ -262,6 +281,7 @@ class _RunExport:
                     await albums.interrupt(store, current, anyio.current_time() - began)
             raise
         counts = await albums.accounting(store, ended.id)
+        self._streak.has_worked |= counts.exported > 0
         log.info(
             "album %d of %d, %s: %s, %d of %d %ss exported (%s), %d failed, %d missing, %d left out, in %s%s",
             ended.position,
@@ -299,32 +319,45 @@ class _RunExport:
         with suppress(anyio.BrokenResourceError):  # no stage comes after the export
             await self._albums_ready.send(AlbumReady(album.folder, album.album.path, album.position, of))
 
-    async def _start(self, album: AlbumRow) -> tuple[AlbumRow, AlbumFolder | None, str]:
-        """pending → exporting, with the photos planned on the first start. No folder: why the album cannot begin."""
-        store = self._parts.store
-        records = await photos.files_of_ours_in(store, album.folder, self._run.id)
-        folder = AlbumFolder(self._export_folder, album.folder, records=records)
+    async def _planned(self, album: AlbumRow, following: AlbumRow | None) -> _Planned:
+        """What is to be done with an album, its photos planned on the first start; `following` is read meanwhile."""
+        store, source = self._parts.store, self._parts.source
+        folder = AlbumFolder(self._export_folder, album.folder)
         plans: list[PhotoPlan] | None = None
-        problem = ""
         try:
             if album.expected is None:
-                plans = await plan_photos(store, self._parts.source, self._run, album.album, folder, self._options)
+                listed = await (self._listed_ahead or source).photos(album.album.id)
+                if self._listed_ahead is not None and following is not None and following.expected is None:
+                    self._listed_ahead.begin(following.album.id)
+                plans = await plan_photos(store, listed, self._run, album.album, folder, self._options)
                 to_come = any(plan.carried is None and not plan.left_out for plan in plans)
             else:
                 to_come = (await albums.accounting(store, album.id)).planned > 0
             if to_come:
+                if folder.records is None:
+                    folder.records = await photos.files_of_ours_in(store, album.folder, self._run.id)
                 await anyio.to_thread.run_sync(folder.create)
         except SourceStopped:
             raise
         except (SourceError, OutsideFolder, AlbumFilesGone) as error:
             # This album alone: it was deleted meanwhile, a link stands in its folder's place, or the folder is gone.
-            problem = " ".join(filter(None, (str(error), error.next_step)))
+            return _Planned(folder, plans, to_come=False, problem=" ".join(filter(None, (str(error), error.next_step))))
         except OSError as error:
             raise NotWritable(
                 f"{folder.path} cannot be made: {error.strerror or error}.",
                 next_step="Check the disk, then `skicyclerun run --resume`.",
             ) from error
-        return await albums.start(store, album, plans), None if problem else folder, problem
+        return _Planned(folder, plans, to_come)
+
+    async def _pass_over(self, album: AlbumRow, planned: _Planned, of: int, began: float) -> AlbumRow:
+        """Of this album nothing is to be exported: it begins and ends in one transaction."""
+        expected = album.expected if planned.plans is None else len(planned.plans)
+        if not planned.problem:
+            self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected or 0))
+        seconds = anyio.current_time() - began
+        return await albums.start_and_finish(
+            self._parts.store, album, planned.plans, planned.problem, seconds, counts_in=self._run.counts_in
+        )
 
     async def _export_photos(self, album: AlbumRow, folder: AlbumFolder, of: int, began: float) -> AlbumRow:
         store = self._parts.store

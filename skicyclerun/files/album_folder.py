@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,13 +69,14 @@ class AlbumFolder:
     """`export_folder/name`. All methods block.
 
     `records`: file name → (size, mtime in ns) of files that rows speak for, None where this run has planned the name.
+    They may come later, but before it is asked what is ours, or anything is published.
     """
 
     def __init__(
         self, export_folder: Path, name: str, *, records: Mapping[str, tuple[int, int] | None] | None = None
     ) -> None:
         self.path = export_folder / name
-        self._records = dict(records or {})
+        self.records = records
         if self.path.parent != export_folder or name in ("", ".", ".."):
             raise OutsideFolder(name, export_folder)
 
@@ -95,9 +96,10 @@ class AlbumFolder:
 
     def is_ours(self, file_name: str) -> bool:
         """Whether rows speak for what lies there now. A file that was changed since it was exported is not ours."""
-        if file_name not in self._records:
+        records = self.records or {}
+        if file_name not in records:
             return False
-        record = self._records[file_name]
+        record = records[file_name]
         if _is_original(file_name) and not self._has_originals():
             return not os.path.lexists(self.path / ORIGINALS_FOLDER)
         if record is None:
@@ -113,10 +115,9 @@ class AlbumFolder:
             and abs(found.st_mtime_ns - mtime_ns) <= MTIME_TOLERANCE_NS
         )
 
-    def strangers(self) -> tuple[set[str], set[str]]:
-        """(all names in the folder, those of them that are not ours). Raises OutsideFolder, OSError."""
-        occupied = self.occupied_names()
-        return occupied, {name for name in occupied if not self.is_ours(name)}
+    def strangers(self, occupied: Collection[str]) -> set[str]:
+        """Of all names in the folder those that are not ours. Raises OSError."""
+        return {name for name in occupied if not self.is_ours(name)}
 
     def create(self) -> None:
         """Make the folder, durably. Raises OutsideFolder if a symbolic link or a file stands in its place."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from skicyclerun.models import Component, Photo
@@ -231,6 +232,7 @@ def _stem(original_filename: str) -> str:
     return _safe_name(_EXTENSION.sub("", original_filename), otherwise=_UNNAMED_PHOTO)
 
 
+@lru_cache(maxsize=256)
 def safe_extension(extension: str) -> str:
     """An extension as it comes out in a file's name: with its dot, lower case, safe; empty where nothing is left."""
     bare = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", extension)).lower().strip(_EDGE)

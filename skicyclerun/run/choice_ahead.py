@@ -11,7 +11,7 @@ from skicyclerun.sources.base import Source
 from skicyclerun.sources.chosen_photos import ChosenPhotos
 from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photo_groups import is_group, kind_of_group
-from skicyclerun.state import photos
+from skicyclerun.state import albums, photos
 from skicyclerun.state.store import Store
 from skicyclerun.wording import counted, printable
 
@@ -72,15 +72,16 @@ async def _of_earlier_exports(
     store: Store, source: Source, choice: PhotoChoice, left: Sequence[Album], chosen: Sequence[Album]
 ) -> list[str]:
     """What becomes of files that this source gave earlier, for an update."""
-    there = await photos.present_of_source(store, source.kind.value, source.location)
+    there = await albums.with_files_of(store, source.kind.value, source.location)
     said: list[str] = []
     if stays := [album for album in left if album.id in there]:
         said.append(f"What was exported before of {_named(stays)} stays as it is.")
     groups = any(is_group(album.id) for album in chosen)
     taken = {album.id for album in chosen}
-    if isinstance(source, ChosenPhotos):
+    if isinstance(source, ChosenPhotos) and source.choice.filters.narrows:
         refused = 0
-        for album_id, photo_ids in there.items():
+        exported = await photos.present_of_source(store, source.kind.value, source.location)
+        for album_id, photo_ids in exported.items():
             if album_id in taken or (groups and is_group(album_id)):
                 refused += sum([await source.refuses(photo_id) for photo_id in photo_ids])
         if refused:

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 
 from skicyclerun.models import Component, Photo
 
+_STILL: Final = Component.STILL  # looking a member up is a call (Python 3.11), and these are asked of every photo
+_LIVE_MOVIE: Final = Component.LIVE_MOVIE
 _JPEG_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe"})
 
 
@@ -46,10 +48,10 @@ class ExportOptions:
 
     def extension_of(self, photo: Photo) -> str:
         """The extension of the exported file, with its dot, lower case."""
+        if photo.component is _STILL and self.format == "jpeg":
+            return ".jpg"
         if photo.component is Component.ORIGINAL:
             return PurePath(photo.original_filename).suffix.lower()
-        if photo.component is Component.STILL and self.format == "jpeg":
-            return ".jpg"
         return (
             photo.extension
             or PurePath(photo.original_filename).suffix.lower()
@@ -80,10 +82,12 @@ class ExportOptions:
 
     def wants(self, photo: Photo) -> bool:
         """False for components that are not part of the export at all (the movies of Live Photos, unless asked for)."""
-        return photo.component is not Component.LIVE_MOVIE or self.live_photos
+        return self.live_photos or photo.component is not _LIVE_MOVIE
 
     def left_out(self, photo: Photo) -> str:
         """Why a setting leaves this photo out, empty if none does."""
+        if photo.component is _STILL:
+            return ""
         if photo.component is Component.VIDEO and not self.videos:
             return "videos are left out (export.videos is false)"
         if photo.component in (Component.VIDEO, Component.LIVE_MOVIE) and self.strip_location:
@@ -96,7 +100,9 @@ class ExportOptions:
         A JPEG whose picture is passed on untouched has no original beside it: it is the same picture with the
         library's words in its header.
         """
-        if photo.component is Component.LIVE_MOVIE or self.left_out(photo):
+        if self.sidecar == "none" and not self.keep_original:
+            return []
+        if photo.component is _LIVE_MOVIE or self.left_out(photo):
             return []
         found = []
         if self.sidecar != "none":

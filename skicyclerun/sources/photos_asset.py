@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import struct
 import unicodedata
@@ -11,13 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from skicyclerun.models import AlbumKind, Face, LibraryMetadata, Location, PhotoFacts, Place
+
+log = logging.getLogger(__name__)
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_PERSON: Final = "_UNKNOWN_"
 """osxphotos' name for a face that nobody has named."""
+Position: TypeAlias = tuple[float, float, float | None, float | None]
+"""Latitude, longitude, altitude, heading."""
 _AS_TEXT: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
@@ -70,6 +75,20 @@ class Item:
     """Seconds east of UTC that Photos inferred, for a photo without a time zone of its own."""
 
 
+class Listed(NamedTuple):
+    """What a listing tells of a photo."""
+
+    uuid: str
+    original_filename: str
+    fingerprint: str
+    """Empty where the library's row cannot be understood: `fetch` says so, for this photo alone."""
+    is_movie: bool
+    is_live: bool
+    is_edited: bool
+    is_missing: bool
+    """Its original is not in the library."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlbumRecord:
     """An album with the photos that Photos shows in it, in its order."""
@@ -101,6 +120,10 @@ class PhotosDatabase(Protocol):
 
     def items(self, uuids: Sequence[str]) -> list[Item]:
         """The photos of these ids, in this order, without those that the library does not have."""
+        ...
+
+    def listing(self, uuids: Sequence[str]) -> list[Listed]:
+        """The same of what a listing tells of them."""
         ...
 
     def facts(self, albums: Mapping[str, Sequence[str]], wanted: Callable[[PhotoFacts], bool]) -> list[PhotoFacts]:
@@ -171,19 +194,44 @@ def metadata_of(item: Item) -> LibraryMetadata:
     )
 
 
+def listed(item: Item) -> Listed:
+    """What a listing tells of a photo."""
+    asset = item.asset
+    try:
+        made = fingerprint_of(item)
+    except Exception as error:  # a row that osxphotos cannot read
+        log.debug("%s: no fingerprint: %s: %s", asset.uuid, type(error).__name__, error)
+        made = ""
+    return Listed(
+        asset.uuid,
+        asset.original_filename,
+        made,
+        asset.ismovie,
+        asset.live_photo,
+        asset.hasadjustments,
+        asset.ismissing,
+    )
+
+
 def persons_of(asset: Asset) -> tuple[str, ...]:
     """Names, each once; a face that nobody has named is no person."""
-    return tuple(dict.fromkeys(name for name in asset.persons if name and name != _UNKNOWN_PERSON))
+    return named(asset.persons)
+
+
+def named(persons: Iterable[str | None]) -> tuple[str, ...]:
+    """Of osxphotos' names of persons those that somebody has given, each once."""
+    return tuple(dict.fromkeys(name for name in persons if name and name != _UNKNOWN_PERSON))
 
 
 def _date(item: Item) -> datetime | None:
+    offset = item.asset.tzoffset
+    return date_at(item.asset.date, item.inferred_offset if offset is None else offset)
+
+
+def date_at(date: datetime | None, offset: object) -> datetime | None:
     """With the photo's own offset. None where the library has no date, or not the offset of its wall clock."""
-    date = item.asset.date
     if date is None or date == EPOCH:  # osxphotos gives the epoch for "no date"
         return None
-    offset = item.asset.tzoffset
-    if offset is None:
-        offset = item.inferred_offset
     if not isinstance(offset, int) or abs(offset) >= 86_400:
         return None
     try:
@@ -202,38 +250,76 @@ def _location(item: Item) -> Location | None:
     return None if position is None else Location(*position)
 
 
-def _position(item: Item) -> tuple[float, float, float | None, float | None] | None:
-    """Latitude, longitude, altitude, heading; None for what is no place on earth."""
+def _position(item: Item) -> Position | None:
     latitude, longitude = item.asset.location
+    return position_at(latitude, longitude, item.altitude, item.heading)
+
+
+def position_at(
+    latitude: float | None, longitude: float | None, altitude: float | None, heading: float | None
+) -> Position | None:
+    """None for what is no place on earth."""
     if latitude is None or longitude is None or not (math.isfinite(latitude) and math.isfinite(longitude)):
         return None
     if abs(latitude) > 90 or abs(longitude) > 180:
         return None
-    return latitude, longitude, item.altitude, item.heading
+    return latitude, longitude, altitude, heading
 
 
 def fingerprint_of(item: Item) -> str:
-    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this.
-
-    What it is made of are the facts of `metadata_of`, without the objects, since it is asked of every photo listed.
-    """
+    """A hash over everything that changes what `fetch` gives; the same in every process and every version of this."""
     asset = item.asset
-    modified = asset.date_modified
-    date = _date(item)
-    facts: Sequence[object] = (
+    return fingerprint(
         asset.original_filename,
         asset.original_filesize,
         asset.fingerprint,
-        asset.ismissing,
-        asset.adjustment_type,
+        is_missing=asset.ismissing,
+        adjustments=asset.adjustment_type,
+        modified=asset.date_modified,
+        date=_date(item),
+        position=_position(item),
+        title=asset.title,
+        description=asset.description,
+        keywords=asset.keywords,
+        persons=persons_of(asset),
+        is_favorite=asset.favorite,
+    )
+
+
+def fingerprint(
+    original_filename: str,
+    original_filesize: int | None,
+    original: str | None,
+    *,
+    is_missing: bool,
+    adjustments: int | None,
+    modified: datetime | None,
+    date: datetime | None,
+    position: Position | None,
+    title: str | None,
+    description: str | None,
+    keywords: Iterable[str],
+    persons: Sequence[str],
+    is_favorite: bool,
+) -> str:
+    """`fingerprint_of`, without the objects, since it is asked of every photo listed. `original`: Photos' own of it.
+
+    What it is made of are the facts of `metadata_of`. Raises TypeError for what is neither text nor number.
+    """
+    facts: Sequence[object] = (
+        original_filename,
+        original_filesize,
+        original,
+        is_missing,
+        adjustments,
         modified.timestamp() if modified else None,
         date.isoformat() if date else None,
-        _position(item),
-        asset.title or None,
-        asset.description or None,
-        tuple(dict.fromkeys(asset.keywords)),
-        persons_of(asset),
-        5 if asset.favorite else None,
+        position,
+        title or None,
+        description or None,
+        tuple(dict.fromkeys(keywords)),
+        persons,
+        5 if is_favorite else None,
     )
     text = _AS_TEXT.encode(facts)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

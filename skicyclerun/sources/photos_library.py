@@ -45,7 +45,7 @@ from skicyclerun.models import (
     Rendering,
     SourceKind,
 )
-from skicyclerun.sources.photos_asset import AlbumUnreadable, Asset, PhotosDatabase, fingerprint_of, metadata_of
+from skicyclerun.sources.photos_asset import AlbumUnreadable, Asset, PhotosDatabase, metadata_of
 from skicyclerun.sources.photos_database import LibraryLoader
 
 Missing = Literal["fail", "skip", "preview"]
@@ -146,40 +146,40 @@ class PhotosLibrary:
     # ── in worker threads ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _photos(self, opened: _Opened, uuids: Sequence[str]) -> list[Photo]:
+        listed = opened.database.listing(uuids)
+        previews = self._missing == "preview"
+        elsewhere = self._other_extensions(
+            opened, [each.uuid for each in listed if each.is_edited or (each.is_missing and previews)]
+        )
         photos: list[Photo] = []
-        for item in opened.database.items(uuids):
-            asset = item.asset
-            uuid = asset.uuid
-            try:
-                fingerprint = fingerprint_of(item)
-            except Exception as error:  # a row that osxphotos cannot read: `fetch` says so, for this photo alone
-                log.debug("%s: no fingerprint: %s: %s", uuid, type(error).__name__, error)
-                fingerprint = ""
-            main = Component.VIDEO if asset.ismovie else Component.STILL
-            photo = Photo(uuid, asset.original_filename, main, fingerprint)
-            if (extension := self._other_extension(opened, photo, asset)) != photo.extension:
-                photo = replace(photo, extension=extension)
-            photos.append(photo)
-            if asset.live_photo and not asset.ismovie:
-                movie = f"{os.path.splitext(asset.original_filename)[0]}.mov"
+        for uuid, name, fingerprint, is_movie, is_live, *_ in listed:
+            main = Component.VIDEO if is_movie else Component.STILL
+            photos.append(Photo(uuid, name, main, fingerprint, elsewhere.get(uuid, "")))
+            if is_live and not is_movie:
+                movie = f"{os.path.splitext(name)[0]}.mov"
                 photos.append(Photo(uuid, movie, Component.LIVE_MOVIE, fingerprint))
         return photos
 
-    def _other_extension(self, opened: _Opened, photo: Photo, asset: Asset) -> str:
-        """The extension of an edit or a preview; empty where the original is handed over, or nothing is."""
-        try:
-            if not asset.hasadjustments and not asset.ismissing:
-                return ""
-            path, rendering, _ = self._find(opened, photo, asset)
-        except Exception as error:  # `fetch` says what is wrong, for this photo alone
-            log.debug("%s: no current version: %s: %s", photo.id, type(error).__name__, error)
-            return ""
-        return os.path.splitext(path)[1].lower() if rendering is not Rendering.ORIGINAL else ""
+    def _other_extensions(self, opened: _Opened, uuids: Sequence[str]) -> dict[str, str]:
+        """By uuid the extension of an edit or a preview; none where the original is handed over, or nothing is."""
+        found: dict[str, str] = {}
+        for item in opened.database.items(uuids):
+            asset = item.asset
+            photo = Photo(asset.uuid, asset.original_filename, Component.VIDEO if asset.ismovie else Component.STILL)
+            try:
+                path, rendering, _ = self._find(opened, photo, asset)
+            except Exception as error:  # `fetch` says what is wrong, for this photo alone
+                log.debug("%s: no current version: %s: %s", photo.id, type(error).__name__, error)
+                continue
+            if rendering is not Rendering.ORIGINAL:
+                found[photo.id] = os.path.splitext(path)[1].lower()
+        return found
 
     def _fetch(self, opened: _Opened, photo: Photo) -> Fetched:
         try:
             items = opened.database.items((photo.id,))
         except LibraryError as error:  # the whole database, not this photo
+            self._check_is_there(opened)
             raise SourceStopped(str(error), next_step=error.next_step) from error
         if not items or items[0].asset.intrash:
             raise PhotoGone(f"{photo.original_filename} is no longer in the library")
@@ -198,6 +198,10 @@ class PhotosLibrary:
                 f"what the library says about {photo.original_filename} cannot be understood"
                 f" ({type(error).__name__}: {error})"
             ) from error
+
+    def _check_is_there(self, opened: _Opened) -> None:
+        if not os.path.isdir(opened.root):
+            raise SourceStopped(f"The library {self._path} is no longer there.")
 
     def _find(self, opened: _Opened, photo: Photo, asset: Asset) -> tuple[str, Rendering, str]:
         """Path, rendering and note of what is handed over. Raises OriginalMissing or SourceStopped."""
@@ -220,8 +224,7 @@ class PhotosLibrary:
             path, note = _largest_rendering(asset, is_movie)
             rendering = Rendering.PREVIEW
         if path is None:
-            if not os.path.isdir(opened.root):
-                raise SourceStopped(f"The library {self._path} is no longer there.")
+            self._check_is_there(opened)
             raise OriginalMissing(f"{photo.original_filename} {absent}")
         return path, rendering, note
 

@@ -14,7 +14,10 @@ from typing import Any, Final
 from skicyclerun.sources.photos_facts import moment_by_osxphotos, moment_of_core_data
 from skicyclerun.sources.photos_schema import Schema
 
-_KINDS: Final = (0, 1)
+KIND_OF_MOVIES: Final = 1
+KIND_OF_LIVE_PHOTOS: Final = 2
+"""ZKINDSUBTYPE."""
+_KINDS: Final = (0, KIND_OF_MOVIES)
 """A photo, a movie: ZKIND, and osxphotos' `type`."""
 _EXTRA: Final = "ZADDITIONALASSETATTRIBUTES"
 _TYPES: Final = "JOIN ZUNIFORMTYPEIDENTIFIER ON ZUNIFORMTYPEIDENTIFIER.Z_PK = ZINTERNALRESOURCE.ZUNIFORMTYPEIDENTIFIER"
@@ -28,7 +31,8 @@ class Record(dict[str, Any]):
         return None
 
 
-def _columns(schema: Schema) -> dict[str, str]:
+def record_columns(schema: Schema) -> dict[str, str]:
+    """By the keys of a record."""
     asset = schema.asset
     known_history = schema.photos_version >= 7
     return {
@@ -88,9 +92,9 @@ def read_names(connection: sqlite3.Connection) -> Names:
     from osxphotos._constants import _UNKNOWN_PERSON
 
     return Names(
-        {key: _normalized(title) for key, title in connection.execute("SELECT Z_PK, ZTITLE FROM ZKEYWORD")},
+        {key: normalized(title) for key, title in connection.execute("SELECT Z_PK, ZTITLE FROM ZKEYWORD")},
         {
-            key: {"pk": key, "fullname": _normalized(name) if name else _UNKNOWN_PERSON}
+            key: {"pk": key, "fullname": normalized(name) if name else _UNKNOWN_PERSON}
             for key, name in connection.execute("SELECT Z_PK, ZFULLNAME FROM ZPERSON")
         },
     )
@@ -103,40 +107,54 @@ def read_records(
 
     Besides osxphotos' keys there are `inferred_offset`, `location_data`, `syndication_identifier` and `…_history`.
     """
-    columns = _columns(schema)
-    asset = schema.asset
+    columns = record_columns(schema)
     records: dict[str, Record] = {}
     by_asset: dict[int, Record] = {}
     by_extra: dict[int, str] = {}
     for row in connection.execute(
-        f"""SELECT {", ".join(columns.values())} FROM {asset}
-        JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
-        LEFT JOIN ZASSETDESCRIPTION ON ZASSETDESCRIPTION.Z_PK = {_EXTRA}.ZASSETDESCRIPTION
-        WHERE {asset}.ZUUID IN ({",".join("?" * len(uuids))})""",
+        f"""SELECT {", ".join(columns.values())} FROM {record_tables(schema)}
+        WHERE {schema.asset}.ZUUID IN ({",".join("?" * len(uuids))})""",
         uuids,
     ):
         record = Record(zip(columns, row, strict=True))
         for key in _TEXTS:
             if (text := record[key]) is not None:
-                record[key] = _normalized(text)
+                record[key] = normalized(text)
         _derive(record)
         uuid = record["_uuid"]
         records[uuid] = record
         by_asset[record["pk"]] = record
         by_extra[record.pop("extra_pk")] = uuid
-    for extra, keyword in connection.execute(
-        f"SELECT Z_1KEYWORDS.Z_1ASSETATTRIBUTES, {schema.keyword} FROM Z_1KEYWORDS"
-        f" WHERE Z_1KEYWORDS.Z_1ASSETATTRIBUTES IN ({_keys(by_extra)})"
-    ):
+    for extra, keyword in connection.execute(keywords_statement(schema, by_extra)):
         if keyword in names.keywords:
             records[by_extra[extra]]["keywords"].append(names.keywords[keyword])
-    for key, person in connection.execute(
-        f"SELECT {schema.face_asset}, {schema.face_person} FROM ZDETECTEDFACE"
-        f" WHERE {schema.face_asset} IN ({_keys(by_asset)})"
-    ):
+    for key, person in connection.execute(persons_statement(schema, by_asset)):
         if person in names.persons:
             by_asset[key]["persons"].append(person)
     return records
+
+
+def record_tables(schema: Schema) -> str:
+    """Where the columns of a record are."""
+    asset = schema.asset
+    return f"""{asset} JOIN {_EXTRA} ON {_EXTRA}.ZASSET = {asset}.Z_PK
+        LEFT JOIN ZASSETDESCRIPTION ON ZASSETDESCRIPTION.Z_PK = {_EXTRA}.ZASSETDESCRIPTION"""
+
+
+def keywords_statement(schema: Schema, extras: Iterable[int]) -> str:
+    """Of these photos' additional attributes: their key, and the key of a keyword."""
+    return (
+        f"SELECT Z_1KEYWORDS.Z_1ASSETATTRIBUTES, {schema.keyword} FROM Z_1KEYWORDS"
+        f" WHERE Z_1KEYWORDS.Z_1ASSETATTRIBUTES IN ({_keys(extras)})"
+    )
+
+
+def persons_statement(schema: Schema, photos: Iterable[int]) -> str:
+    """Of these photos: their key, and the key of a person in them."""
+    return (
+        f"SELECT {schema.face_asset}, {schema.face_person} FROM ZDETECTEDFACE"
+        f" WHERE {schema.face_asset} IN ({_keys(photos)})"
+    )
 
 
 def _keys(keys: Iterable[int]) -> str:
@@ -158,11 +176,11 @@ def raw_statement(schema: Schema) -> str:
         WHERE ZINTERNALRESOURCE.ZDATASTORESUBTYPE = 17"""
 
 
-def _normalized(text: Any) -> Any:
-    """As osxphotos does it; what is ASCII is normalized in every form."""
+def normalized(text: Any) -> Any:
+    """As osxphotos does it, which leaves None alone; what is ASCII is normalized in every form."""
     if isinstance(text, bytes):  # a column of texts takes them too
         text = text.decode(errors="replace")
-    if isinstance(text, str) and text.isascii():
+    if text is None or (isinstance(text, str) and text.isascii()):
         return text
     from osxphotos.unicode import normalize_unicode
 
@@ -184,7 +202,7 @@ def _derive(record: Record) -> None:
     record["shared"] = record["cloudbatchpublishdate"] is not None
     subtype = record["subtype"]
     record["burst"] = record["burstUUID"] is not None
-    record["live_photo"] = subtype == 2
+    record["live_photo"] = subtype == KIND_OF_LIVE_PHOTOS
     record["screenshot"] = subtype == 10
     record["slow_mo"] = subtype == 101
     record["time_lapse"] = subtype == 102

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,10 +19,11 @@ from typing import Any, Final, TypeVar
 from skicyclerun.errors import LibraryError
 from skicyclerun.models import Face, PhotoFacts, Place
 from skicyclerun.sources.photos_albums import read_albums
-from skicyclerun.sources.photos_asset import AlbumRecord, Item, altitude_and_heading
+from skicyclerun.sources.photos_asset import AlbumRecord, Item, Listed, altitude_and_heading, listed
 from skicyclerun.sources.photos_bundle import CopyFolder, damaged
 from skicyclerun.sources.photos_facts import facts_statements, in_parts, read_faces, read_facts, read_places
 from skicyclerun.sources.photos_labels import PhotoLabels
+from skicyclerun.sources.photos_listing import read_listing
 from skicyclerun.sources.photos_records import (
     Record,
     missing_statements,
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 _KEPT: Final = 8_192
 """Photos of which records are kept in memory, 4 kB each: those of the album in hand, so that `fetch` asks no more."""
+_LISTED: Final = 64
+"""Statements' worth of photos that were listed last, of which it is known that they were listed together."""
 
 
 class LibraryTables:
@@ -56,6 +59,8 @@ class LibraryTables:
         self._check = check
         self._lock = threading.RLock()
         self._kept: OrderedDict[str, Item] = OrderedDict()
+        self._listed: deque[frozenset[str]] = deque(maxlen=_LISTED)
+        """Photos that were listed together."""
         self._missing: frozenset[str] | None = None
         self._raw: dict[str, tuple[str | None, str | None]] = {}
         self._photosdb: Any = _photosdb(self, snapshot.library)
@@ -75,6 +80,7 @@ class LibraryTables:
         self._photosdb._dbpersons_pk = self._names.persons
         nobody = ("",)
         read_records(self._connection, schema, self._names, nobody)
+        read_listing(self._connection, schema, self._names, (), nobody)
         self._item(Record())
         read_places(self._connection, schema, nobody)
         read_faces(self._connection, schema, "")
@@ -91,12 +97,21 @@ class LibraryTables:
         with self._lock:
             found: dict[str, Item] = {}
             for part in in_parts(uuids):
-                absent = [uuid for uuid in part if uuid not in self._kept]
-                if absent:
+                for absent in self._absent(part):
                     self._read(partial(self._load, uuids=absent))
                 found.update((uuid, self._kept[uuid]) for uuid in part if uuid in self._kept)
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
+        return [found[uuid] for uuid in uuids if uuid in found]
+
+    def listing(self, uuids: Sequence[str]) -> list[Listed]:
+        found: dict[str, Listed] = {}
+        with self._lock:
+            for part in in_parts(uuids):
+                found |= self._read(partial(self._listing, uuids=part))
+                self._listed.append(frozenset(part))
+            if odd := [uuid for uuid in uuids if uuid not in found]:
+                found |= {item.asset.uuid: listed(item) for item in self.items(odd)}
         return [found[uuid] for uuid in uuids if uuid in found]
 
     def facts(self, albums: Mapping[str, Sequence[str]], wanted: Callable[[PhotoFacts], bool]) -> list[PhotoFacts]:
@@ -123,12 +138,30 @@ class LibraryTables:
             self._kept.clear()
         self._folder.remove()
 
-    def _load(self, connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> None:
+    def _absent(self, part: Sequence[str]) -> Iterator[list[str]]:
+        """What is to be read for these photos, a statement each: with them what was listed with them, as `fetch` asks
+        for one after the other."""
+        absent = {uuid for uuid in part if uuid not in self._kept}
+        for together in self._listed:
+            if not absent.isdisjoint(together):
+                absent -= together
+                yield [uuid for uuid in together if uuid not in self._kept]
+        if absent:
+            yield list(absent)
+
+    def _listing(self, connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> dict[str, Listed]:
+        return read_listing(connection, schema, self._names, self._missing_in(connection, schema), uuids)
+
+    def _missing_in(self, connection: sqlite3.Connection, schema: Schema) -> frozenset[str]:
         if self._missing is None:
             self._raw = read_raw(connection, schema)
             self._missing = read_missing(connection, schema)
+        return self._missing
+
+    def _load(self, connection: sqlite3.Connection, schema: Schema, uuids: Sequence[str]) -> None:
+        missing = self._missing_in(connection, schema)
         for uuid, record in read_records(connection, schema, self._names, uuids).items():
-            record["isMissing"] = 1 if uuid in self._missing else 0
+            record["isMissing"] = 1 if uuid in missing else 0
             if uuid in self._raw:
                 record["has_raw"] = True
                 volume, path = self._raw[uuid]

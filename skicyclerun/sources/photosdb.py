@@ -19,9 +19,11 @@ from skicyclerun.sources.photos_asset import (
     AlbumUnreadable,
     Asset,
     Item,
+    Listed,
     altitude_and_heading,
     is_on_top,
     is_shown,
+    listed,
     nfc,
     persons_of,
 )
@@ -107,6 +109,9 @@ class WholeLibrary:
     def items(self, uuids: Sequence[str]) -> list[Item]:
         assets = (cast("Asset | None", self._photosdb.get_photo(uuid)) for uuid in uuids)
         return [self._item(asset) for asset in assets if asset is not None]
+
+    def listing(self, uuids: Sequence[str]) -> list[Listed]:
+        return [listed(item) for item in self.items(uuids)]
 
     def _item(self, asset: Asset) -> Item:
         altitude, heading = self._place.get(asset.uuid, (None, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skicyclerun.errors import IllegalTransition
@@ -121,6 +121,13 @@ async def folders_of_source(store: Store, run: RunRow) -> tuple[dict[str, str], 
     return own, foreign
 
 
+async def with_files_of(store: Store, source_kind: str, source_location: str) -> set[str]:
+    """Ids of the albums of a source whose folders hold exported files."""
+    in_use = await store.all("folders_in_use")
+    place = (source_kind, source_location)
+    return {row["album_id"] for row in in_use if (row["source_kind"], row["source_location"]) == place}
+
+
 async def folders_known(store: Store, source_kind: str, source_location: str) -> dict[str, str]:
     """Album id → folder, of the albums of a source that any run has exported or meant to."""
     where = {"source_kind": source_kind, "source_location": source_location}
@@ -215,10 +222,7 @@ async def _step(
 async def start(store: Store, album: AlbumRow, plans: Sequence[PhotoPlan] | None) -> AlbumRow:
     """pending → exporting. `plans`: the album's photos with their final names, on its first start; afterwards None."""
     async with store.transaction() as transaction:
-        if plans is not None:
-            await insert_plans(transaction, album.id, album.folder, plans)
-            await transaction.execute("set_album_expected", {"id": album.id, "expected": len(plans)})
-        await _step(transaction, "start_album", album, AlbumTrigger.START)
+        await _start(transaction, album, plans)
     fault_point("album.started")
     return await get(store, album.id)
 
@@ -230,17 +234,47 @@ async def finish(store: Store, album: AlbumRow, reason: str, seconds: float, *, 
     rows stand for (`RunRow.counts_in`).
     """
     async with store.transaction() as transaction:
-        row = await transaction.one("album_accounting", {"album": album.id})
-        assert row is not None
-        counts = Accounting.of(row)
-        done = album.expected is not None and not reason and album.expected == counts.exported + counts.left_out
-        if done:
-            await _step(transaction, "end_album", album, AlbumTrigger.COMPLETE, seconds=seconds)
-        else:
-            sentence = reason or shortfall(counts, counts_in)
-            await _step(transaction, "end_album", album, AlbumTrigger.FAIL, sentence, seconds=seconds)
+        await _finish(transaction, album, reason, seconds, counts_in)
     fault_point("album.finished")
     return await get(store, album.id)
+
+
+async def start_and_finish(
+    store: Store,
+    album: AlbumRow,
+    plans: Sequence[PhotoPlan] | None,
+    reason: str,
+    seconds: float,
+    *,
+    counts_in: str = "photo",
+) -> AlbumRow:
+    """`start` and `finish` in one, for an album of which nothing is to be exported."""
+    async with store.transaction() as transaction:
+        await _start(transaction, album, plans)
+        begun = replace(album, status=AlbumStatus.EXPORTING, expected=album.expected if plans is None else len(plans))
+        await _finish(transaction, begun, reason, seconds, counts_in)
+    fault_point("album.started")
+    fault_point("album.finished")
+    return await get(store, album.id)
+
+
+async def _start(transaction: Transaction, album: AlbumRow, plans: Sequence[PhotoPlan] | None) -> None:
+    if plans is not None:
+        await insert_plans(transaction, album.id, album.folder, plans)
+        await transaction.execute("set_album_expected", {"id": album.id, "expected": len(plans)})
+    await _step(transaction, "start_album", album, AlbumTrigger.START)
+
+
+async def _finish(transaction: Transaction, album: AlbumRow, reason: str, seconds: float, counts_in: str) -> None:
+    row = await transaction.one("album_accounting", {"album": album.id})
+    assert row is not None
+    counts = Accounting.of(row)
+    done = album.expected is not None and not reason and album.expected == counts.exported + counts.left_out
+    if done:
+        await _step(transaction, "end_album", album, AlbumTrigger.COMPLETE, seconds=seconds)
+    else:
+        sentence = reason or shortfall(counts, counts_in)
+        await _step(transaction, "end_album", album, AlbumTrigger.FAIL, sentence, seconds=seconds)
 
 
 def shortfall(counts: Accounting, counts_in: str = "photo") -> str:

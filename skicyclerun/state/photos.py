@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -33,21 +32,7 @@ class PhotoStatus(StrEnum):
     """A setting says to leave it out (videos, `export.missing: skip`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoPlan:
-    """A photo with the file name it will have; `left_out` with why, if a setting leaves it out from the start."""
-
-    photo: Photo
-    file_name: str
-    left_out: str = ""
-    carried: int | None = None
-    """The row of an earlier run whose file is still right; this row takes it over as it is."""
-    removed: bool = False
-    """Left out because its file was removed by hand; so it stays, in later runs too."""
-
-
-@dataclass(frozen=True, slots=True)
-class PresentPhoto:
+class PresentPhoto(NamedTuple):
     """A file of an earlier run, as an update compares it. `options` are the export settings it was made with, one
     object for all photos of a run."""
 
@@ -55,6 +40,25 @@ class PresentPhoto:
     file_name: str
     fingerprint: str
     options: Mapping[str, Any]
+    original_filename: str
+    album: int
+    """Row of the album that it was exported to, or went on in last; the other columns are as they are there."""
+    position: int
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPlan:
+    """A photo with the file name it will have; `left_out` with why, if a setting leaves it out from the start."""
+
+    photo: Photo
+    file_name: str
+    left_out: str = ""
+    carried: PresentPhoto | None = None
+    """What an earlier run exported, where its file is still right: its row goes on in this run as it is."""
+    removed: bool = False
+    """Left out because its file was removed by hand; so it stays, in later runs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,46 +241,28 @@ async def _carry(transaction: Transaction, album_id: int, carried: Sequence[tupl
     need not be touched, which for 100,000 photos is most of the work. The catalog goes on saying the same of them,
     unless their album or their name in the library is called something else now.
     """
-    earlier = orjson.dumps([plan.carried for _, plan in carried]).decode()
-    rows = {row["id"]: row for row in await transaction.all("rows_to_carry", {"album": album_id, "earlier": earlier})}
-    if len(rows) != len(carried):
-        raise IllegalTransition(
-            f"{len(carried) - len(rows)} of {len(carried)} files are no longer in use as they were."
-        )
-    moving: list[dict[str, object]] = []
-    leaving: list[dict[str, object]] = []
-    otherwise = False
+    alike: dict[tuple[int, int, str], list[int]] = {}
+    moved: list[dict[str, object]] = []
+    renamed = False
     for position, plan in carried:
-        assert plan.carried is not None
-        former, photo = rows[plan.carried], plan.photo
-        name, fingerprint = former["original_filename"], former["fingerprint"]
-        otherwise |= bool(former["speaks_otherwise"]) or (name, fingerprint) != (
-            photo.original_filename,
-            photo.fingerprint,
-        )
-        moving.append(
-            {
-                "id": plan.carried,
-                "album": album_id,
-                "position": position,
-                "original_filename": photo.original_filename,
-                "fingerprint": photo.fingerprint,
-            }
-        )
-        leaving.append(
-            {
-                "id": plan.carried,
-                "former_album": former["album"],
-                "former_position": former["position"],
-                "former_original_filename": name,
-                "former_fingerprint": fingerprint,
-                "former_attempts": former["attempts"],
-                "former_reason": former["reason"],
-            }
-        )
-    await transaction.execute_many("carry_photo", moving)
-    await transaction.execute_many("leave_photo_behind", leaving)
-    if otherwise:
+        former, photo = plan.carried, plan.photo
+        assert former is not None
+        alike.setdefault((former.album, former.attempts, former.reason), []).append(former.row_id)
+        name, fingerprint = photo.original_filename, photo.fingerprint
+        if (position, name, fingerprint) != (former.position, former.original_filename, former.fingerprint):
+            moved.append(
+                {"id": former.row_id, "position": position, "original_filename": name, "fingerprint": fingerprint}
+            )
+            renamed |= (name, fingerprint) != (former.original_filename, former.fingerprint)
+    for (album, attempts, reason), ids in alike.items():
+        these = {"former": album, "ids": orjson.dumps(ids).decode()}
+        gone = len(ids) - await transaction.execute("carry_photos", {**these, "album": album_id})
+        if gone:
+            raise IllegalTransition(f"{gone} of {len(ids)} files are no longer in use as they were.")
+        await transaction.execute("leave_photos_behind", {**these, "attempts": attempts, "reason": reason})
+        renamed |= await transaction.one("album_renamed", {"album": album_id, "former": album}) is not None
+    await transaction.execute_many("carried_otherwise", moved)
+    if renamed:
         await transaction.execute("catalog_says_otherwise")
 
 
@@ -369,13 +355,16 @@ async def present_of_album(
 ) -> dict[tuple[str, str], PresentPhoto]:
     """Files of an album of this source (kind, location) that earlier runs left, by (photo id, component)."""
     where = {"album_id": album_source_id, "source_kind": source[0], "source_location": source[1]}
-    options = cache(json.loads)  # few runs, many rows
-    return {
-        (row["source_id"], row["component"]): PresentPhoto(
-            row["id"], row["file_name"], row["fingerprint"], options(row["options"])
-        )
-        for row in await store.all("present_of_album", where)
-    }
+    found: dict[tuple[str, str], PresentPhoto] = {}
+    for album in await store.all("albums_with_files", where):
+        options = json.loads(album["options"])
+        for row_id, photo_id, component, name, fingerprint, original, position, attempts, reason in await store.all(
+            "present_of_album", {"album": album["id"]}
+        ):
+            found[photo_id, component] = PresentPhoto(
+                row_id, name, fingerprint, options, original, album["id"], position, attempts, reason
+            )
+    return found
 
 
 async def same_elsewhere(store: Store, photo: Photo, folder: str, source: tuple[str, str]) -> list[SharedPhoto]:

@@ -276,34 +276,41 @@ VALUES (:album, :position, :source_id, :component, :original_filename, :fingerpr
 -- name: not_present
 UPDATE photos SET present = 0 WHERE id = :id
 
--- name: rows_to_carry
--- Rows of earlier runs that are to go on in an album, `earlier` being a JSON list; speaks_otherwise: of another album's
--- title, say, so that its entry in the catalog changes.
-SELECT photos.id, photos.album, photos.position, photos.original_filename, photos.fingerprint, photos.attempts,
-       photos.reason, (former.title, former.folder_path, former.folder) IS NOT (now.title, now.folder_path, now.folder)
-       AS speaks_otherwise
-FROM photos JOIN albums AS former ON former.id = photos.album JOIN albums AS now ON now.id = :album
-WHERE photos.id IN (SELECT value FROM json_each(:earlier)) AND photos.present = 1
+-- name: carry_photos
+-- Rows that speak for files go on in another album: same files, same facts, same time of export. `ids` is a JSON list.
+UPDATE photos SET album = :album, attempts = 0, reason = ''
+WHERE id IN (SELECT value FROM json_each(:ids)) AND +album = :former AND present = 1
 
--- name: carry_photo
--- The row that speaks for a file goes on in this run: same file, same facts, same time of export.
-UPDATE photos SET album = :album, position = :position, original_filename = :original_filename,
-                  fingerprint = :fingerprint, attempts = 0, reason = ''
-WHERE id = :id AND present = 1
-
--- name: leave_photo_behind
--- In the album it was carried over from a row stays that says what it was there.
+-- name: leave_photos_behind
+-- In the album that they were carried over from rows stay that say what they were there.
 INSERT INTO photos (album, position, source_id, component, original_filename, fingerprint, file_name, status, attempts,
                     reason, size, sha256, mtime_ns, facts, exported_at, path_key)
-SELECT :former_album, :former_position, source_id, component, :former_original_filename, :former_fingerprint, file_name,
-       status, :former_attempts, :former_reason, size, sha256, mtime_ns, facts, exported_at, path_key
-FROM photos WHERE id = :id
+SELECT :former, position, source_id, component, original_filename, fingerprint, file_name, status, :attempts, :reason,
+       size, sha256, mtime_ns, facts, exported_at, path_key
+FROM photos WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: carried_otherwise
+-- Of a carried photo, what is not as it was.
+UPDATE photos SET position = :position, original_filename = :original_filename, fingerprint = :fingerprint
+WHERE id = :id
+
+-- name: album_renamed
+-- A row where the catalog calls one of these albums otherwise than the other.
+SELECT 1 FROM albums AS former JOIN albums AS now ON now.id = :album
+WHERE former.id = :former
+  AND (former.title, former.folder_path, former.folder) IS NOT (now.title, now.folder_path, now.folder)
+
+-- name: albums_with_files
+-- The rows of an album that hold exported files, with the settings of their runs.
+SELECT albums.id, runs.options FROM albums JOIN runs ON runs.id = albums.run_id
+WHERE albums.source_id = :album_id AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+  AND EXISTS (SELECT 1 FROM photos
+              WHERE photos.album = albums.id AND photos.status = 'exported' AND photos.present = 1)
+ORDER BY albums.id
 
 -- name: present_of_album
-SELECT photos.id, photos.source_id, photos.component, photos.file_name, photos.fingerprint, runs.options
-FROM photos JOIN albums ON albums.id = photos.album JOIN runs ON runs.id = albums.run_id
-WHERE photos.present = 1 AND albums.source_id = :album_id
-  AND runs.source_kind = :source_kind AND runs.source_location = :source_location
+SELECT id, source_id, component, file_name, fingerprint, original_filename, position, attempts, reason
+FROM photos WHERE album = :album AND status = 'exported' AND present = 1
 
 -- name: same_photo_elsewhere
 -- Files of the same photo, in the same state, in the folders of other albums.
