@@ -47,13 +47,20 @@ $(TEST_STAMP): pyproject.toml | $(BIN)/python
 demo: $(RUN_STAMP)
 	@$(BIN)/skicyclerun demo --to demo
 
-# Test modules are shared out over the cores; a module stays on one. TESTS=tests/test_naming.py runs only those named.
+# An installed program has its bytecode; without it, each of the suite's hundreds of processes compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Test modules are shared out over the cores, the longest first (tests/conftest.py); a module stays on one. Their folders
+# lie in memory if there is room (tests/folders_in_memory.py), otherwise, or with TMPDIR=/tmp, on the disk.
+# TESTS=tests/test_naming.py runs only those named.
+PYTEST = $(BIN)/python -m pytest -p tests.folders_in_memory -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(TEST_STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+	$(PYTEST) $(TESTS)
 
 # Without the campaigns of kills and the modules of many whole runs, for a second Python.
 test-quick: $(TEST_STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not crash and not long" $(TESTS)
+	$(PYTEST) -m "not crash and not long" $(TESTS)
 
 # With pip, not uv: only pip reads the settings of pip that may name a build for the CPU.
 $(MODELS_STAMP): pyproject.toml

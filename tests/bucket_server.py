@@ -19,6 +19,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
+import tests.aws_descriptions  # noqa: F401  (sessions share what they read)
 from tests.bucket_proxy import Proxy, proxy_before
 
 #: Nobody's; moto asks for some, and looks at none.
@@ -50,12 +51,15 @@ class Service:
     """Of the server itself, for looking."""
     proxy: Proxy
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, name: str) -> Any:
         """One that goes past the proxy."""
-        return boto3.session.Session(
-            aws_access_key_id="tests", aws_secret_access_key="tests", region_name="us-east-1"
-        ).client(name, endpoint_url=self.address, config=Config(s3={"addressing_style": "path"}))
+        if name not in self._clients:
+            self._clients[name] = boto3.session.Session(
+                aws_access_key_id="tests", aws_secret_access_key="tests", region_name="us-east-1"
+            ).client(name, endpoint_url=self.address, config=Config(s3={"addressing_style": "path"}))
+        return self._clients[name]
 
     def bucket(self) -> BucketThere:
         """A new, empty one."""

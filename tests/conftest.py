@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -18,6 +19,48 @@ settings.register_profile("suite", _ALWAYS, derandomize=True, database=None)
 settings.register_profile("explore", _ALWAYS, print_blob=True)
 settings.load_profile("suite")
 
+#: Modules that take longest, longest first: begun before the others, none is still at work when all is done but it.
+_LONGEST: Final = (
+    "test_photos_app_runs",
+    "test_s3_deployment",
+    "test_cli_terminal",
+    "test_stages_run",
+    "test_s3_campaign",
+    "test_two_at_once",
+    "test_verify_stages",
+    "test_stage_campaign",
+    "test_crash_campaign",
+    "test_archive_push",
+    "test_llm_runs",
+    "test_images_heic",
+    "test_outputs_campaign",
+    "test_stages_on_real_libraries",
+    "test_verify",
+    "test_photos_app",
+    "test_hostile_input",
+    "test_choose_albums",
+    "test_report",
+    "test_report_browser",
+    "test_cli_signals",
+    "test_check_on_a_mac",
+    "test_photos_app_campaign",
+    "test_archive_remote",
+    "test_preprocessing",
+    "test_source_contract",
+    "test_rebuild_state",
+    "test_archive_clean",
+    "test_archive_create",
+    "test_existing_configuration",
+    "test_python_api",
+    "test_images_convert",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """xdist hands modules out in the order of their first tests."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +75,13 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend() -> str:
     """The program runs on asyncio, and so do its tests."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def sample_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of `skicyclerun demo`, which takes seconds to draw. Read only: whoever changes it copies it."""
+    from skicyclerun.sources.sample_library import make_sample_library
+
+    root = tmp_path_factory.mktemp("library") / "sample"
+    make_sample_library(root)
+    return root

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +76,21 @@ class Exported:
         return subprocess.run(
             command, env=os.environ | environ, cwd=root, capture_output=True, text=True, timeout=120, check=False
         )
+
+
+def exported_once(folder: Path, library: Path) -> Callable[[], Exported]:
+    """Exports once; what it returns puts all of it back as it was, at the same place."""
+    root, saved = folder / "out", folder / "saved"
+    Exported(root, library).export()
+    shutil.copytree(root, saved, symlinks=True)
+
+    def put_back() -> Exported:
+        if root.exists():  # a test may have moved it
+            shutil.rmtree(root)
+        shutil.copytree(saved, root, symlinks=True)
+        return Exported(root, library)
+
+    return put_back
 
 
 def flip_a_byte(path: Path, at: int = -200) -> None:

@@ -7,6 +7,7 @@ threads, and a forked child is a process like any other: SIGKILL ends it, its fi
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -28,15 +29,20 @@ class ForkServer:
         self._folder = folder
 
     def run(
-        self, *arguments: str | Path, fault: str = "", kill_after: float = 0.0, disk: Mapping[str, object] | None = None
+        self,
+        *arguments: str | Path,
+        fault: str = "",
+        kill_after: float = 0.0,
+        disk: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
         """(return code, negative for a signal; all that it printed), killed at a fault point or after seconds.
 
-        `disk` is for a server that was started with `preload`: {"root", "record"} writes down what is asked of the disk
-        below `root`; {"root", "fail", "errno", "on"} fails a call (`disk_calls.c`). Afterwards `calls` has their number
-        and the one that failed.
+        `environ` is set in its environment. `disk` is for a server that was started with `preload`: {"root", "record"}
+        writes down what is asked of the disk below `root`; {"root", "fail", "errno", "on"} fails a call
+        (`disk_calls.c`). Afterwards `calls` has their number and the one that failed.
         """
-        self.begin(*arguments, fault=fault, kill_after=kill_after, disk=disk)
+        self.begin(*arguments, fault=fault, kill_after=kill_after, disk=disk, environ=environ)
         return self.ended()
 
     def begin(
@@ -46,6 +52,7 @@ class ForkServer:
         kill_after: float = 0.0,
         disk: Mapping[str, object] | None = None,
         hold: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Start what `run` runs, and do not wait; `ended` does.
 
@@ -65,6 +72,7 @@ class ForkServer:
             "disk": dict(disk or {}),
             "calls": str(self._folder / "calls.json"),
             "hold": hold,
+            "environ": dict(environ or {}),
             "folder": str(self._folder),
         }
         assert self._process.stdin is not None
@@ -135,6 +143,7 @@ def fork_server(
 def serve() -> None:
     """The other side: a line is a run, its answer the return code."""
     import_what_runs_import()
+    gc.freeze()  # what was imported is no garbage; looking at it would copy its pages in each child
     for line in sys.stdin:
         question = json.loads(line)
         pid = os.fork()
@@ -170,9 +179,15 @@ def import_what_runs_import() -> None:
         "skicyclerun.catalog.master_json",
         "skicyclerun.sources.folder_tree",
         "anyio._backends._asyncio",
-        "PIL.WebPImagePlugin",
+        "anyio._core._fileio",
+        "anyio._core._signals",
+        "exiv2",
+        "PIL.BmpImagePlugin",
+        "PIL.GifImagePlugin",
         "PIL.JpegImagePlugin",
         "PIL.PngImagePlugin",
+        "PIL.PpmImagePlugin",
+        "PIL.WebPImagePlugin",
         "zipfile",
         *sys.argv[1:],
     ):
@@ -188,6 +203,7 @@ def be_the_program(question: dict[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, where in ((0, nothing), (1, shown), (2, shown)):
         os.dup2(where, descriptor)
+    os.environ.update(question["environ"])
     fault_points._KILL = question["fault"]
     if question["hold"]:
         hold_at(question["hold"], Path(question["folder"]))

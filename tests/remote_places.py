@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
+import tests.aws_descriptions  # noqa: F401  (sessions share what they read)
+
 BUCKET = "archives"
 #: What a test lets the proxy do with a request; None: pass it on.
 Trouble = Literal["503", "reset", "silent", "half", "slow", "other_bytes"]

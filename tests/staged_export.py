@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import VerificationReport
 from tests.exported_sample import Exported
 
@@ -62,10 +61,10 @@ def found_in(report: VerificationReport) -> set[tuple[str, str, str, str]]:
     return {(each.stage, each.finding.value, each.folder, each.name) for each in report.problems}
 
 
-def staged_once(folder: Path) -> Callable[[], Staged]:
-    """Exports and runs the stages once; what it returns puts all of it back as it was, at the same place."""
+def staged_once(folder: Path, sample: Path) -> Callable[[], Staged]:
+    """Exports a copy of it and runs the stages, once; what it returns puts all of it back as it was, in its place."""
     library, root, saved = folder / "library", folder / "out", folder / "saved"
-    make_sample_library(library)
+    shutil.copytree(sample, library)
     assert Exported(root, library).export().command("run", "--yes", "--stages", ",".join(STAGES)) == 0
     shutil.copytree(root, saved, symlinks=True)
 

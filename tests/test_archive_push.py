@@ -56,7 +56,7 @@ def service() -> Iterator[Bucket]:
 
 @pytest.fixture(scope="module")
 def server(service: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    needed = ("boto3", "botocore.config", "obstore.auth.boto3", "skicyclerun.commands.archive")
+    needed = ("tests.aws_descriptions_ahead", "botocore.config", "obstore.auth.boto3", "skicyclerun.commands.archive")
     with fork_server(tmp_path_factory.mktemp("server"), imports=needed) as running:
         yield running
 

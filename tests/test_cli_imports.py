@@ -49,7 +49,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def test_what_needs_no_picture_imports_no_image_stack(tmp_path: Path, arguments: list[str]) -> None:
     library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg"]})
     skicyclerun("run", "--library", library, "--lib-root", tmp_path / "lib_root")
-    assert [name for name in HEAVY if name in imported(tmp_path, arguments)] == []
+    modules = imported(tmp_path, arguments)
+    assert [name for name in HEAVY if name in modules] == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 Every case starts from the same results of an earlier run, so that the run that is killed archives, proves, cleans and
 then exports. Compared are the exported tree (names, bytes, modification times), the catalog and the status report
 (without clock times), the content of the archive, and that nothing is left over and nothing was exported twice.
+
+The earlier run is started as a person starts it; those after it are processes of their own too, but forked
+(tests/fork_server.py), so that not each of some hundreds imports the program.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ import pytest
 from PIL import Image
 
 from skicyclerun.files.fault_points import FAULT_POINTS
+from tests.fork_server import ForkServer, fork_server
 
 pytestmark = pytest.mark.crash
 
@@ -58,17 +62,11 @@ VISITED_TWICE = (
 )
 
 
-def environment(fault: str = "") -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
-    # One worker of each kind, so that the n-th visit of a fault point is the same moment every time.
-    return kept | {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "0"} | ({"SKICYCLERUN_FAULT": fault} if fault else {})
-
-
 @dataclass(frozen=True)
 class Campaign:
     """A library, the results of an earlier run over it, and what an undisturbed second run makes of them."""
 
-    library: Path
+    server: ForkServer
     earlier: Path
     arguments: tuple[str, ...]
     """What is typed to begin the run that is killed."""
@@ -79,56 +77,64 @@ class Campaign:
     """Old outputs that the run replaces by a newer version of the same photo, and need not keep."""
 
 
-def run(lib_root: Path, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+def started(lib_root: Path, *arguments: str | Path, warnings: str = "error") -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own, imports and all; `warnings` as for `fork_server`."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SKICYCLERUN_")}
     return subprocess.run(
-        [sys.executable, "-m", "skicyclerun", *arguments, "--lib-root", str(lib_root), "--yes"],
+        [sys.executable, "-m", "skicyclerun", *map(str, arguments), "--lib-root", str(lib_root), "--yes"],
         capture_output=True,
         text=True,
-        env=environment(fault),
+        env=kept | {"PYTHONWARNINGS": warnings, "PYTHONHASHSEED": "0"},
         timeout=120,
         check=False,
     )
 
 
-def undisturbed(base: Path, library: Path, earlier: Path, *arguments: str) -> Campaign:
+def undisturbed(server: ForkServer, base: Path, earlier: Path, *arguments: str) -> Campaign:
     """Run to the end without a stop, in a copy of the earlier results; that is what all others are compared with."""
     place = base / "undisturbed" / "root"
     shutil.copytree(earlier, place, symlinks=True)
     began = os.times().elapsed
-    ended = run(place, *arguments)
+    code, shown = server.run(*arguments, "--lib-root", place, "--yes")
     seconds = os.times().elapsed - began
-    assert ended.returncode == 3, ended.stderr
-    return Campaign(library, earlier, arguments, outcome(place), seconds)
+    assert code == 3, shown
+    return Campaign(server, earlier, arguments, outcome(place, server), seconds)
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with fork_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def campaign(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     base = tmp_path_factory.mktemp("campaign")
     library = base / "library"
     make_library(library)
     earlier = base / "earlier" / "root"
     configure(earlier)
-    first = run(earlier, "run", "--library", str(library))
+    first = started(earlier, "run", "--library", library)
     assert first.returncode == 3, first.stderr
     (earlier / "pipeline" / "lora_processed" / "deep" / "empty").mkdir(parents=True)
     (earlier / "pipeline" / "lora_processed" / "deep" / "styled.txt").write_text("by another program")
-    return undisturbed(base, library, earlier, "run", "--library", str(library))
+    return undisturbed(server, base, earlier, "run", "--library", str(library))
 
 
 @pytest.fixture(scope="module")
-def update_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+def update_campaign(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """An update in which a photo is new, one changed, and a photo and an album left."""
     base = tmp_path_factory.mktemp("update")
     library = base / "library"
     make_library(library)
     earlier = base / "earlier" / "root"
     configure(earlier)
-    assert run(earlier, "run", "--library", str(library)).returncode == 3
+    assert started(earlier, "run", "--library", library).returncode == 3
     (library / "Alps" / "IMG_0.jpg").unlink()
     shutil.rmtree(library / "2024")
     for name in ("IMG_2.jpg", "new.jpg"):
         Image.new("RGB", (50, 30), (1, 2, 3)).save(library / "Alps" / name)
-    ended = undisturbed(base, library, earlier, "run", "--update", "--library", str(library))
+    ended = undisturbed(server, base, earlier, "run", "--update", "--library", str(library))
     return replace(ended, replaced=frozenset({"IMG_2.jpg"}))
 
 
@@ -155,13 +161,13 @@ def make_library(root: Path) -> None:
     (root / "Empty").mkdir()
 
 
-def outcome(lib_root: Path, read: Callable[..., str] | None = None) -> dict[str, Any]:
-    """All that must not depend on whether the run was interrupted. `read` runs a reading command (`run_reading`)."""
+def outcome(lib_root: Path, server: ForkServer) -> dict[str, Any]:
+    """All that must not depend on whether the run was interrupted."""
     albums = lib_root / "pipeline" / "albums"
     return {
         "tree": tree(albums),
         "catalog": catalog(lib_root),
-        "status": status(lib_root, read or run_reading),
+        "status": status(lib_root, server),
         "archive": [archive(path) for path in sorted((lib_root / "archive").glob("*"))],
         "work": sorted(path.name for path in lib_root.rglob(".skicyclerun-*")),
         "beside": sorted(path.name for path in lib_root.iterdir()),
@@ -189,9 +195,10 @@ def catalog(lib_root: Path) -> dict[str, Any]:
     return entries
 
 
-def status(lib_root: Path, read: Callable[..., str]) -> dict[str, Any]:
-    answer = read(lib_root, "status", "--photos", "--json")
-    report: dict[str, Any] = json.loads(answer.replace(str(lib_root), "ROOT"))
+def status(lib_root: Path, server: ForkServer) -> dict[str, Any]:
+    code, shown = server.run("status", "--photos", "--json", "--lib-root", lib_root)
+    assert code == 0, shown
+    report: dict[str, Any] = json.loads(shown.replace(str(lib_root), "ROOT"))
     for key in ("id", "started_at", "ended_at"):
         del report["run"][key]
     for key in ("size", "file", "proved_at"):
@@ -200,11 +207,6 @@ def status(lib_root: Path, read: Callable[..., str]) -> dict[str, Any]:
         for key in ("started_at", "ended_at", "seconds", "attempts"):
             del album[key]
     return report
-
-
-def run_reading(lib_root: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "skicyclerun", *arguments, "--lib-root", str(lib_root)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout
 
 
 def archive(path: Path) -> dict[str, str]:
@@ -250,9 +252,10 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
     begun = False
     safe_inodes: dict[str, int] = {}
     for _ in range(PATIENCE):
-        arguments = ["run", "--resume"] if begun else list(campaign.arguments)
+        arguments = ("run", "--resume") if begun else campaign.arguments
         kill = next(kills, "")
-        returncode, errors = one_process(lib_root, arguments, kill)
+        at = {"fault": kill} if isinstance(kill, str) else {"kill_after": kill}
+        returncode, errors = campaign.server.run(*arguments, "--lib-root", lib_root, "--yes", **at)
         assert "Traceback" not in errors, errors
         old_outputs_are_safe(campaign, lib_root)
         if returncode == -signal.SIGKILL:
@@ -260,8 +263,8 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
             newest, how = newest_run(lib_root)
             begun = newest > EARLIER_RUN
             if begun and how == "finished":
-                nothing_left = run(lib_root, "run", "--resume")
-                assert (nothing_left.returncode, "Nothing to resume" in nothing_left.stderr) == (0, True)
+                code, shown = campaign.server.run("run", "--resume", "--lib-root", lib_root, "--yes")
+                assert (code, "Nothing to resume" in shown) == (0, True)
                 return killed
             now = committed(lib_root)
             assert all(now.get(name) == inode for name, inode in safe_inodes.items()), "a committed photo was redone"
@@ -272,25 +275,6 @@ def carry_to_the_end(campaign: Campaign, lib_root: Path, kills: Iterator[str | f
         assert all(now.get(name) == inode for name, inode in safe_inodes.items()), "a committed photo was redone"
         return killed
     raise AssertionError("the run did not come to its end")
-
-
-def one_process(lib_root: Path, arguments: list[str], kill: str | float) -> tuple[int, str]:
-    if isinstance(kill, str):
-        done = run(lib_root, *arguments, fault=kill)
-        return done.returncode, done.stderr
-    process = subprocess.Popen(
-        [sys.executable, "-m", "skicyclerun", *arguments, "--lib-root", str(lib_root), "--yes"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    try:
-        _, errors = process.communicate(timeout=kill)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        _, errors = process.communicate()
-    return process.returncode, errors
 
 
 def newest_run(lib_root: Path) -> tuple[int, str]:
@@ -304,7 +288,7 @@ def newest_run(lib_root: Path) -> tuple[int, str]:
 
 
 def compare(campaign: Campaign, lib_root: Path) -> None:
-    found = outcome(lib_root)
+    found = outcome(lib_root, campaign.server)
     for what, expected in campaign.expected.items():
         assert found[what] == expected, what
 

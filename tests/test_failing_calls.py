@@ -19,7 +19,7 @@ import pytest
 from tests.disk_calls import compiled
 from tests.fork_server import ForkServer, fork_server
 from tests.test_crash_campaign import EARLIER_RUN, configure, make_library, newest_run, outcome
-from tests.test_power_cuts import reading, safe
+from tests.test_power_cuts import safe
 
 pytestmark = pytest.mark.crash
 
@@ -53,7 +53,7 @@ class Sample:
 
     def outcome(self) -> dict[str, Any]:
         """What is there, but for how often it was tried."""
-        found = outcome(self.root, reading(self._server))
+        found = outcome(self.root, self._server)
         for album in found["status"]["albums"]:
             for photo in album["photos"]:
                 del photo["attempts"]

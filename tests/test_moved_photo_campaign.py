@@ -134,7 +134,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         "preprocessing": {"max_dimension": 96, "workers": 2},
     }
     (lib_root / "config" / "pipeline_config.json").write_text(json.dumps(settings))
-    with fork_server(base) as server:
+    with fork_server(base, imports=["tests.places_ahead"]) as server:
         campaign = Campaign(server, library, saved, lib_root, 2, {}, 0.0)
         ended(campaign, "run", "--stages", STAGES, "--library", str(library))
         say(lib_root)

@@ -17,15 +17,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import test_crash_campaign
+from tests.fork_server import ForkServer, fork_server
 from tests.shared_libraries import TEST_LIBRARY, copy_library
 from tests.test_crash_campaign import (
     Campaign,
     carry_to_the_end,
     compare,
-    environment,
     make_library,
-    run,
+    started,
     undisturbed,
 )
 
@@ -43,29 +42,35 @@ def configure(lib_root: Path, **export: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with fork_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def campaign(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """A fresh run over the results of an earlier one."""
     base = tmp_path_factory.mktemp("campaign")
     library, earlier = base / "library", base / "earlier" / "root"
     make_library(library)
     configure(earlier, **SETTINGS)
-    assert run(earlier, "run", "--library", str(library)).returncode == 3
-    return undisturbed(base, library, earlier, "run", "--library", str(library))
+    assert started(earlier, "run", "--library", library).returncode == 3
+    return undisturbed(server, base, earlier, "run", "--library", str(library))
 
 
 @pytest.fixture(scope="module")
-def update_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+def update_campaign(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """An update under other settings, in which a photo changed and others left with what lies beside them."""
     base = tmp_path_factory.mktemp("update")
     library, earlier = base / "library", base / "earlier" / "root"
     make_library(library)
     configure(earlier, **SETTINGS)
-    assert run(earlier, "run", "--library", str(library)).returncode == 3
+    assert started(earlier, "run", "--library", library).returncode == 3
     shutil.rmtree(library / "2024")
     (library / "Alps" / "IMG_1.png").unlink()
     Image.new("RGB", (50, 30), (1, 2, 3)).save(library / "Alps" / "IMG_2.jpg")
     configure(earlier, **(SETTINGS | {"sidecar": "json"}))
-    ended = undisturbed(base, library, earlier, "run", "--update", "--library", str(library))
+    ended = undisturbed(server, base, earlier, "run", "--update", "--library", str(library))
     return replace(ended, replaced=frozenset({"IMG_2.jpg"}))
 
 
@@ -73,17 +78,14 @@ def update_campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
 def linked_campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     """A real library, whose photos are in several albums."""
 
-    def lenient(fault: str = "") -> dict[str, str]:
-        # osxphotos leaves a temporary folder to the end of the process, and Python has a word on it.
-        return environment(fault) | {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(test_crash_campaign, "environment", lenient)
-        base = tmp_path_factory.mktemp("linked")
-        library, earlier = copy_library(TEST_LIBRARY, base), base / "earlier" / "root"
-        configure(earlier, duplicates="hardlink", keep_original=True)
-        assert run(earlier, "run", "--library", str(library)).returncode == 3
-        yield undisturbed(base, library, earlier, "run", "--library", str(library))
+    # osxphotos leaves a temporary folder to the end of the process, and Python has a word on it.
+    warnings = "error,ignore::ResourceWarning"
+    base = tmp_path_factory.mktemp("linked")
+    library, earlier = copy_library(TEST_LIBRARY, base), base / "earlier" / "root"
+    configure(earlier, duplicates="hardlink", keep_original=True)
+    assert started(earlier, "run", "--library", library, warnings=warnings).returncode == 3
+    with fork_server(tmp_path_factory.mktemp("lenient"), imports=["osxphotos"], warnings=warnings) as server:
+        yield undisturbed(server, base, earlier, "run", "--library", str(library))
 
 
 def copied(campaign: Campaign, tmp_path: Path) -> Path:

@@ -27,14 +27,13 @@ from skicyclerun.errors import UsageError
 from skicyclerun.models import MediaKind, PhotoFacts
 from skicyclerun.settings.days import Days, days_of
 from skicyclerun.settings.models import ExportSettings, FilterSettings
-from skicyclerun.sources import sample_library
 from skicyclerun.sources.chosen_photos import ChosenPhotos, choosing
 from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photo_choice import PhotoChoice
 from skicyclerun.sources.photo_filters import OPTIONS, PhotoFilters, Tally
 from skicyclerun.sources.photo_groups import GroupBy
 from skicyclerun.sources.photos_library import PhotosLibrary
-from skicyclerun.sources.sample_library import make_sample_library
+from skicyclerun.sources.sample_library import _ALBUMS
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, PHOTOS_4_LIBRARY, TEST_LIBRARY
 
 TODAY = date(2026, 11, 26)
@@ -304,15 +303,8 @@ def test_filters_of_a_real_library_are_those_of_osxphotos(library: Path) -> None
             each()
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("library") / "sample"
-    make_sample_library(root)
-    return root
-
-
-def test_filters_of_the_sample_library_are_those_it_was_drawn_from(sample: Path) -> None:
-    shots = {f"{folder}/{shot.name}": shot for folder, listed in sample_library._ALBUMS.items() for shot in listed}
+def test_filters_of_the_sample_library_are_those_it_was_drawn_from(sample_library: Path) -> None:
+    shots = {f"{folder}/{shot.name}": shot for folder, listed in _ALBUMS.items() for shot in listed}
     oracle = [
         Known(key, shot.taken.date(), False, False, shot.keywords, (), False, 1200, False)
         for key, shot in shots.items()
@@ -332,7 +324,7 @@ def test_filters_of_the_sample_library_are_those_it_was_drawn_from(sample: Path)
         assert (tally.seen, tally.passed) == (len(shots), len(expected))
 
     with anyio.from_thread.start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(opened(sample)) as source:
+        with portal.wrap_async_context_manager(opened(sample_library)) as source:
 
             @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
             @given(filters("favorites", "not_screenshots", "hidden"))

@@ -1,7 +1,8 @@
 """The whole program against the stand-in for Photos: what goes wrong, what is said, what is kept, and resuming.
 
-Each run is `python -m skicyclerun` in a process of its own with the stand-in first on PATH. What the source makes of
-each single behaviour is in test_photos_app.py; here it is the run that counts.
+Each run is a process of its own with the stand-in first on PATH: started as a person does where it is watched or
+interrupted, otherwise forked (tests/fork_server.py). What the source makes of each single behaviour is in
+test_photos_app.py; here it is the run that counts.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tests.command_line import (
     status_of,
     wait_for,
 )
+from tests.fork_server import ForkServer, fork_server
 from tests.standin_osascript.play import is_running
 from tests.standin_osascript.scenario import Json, Scenario, error
 from tests.test_crash_campaign import catalog
@@ -51,8 +53,9 @@ NFC = unicodedata.normalize("NFC", NFD)
 class Mac:
     """Photos with a library, as far as skicyclerun can see, and a lib_root to export to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: ForkServer | None = None) -> None:
         self.folder = folder
+        self._server = server
         self.photos = Scenario(folder / "standin")
         self.lib_root = folder / "lib_root"
         self.path = ""
@@ -75,21 +78,29 @@ class Mac:
         return items
 
     def run(self, *more: str | Path) -> Ended:
-        return ended(self.begin(*(more or ("run", "--source", "apple_photos"))))
+        """To its end. Where it was forked, all that it said is the answer's `stderr`."""
+        if self._server is None:
+            return ended(self.begin(*more))
+        code, shown = self._server.run(*self._typed(*more), environ=self._environ())
+        return Ended(code, "", shown)
 
     def begin(self, *more: str | Path) -> subprocess.Popen[str]:
+        return start(*self._typed(*more), extra=self._environ())
+
+    def _typed(self, *more: str | Path) -> list[str | Path]:
         config = self.lib_root / "config" / "pipeline_config.json"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps({"export": self.settings}))
+        return [*(more or ("run", "--source", "apple_photos")), "--lib-root", self.lib_root, "--yes"]
+
+    def _environ(self) -> dict[str, str]:
         made = self.photos.environment()
-        extra = {"PATH": self.path + made["PATH"], "SKICYCLERUN_STANDIN": made["SKICYCLERUN_STANDIN"]}
-        return start(*(more or ("run", "--source", "apple_photos")), "--lib-root", self.lib_root, "--yes", extra=extra)
+        return {"PATH": self.path + made["PATH"], "SKICYCLERUN_STANDIN": made["SKICYCLERUN_STANDIN"]}
 
     def look(self, command: str, *more: str) -> Ended:
         """A command that only looks."""
-        made = self.photos.environment()
-        extra = {"PATH": self.path + made["PATH"], "SKICYCLERUN_STANDIN": made["SKICYCLERUN_STANDIN"]}
-        return skicyclerun_process(command, "--source", "apple_photos", "--lib-root", self.lib_root, *more, extra=extra)
+        place = ("--lib-root", str(self.lib_root))
+        return skicyclerun_process(command, "--source", "apple_photos", *place, *more, extra=self._environ())
 
     def all_exported(self) -> dict[str, str]:
         """File → which picture it shows."""
@@ -115,9 +126,16 @@ def shade_of(jpeg: bytes) -> tuple[int, ...]:
     return tuple(int(value) for value in shade)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    late = ("skicyclerun.sources.photos_app", "skicyclerun.sources.photos_app_exports")
+    with fork_server(tmp_path_factory.mktemp("server"), imports=late) as running:
+        yield running
+
+
 @pytest.fixture
-def mac(tmp_path: Path) -> Mac:
-    return Mac(tmp_path)
+def mac(tmp_path: Path, server: ForkServer) -> Mac:
+    return Mac(tmp_path, server)
 
 
 # ── a run that goes well ──────────────────────────────────────────────────────────────────────────────────────────
@@ -486,14 +504,16 @@ def test_a_photo_that_hangs_is_ended_and_made_again(mac: Mac) -> None:
     mac.nothing_is_left()
 
 
-def test_slow_photos_come_last_and_leave_names_and_bytes_as_they_would_have_been(mac: Mac, tmp_path: Path) -> None:
+def test_slow_photos_come_last_and_leave_names_and_bytes_as_they_would_have_been(
+    mac: Mac, server: ForkServer, tmp_path: Path
+) -> None:
     def library(of: Mac) -> list[str]:
         twins = [of.add("IMG_1.JPG", of.file(each, "IMG_1.jpeg")) for each in ("first", "second")]
         items = [*twins, of.add("A.JPG"), of.add("B.JPG")]
         of.photos.add_album("Lake", items)
         return items
 
-    undisturbed = Mac(tmp_path / "undisturbed")
+    undisturbed = Mac(tmp_path / "undisturbed", server)
     library(undisturbed)
     assert undisturbed.run().code == 0
 

@@ -67,7 +67,7 @@ def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, preload: Path) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server"), preload) as running:
+    with fork_server(tmp_path_factory.mktemp("server"), preload, ["tests.places_ahead"]) as running:
         yield running
 
 
@@ -102,19 +102,10 @@ def record(
     if outcome is None:
 
         def outcome(lib_root: Path) -> dict[str, Any]:
-            return test_crash_campaign.outcome(lib_root, reading(server))
+            return test_crash_campaign.outcome(lib_root, server)
 
     stays = frozenset(old & safe(place))
     return Recorded(place, before, recording(log), arguments, code, outcome, outcome(place), stays, runs)
-
-
-def reading(server: ForkServer) -> Callable[..., str]:
-    def read(lib_root: Path, *arguments: str) -> str:
-        code, shown = server.run(*arguments, "--lib-root", lib_root)
-        assert code == 0, shown
-        return shown
-
-    return read
 
 
 def safe(lib_root: Path) -> set[str]:

@@ -31,7 +31,6 @@ from skicyclerun.errors import (
 from skicyclerun.progress.events import PhotoFinished, ProgressEvent, Renderer
 from skicyclerun.progress.json_lines import JsonLines
 from skicyclerun.run.lock import RunLock
-from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.state.machine import AlbumStatus, RunStatus
 from tests.exported_sample import SAMPLE_FILES, Exported
 
@@ -39,10 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sample") / "library"
-    make_sample_library(root)
-    return root
+def library(sample_library: Path) -> Path:
+    return sample_library
 
 
 @pytest.fixture
@@ -174,9 +171,9 @@ def test_a_wrong_configuration_is_refused_at_once(tmp_path: Path, wrong: dict[st
         PhotoExporter(lib_root=tmp_path, settings=wrong)
 
 
-def test_failures_are_in_the_report_and_can_be_retried(tmp_path: Path) -> None:
+def test_failures_are_in_the_report_and_can_be_retried(tmp_path: Path, library: Path) -> None:
     own = tmp_path / "library"
-    make_sample_library(own)
+    shutil.copytree(library, own)
     photo = own / "2024" / "Alps" / "IMG_0002.JPG"
     data = photo.read_bytes()
     photo.write_bytes(b"no picture")

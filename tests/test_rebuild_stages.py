@@ -16,8 +16,8 @@ from tests.staged_export import STAGES, WHAT_STAGES_MADE, Staged, entry_keys, fo
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Staged]:
-    return staged_once(tmp_path_factory.mktemp("staged"))
+def once(tmp_path_factory: pytest.TempPathFactory, sample_library: Path) -> Callable[[], Staged]:
+    return staged_once(tmp_path_factory.mktemp("staged"), sample_library)
 
 
 @pytest.fixture

@@ -18,22 +18,24 @@ from hypothesis import strategies as st
 from skicyclerun.errors import LockHeld, StateDamaged, StateForeign, StateTooNew, StorageError, UsageError
 from skicyclerun.rebuild.session import REASON
 from skicyclerun.run.lock import RunLock
-from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Finding
-from tests.exported_sample import SAMPLE_FILES, Exported, flip_a_byte
+from tests.exported_sample import SAMPLE_FILES, Exported, exported_once, flip_a_byte
 from tests.shared_libraries import MEDIA_TYPES_LIBRARY, TEST_LIBRARY
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sample") / "library"
-    make_sample_library(root)
-    return root
+def library(sample_library: Path) -> Path:
+    return sample_library
+
+
+@pytest.fixture(scope="module")
+def put_back(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Callable[[], Exported]:
+    return exported_once(tmp_path_factory.mktemp("exported"), library)
 
 
 @pytest.fixture
-def exported(tmp_path: Path, library: Path) -> Exported:
-    return Exported(tmp_path / "out", library).export()
+def exported(put_back: Callable[[], Exported]) -> Exported:
+    return put_back()
 
 
 def lose_state(exported: Exported) -> None:

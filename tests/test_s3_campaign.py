@@ -81,7 +81,7 @@ def server(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_CLOUDFRONT": service.proxy.address}.items():
             patch.setenv(name, value)
-        late = ("boto3", "botocore.config", "botocore.endpoint", "botocore.httpsession")
+        late = ("tests.aws_descriptions_ahead", "botocore.config", "botocore.endpoint", "botocore.httpsession")
         with fork_server(tmp_path_factory.mktemp("server"), imports=late) as running:
             yield running
 

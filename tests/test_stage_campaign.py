@@ -101,7 +101,7 @@ def configure(lib_root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server")) as running:
+    with fork_server(tmp_path_factory.mktemp("server"), imports=["tests.places_ahead"]) as running:
         yield running
 
 

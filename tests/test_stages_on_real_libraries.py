@@ -41,14 +41,31 @@ def entries(lib_root: Path) -> dict[str, dict[str, Any]]:
     return {str(Path(path).relative_to(lib_root / "pipeline")): entry for path, entry in found.items()}
 
 
-@pytest.mark.parametrize(("library", "code"), [(TEST_LIBRARY, 3), (MEDIA_TYPES_LIBRARY, 0)], ids=["albums", "media"])
-def test_every_picture_is_accounted_for_in_every_stage(tmp_path: Path, library: Path, code: int) -> None:
-    ended = run_all(tmp_path, library)
-    assert ended.code == code, ended.stderr
-    exported = [entry for entry in entries(tmp_path).values() if entry["type"] == "exported"]
-    report = json.loads(skicyclerun("status", "--json", "--lib-root", tmp_path).stdout)
+@pytest.fixture(scope="module")
+def with_albums(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all stages made of the library with albums; some of its photos are missing."""
+    lib_root = tmp_path_factory.mktemp("albums")
+    ended = run_all(lib_root, TEST_LIBRARY)
+    assert ended.code == 3, ended.stderr
+    return lib_root
+
+
+@pytest.fixture(scope="module")
+def with_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all stages made of the library of media types."""
+    lib_root = tmp_path_factory.mktemp("media")
+    ended = run_all(lib_root, MEDIA_TYPES_LIBRARY)
+    assert ended.code == 0, ended.stderr
+    return lib_root
+
+
+@pytest.mark.parametrize("made", ["with_albums", "with_media"])
+def test_every_picture_is_accounted_for_in_every_stage(made: str, request: pytest.FixtureRequest) -> None:
+    lib_root: Path = request.getfixturevalue(made)
+    exported = [entry for entry in entries(lib_root).values() if entry["type"] == "exported"]
+    report = json.loads(skicyclerun("status", "--json", "--lib-root", lib_root).stdout)
     missing = report["totals"]["missing"]
-    for name, stage in stages_of(tmp_path).items():
+    for name, stage in stages_of(lib_root).items():
         totals = stage["totals"]
         assert totals["failed"] == totals["pending"] == 0, (name, totals)
         assert totals["done"] + totals["left_out"] + totals["waiting"] == totals["expected"], (name, totals)
@@ -57,10 +74,10 @@ def test_every_picture_is_accounted_for_in_every_stage(tmp_path: Path, library: 
             spoken = sum(picture["status"] in ("done", "left_out") for picture in album["pictures"])
             assert spoken + album["waiting"] == album["expected"], (name, album["title"])
     files = {
-        "preprocessing": sorted((tmp_path / "pipeline" / "scaled").rglob("*.*")),
-        "watermarking": sorted((tmp_path / "pipeline" / "watermarked_final").rglob("*.*")),
+        "preprocessing": sorted((lib_root / "pipeline" / "scaled").rglob("*.*")),
+        "watermarking": sorted((lib_root / "pipeline" / "watermarked_final").rglob("*.*")),
     }
-    done = {name: stage["totals"]["done"] for name, stage in stages_of(tmp_path).items()}
+    done = {name: stage["totals"]["done"] for name, stage in stages_of(lib_root).items()}
     assert len(files["preprocessing"]) == done["preprocessing"] <= len(exported)
     assert len(files["watermarking"]) == done["watermarking"] + done["post_lora_watermarking"]
     for path in (*files["preprocessing"], *files["watermarking"]):
@@ -70,30 +87,20 @@ def test_every_picture_is_accounted_for_in_every_stage(tmp_path: Path, library: 
             assert max(picture.size) <= 2048
 
 
-def test_positions_of_the_library_come_out_as_places(tmp_path: Path) -> None:
-    run_all(tmp_path, TEST_LIBRARY)
-    found = entries(tmp_path)
+def test_positions_of_the_library_come_out_as_places(with_albums: Path) -> None:
+    found = entries(with_albums)
     places = {name: entry["location"] for name, entry in found.items() if "location" in entry}
     with_position = [name for name, entry in found.items() if entry["type"] == "exported" and "gps" in entry]
     assert sorted(places) == sorted(with_position)
     assert len(places) >= 2
     assert all({"formatted", "country", "country_code", "provider"} <= place.keys() for place in places.values())
     marked = {
-        entry["original_path"].removeprefix(f"{tmp_path}/pipeline/"): entry["watermark"]["text"]
+        entry["original_path"].removeprefix(f"{with_albums}/pipeline/"): entry["watermark"]["text"]
         for entry in found.values()
         if entry["type"] == "watermarked" and "watermark" in entry
     }
     for name, place in places.items():
         assert place["country"] in marked[name]
-
-
-def test_a_second_run_of_the_stages_makes_nothing_again(tmp_path: Path) -> None:
-    run_all(tmp_path, TEST_LIBRARY)
-    before = {path: path.stat().st_ino for path in (tmp_path / "pipeline").rglob("*.webp")}
-    again = skicyclerun("run", "--lib-root", tmp_path, "--stages", ",".join(ALL[2:]), "--yes")
-    assert again.code == 3  # what the library does not hold is still waited for
-    assert {path: path.stat().st_ino for path in (tmp_path / "pipeline").rglob("*.webp")} == before
-    assert all(stage["made"] == 0 for stage in stages_of(tmp_path).values())
 
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
@@ -109,3 +116,12 @@ def test_a_picture_for_publishing_holds_no_position(tmp_path: Path) -> None:
     for facts in json.loads(answer):
         told = [key for key in facts if "GPS" in key or key.rpartition(":")[2] in ("City", "Country", "State")]
         assert told == [], facts["SourceFile"]
+
+
+def test_a_second_run_of_the_stages_makes_nothing_again(with_albums: Path) -> None:
+    # The last of this module, since it runs there once more.
+    before = {path: path.stat().st_ino for path in (with_albums / "pipeline").rglob("*.webp")}
+    again = skicyclerun("run", "--lib-root", with_albums, "--stages", ",".join(ALL[2:]), "--yes")
+    assert again.code == 3  # what the library does not hold is still waited for
+    assert {path: path.stat().st_ino for path in (with_albums / "pipeline").rglob("*.webp")} == before
+    assert all(stage["made"] == 0 for stage in stages_of(with_albums).values())

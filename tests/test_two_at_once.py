@@ -122,7 +122,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     library, root = base / "library", base / "work" / "root"
     for name in ("first", "second"):
         (base / name).mkdir()
-    with fork_server(base / "first") as first, fork_server(base / "second") as second:
+    late = [
+        f"skicyclerun.{name}" for name in ("commands.verify", "verification.session", "report.make", "report.pages")
+    ]
+    with fork_server(base / "first") as first, fork_server(base / "second", imports=late) as second:
         made = Place(base, first, second)
         make_library(library)
         (root / "config").mkdir(parents=True)

@@ -25,10 +25,9 @@ from skicyclerun.run.lock import RunLock
 from skicyclerun.run.plan import RunRequest
 from skicyclerun.run.session import RunSession
 from skicyclerun.sources.folder_tree import FolderTree
-from skicyclerun.sources.sample_library import make_sample_library
 from skicyclerun.verification.report import Depth, Finding, VerificationReport, as_text
 from skicyclerun.verification.session import verify_and_repair, verify_only
-from tests.exported_sample import SAMPLE_FILES, Exported, all_files, flip_a_byte
+from tests.exported_sample import SAMPLE_FILES, Exported, all_files, exported_once, flip_a_byte
 from tests.shared_libraries import (
     TEST_LIBRARY,
     copy_library,
@@ -39,15 +38,18 @@ from tests.shared_libraries import (
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sample") / "library"
-    make_sample_library(root)
-    return root
+def library(sample_library: Path) -> Path:
+    return sample_library
+
+
+@pytest.fixture(scope="module")
+def put_back(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Callable[[], Exported]:
+    return exported_once(tmp_path_factory.mktemp("exported"), library)
 
 
 @pytest.fixture
-def exported(tmp_path: Path, library: Path) -> Exported:
-    return Exported(tmp_path / "out", library).export()
+def exported(put_back: Callable[[], Exported]) -> Exported:
+    return put_back()
 
 
 def found_in(report: VerificationReport) -> set[tuple[str, str, str]]:

@@ -22,8 +22,8 @@ Damage = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Staged]:
-    return staged_once(tmp_path_factory.mktemp("staged"))
+def once(tmp_path_factory: pytest.TempPathFactory, sample_library: Path) -> Callable[[], Staged]:
+    return staged_once(tmp_path_factory.mktemp("staged"), sample_library)
 
 
 @pytest.fixture

@@ -1,19 +1,23 @@
-"""Plays one call of `osascript` from a scenario; README.md has the format. Only the standard library."""
+"""Plays one call of `osascript` from a scenario; README.md has the format.
+
+Only the standard library, and of that what nearly every call needs: tests make some thousands of calls.
+"""
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import getopt
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # that of `typing` would have to be imported
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 FIELD, RECORD, MEMBER = "\x1f", "\x1e", "\x1d"
 VERBS = (
@@ -118,6 +122,8 @@ class Call:
         for number in range(fault.get("flood", 0) // 100):
             say(f"(*flood {number:08d} {'x' * 80}*)")
         if "stderr" in fault:
+            import base64
+
             sys.stderr.buffer.write(base64.b64decode(fault["stderr"]))
             sys.stderr.buffer.flush()
         if "until" in fault:
@@ -140,6 +146,8 @@ class Call:
         if fault.get("linger"):
             self.note({"lingering": start_photos({"hold": True}, inherit=True)})
         if "output" in fault:
+            import base64
+
             return base64.b64decode(fault["output"])
         printed = (answer + "\n").encode("utf-8", "surrogateescape")
         return printed[: fault["cut_output"]] if "cut_output" in fault else printed
@@ -234,6 +242,8 @@ class Call:
                 if "grow" in file:
                     write_file(directory, file)
                 start_photos({"directory": str(directory), "file": file, "pid": os.getpid()})
+                if "grow" in file:
+                    wait_until_larger(directory / file["name"])
             else:
                 write_file(directory, file)
 
@@ -274,6 +284,8 @@ class Call:
         if fault.get("deaf"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if fault.get("child"):
+            import subprocess
+
             child = subprocess.Popen(
                 [
                     sys.executable,
@@ -307,6 +319,14 @@ def decimal(number: float | None) -> str:
     return "" if number is None else f"{number:.8f}"
 
 
+def wait_until_larger(path: Path) -> None:
+    """Until the process that appends has begun: on a busy machine its start takes a while."""
+    size = os.path.getsize(path)
+    deadline = time.monotonic() + LONGEST_LIFE
+    while os.path.getsize(path) == size and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
 def write_file(directory: Path, file: dict[str, Any]) -> None:
     target = directory / file["name"]
     if file.get("mode") == "link":
@@ -325,6 +345,8 @@ def write_file(directory: Path, file: dict[str, Any]) -> None:
 
 
 def start_photos(part: dict[str, Any], *, inherit: bool = False) -> int:
+    import subprocess
+
     out = None if inherit else subprocess.DEVNULL
     command = [sys.executable, os.path.join(os.path.dirname(os.path.realpath(__file__)), "osascript")]
     process = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ class Scenario:
 
     def environment(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Write the scenario; the environment for a program that is to meet the stand-in."""
-        path = f"{FOLDER}{os.pathsep}{base.get('PATH', os.defpath)}"
+        # The stand-in asks for a python3: first comes that of these tests, not one that a version manager has to find.
+        folders = (str(FOLDER), os.path.dirname(sys.executable), base.get("PATH", os.defpath))
+        path = os.pathsep.join(folders)
         return {**base, "PATH": path, "SKICYCLERUN_STANDIN": str(self.write())}
 
     def notes(self) -> list[Json]:
