@@ -167,18 +167,19 @@ def test_a_file_that_is_gone_is_told_with_the_command_that_brings_it_back(root: 
 
 
 def test_a_run_that_was_killed_and_one_at_work_are_told_as_such(tmp_path: Path) -> None:
-    library = make_library(tmp_path / "library", {"Alps": ["IMG_1.jpg", "IMG_2.jpg"], "Coast": ["IMG_3.jpg"]})
+    albums = {"Alps": ["IMG_1.jpg", "IMG_2.jpg"], "Coast": ["IMG_3.jpg"], "Lake": ["IMG_4.jpg"]}
+    library = make_library(tmp_path / "library", albums)
     root = tmp_path / "root"
     killed = skicyclerun_process(
         "run", "--library", library, "--lib-root", root, extra={"SKICYCLERUN_FAULT": "album.finished:1"}
     )
     assert killed.code == -signal.SIGKILL
     page = report(root)
-    assert re.fullmatch(r"Stopped at 2 of 3 photos\.", page.one("h1").text)
+    assert re.fullmatch(r"Stopped at 2 of 4 photos\.", page.one("h1").text)
     assert "skicyclerun run --resume" in page.one("section", id="attention").text
     assert "Not begun" in page.text
     assert skicyclerun("run", "--resume", "--lib-root", root).code == 0
-    assert report(root).one("h1").text == "All 3 photos are here."
+    assert report(root).one("h1").text == "All 4 photos are here."
 
 
 def test_a_run_at_work_is_shown_as_it_stands(tmp_path: Path) -> None:

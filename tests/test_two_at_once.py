@@ -165,13 +165,14 @@ def unfinished(name: str) -> bool:
 def on_the_disk(root: Path) -> dict[str, tuple[int, int, int]]:
     """Everything there: inode, size, time.
 
-    But for logs, where a refusal is noted, SQLite's files of readers, and thumbnails, which `report` makes anew.
+    But for logs, where a refusal is noted, SQLite's files of readers, thumbnails, which `report` makes anew, and what
+    the one at work renders of its next album while it is held.
     """
     return {
         str(path.relative_to(root)): (found.st_ino, found.st_size, found.st_mtime_ns)
         for path in root.rglob("*")
         if not path.is_dir() and not path.name.endswith(("-shm", "-wal")) and path.parent.name != "logs"
-        if "thumbnails" not in path.parts
+        if not {"thumbnails", ".skicyclerun-staging"} & set(path.parts)
         for found in [path.lstat()]
     }
 

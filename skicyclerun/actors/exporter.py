@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import zip_longest
 
 import anyio
 import anyio.to_thread
@@ -25,7 +24,6 @@ from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.duplicates import Duplicates
 from skicyclerun.actors.export_plan import plan_albums, plan_photos
-from skicyclerun.actors.listed_ahead import ListedAhead
 from skicyclerun.actors.messages import (
     AlbumEnded,
     AlbumReady,
@@ -149,7 +147,6 @@ class _RunExport:
         self._processes: RenderProcesses | None = None
         self._photos_begun = 0
         self._time_limits = TimeLimits(timeouts.photo, timeouts.movie, timeouts.per_mb)
-        self._listed_ahead: ListedAhead | None = None
         self._work: AlbumWork[PhotoToDo, StagedOrNot] | None = None
         self._export_folder = settings.paths.apple_photos_export
         self._staging = StagingFolder(self._export_folder)
@@ -215,10 +212,7 @@ class _RunExport:
                 if album.id not in ids and album.status in (AlbumStatus.DONE, AlbumStatus.FAILED):
                     await self._pass_on(album, len(everything))
             async with anyio.create_task_group() as tasks:
-                if self._in_place is not None and run.mode == "update":
-                    self._listed_ahead = ListedAhead(self._parts.source, tasks)
                 await self._in_order(waiting, len(everything), tasks)
-                tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 if self._processes is not None:
@@ -238,16 +232,17 @@ class _RunExport:
 
         Otherwise the processes would stand still while the last group of an album is synced and the next is planned.
         """
-        one_ahead = self._in_place is not None and self._run.mode != "update"  # which lists ahead by itself
+        # A file that albums share has to be there before the next of them comes to it.
+        one_ahead = self._in_place is not None and self._options.duplicates == "copy"
         one_before, before = Reached(), Reached()
         one_before.end()
         before.end()
-        for album, following in zip_longest(waiting, waiting[1:]):
+        for album in waiting:
             await (one_before if one_ahead else before).ended.wait()
             if self._stop():
                 break
             reached = Reached()
-            tasks.start_soon(self._export_album, album, of, following, before, reached)
+            tasks.start_soon(self._export_album, album, of, before, reached)
             one_before, before = before, reached
         await before.ended.wait()
 
@@ -281,14 +276,12 @@ class _RunExport:
                 next_step="Check the disk and the folder's permissions.",
             ) from error
 
-    async def _export_album(
-        self, album: AlbumRow, of: int, following: AlbumRow | None, before: Reached, reached: Reached
-    ) -> None:
+    async def _export_album(self, album: AlbumRow, of: int, before: Reached, reached: Reached) -> None:
         """From its plan to its end, as far as the album `before` lets it come."""
         store = self._parts.store
         began = anyio.current_time()
         try:
-            planned = await self._planned(album, following)
+            planned = await self._planned(album)
             if not before.ended.is_set():
                 await before.all_begun.wait()
                 if self._stop():
@@ -350,19 +343,14 @@ class _RunExport:
         with suppress(anyio.BrokenResourceError):  # no stage comes after the export
             await self._albums_ready.send(AlbumReady(album.folder, album.album.path, album.position, of))
 
-    async def _planned(self, album: AlbumRow, following: AlbumRow | None) -> _Planned:
-        """What is to be done with an album, its photos planned on the first start; `following` is read meanwhile.
-
-        Nothing is written.
-        """
+    async def _planned(self, album: AlbumRow) -> _Planned:
+        """What is to be done with an album, its photos planned on the first start. Nothing is written."""
         store, source = self._parts.store, self._parts.source
         folder = AlbumFolder(self._export_folder, album.folder)
         plans: list[PhotoPlan] | None = None
         try:
             if album.expected is None:
-                listed = await (self._listed_ahead or source).photos(album.album.id)
-                if self._listed_ahead is not None and following is not None and following.expected is None:
-                    self._listed_ahead.begin(following.album.id)
+                listed = await source.photos(album.album.id)
                 plans = await plan_photos(store, listed, self._run, album.album, folder, self._options)
                 to_come = any(plan.carried is None and not plan.left_out for plan in plans)
             else:
