@@ -184,6 +184,21 @@ class Reached:
             event.set()
 
 
+class InTurn:
+    """Await it before an album is told of: the album `before` has ended then, and `begin` was called, once."""
+
+    def __init__(self, before: Reached, begin: Callable[[], None]) -> None:
+        self._before = before
+        self._begin = begin
+        self._begun = False
+
+    async def __call__(self) -> None:
+        await self._before.ended.wait()
+        if not self._begun:
+            self._begun = True
+            self._begin()
+
+
 class AlbumWork(Generic[_Item, _Outcome]):
     """One album's pictures. `await run(…)` returns when all are settled, or nothing more may be begun."""
 

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from skicyclerun.actors.album_export import AlbumExport, StagedOrNot
-from skicyclerun.actors.album_work import AlbumWork, Reached, TransientStreak, WorkLimits, raise_for_disk
+from skicyclerun.actors.album_work import AlbumWork, InTurn, Reached, TransientStreak, WorkLimits, raise_for_disk
 from skicyclerun.actors.archive_job import ArchiveJobs
 from skicyclerun.actors.departures import put_away_photos
 from skicyclerun.actors.duplicates import Duplicates
@@ -394,14 +394,8 @@ class _RunExport:
             await self._make_staging()
         expected = album.expected or 0
         settled = expected - len(to_do)
-        told = False
-
-        async def in_turn() -> None:
-            nonlocal told
-            await before.ended.wait()
-            if not told:
-                told = True
-                self._parts.progress(AlbumStarted(album.position, of, album.album.path, expected))
+        begun = AlbumStarted(album.position, of, album.album.path, expected)
+        in_turn = InTurn(before, lambda: self._parts.progress(begun))
 
         def on_outcome(photo: PhotoToDo, outcome: Exported | NotExported) -> None:
             nonlocal settled

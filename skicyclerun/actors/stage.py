@@ -29,6 +29,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.album_work import (
     AlbumWork,
+    InTurn,
     Reached,
     TransientStreak,
     not_writable,
@@ -321,14 +322,8 @@ class _StageWorking:
         self, row: StageAlbumRow, plan: AlbumPlan, of: int, began: float, before: Reached, reached: Reached
     ) -> StageAlbumRow:
         store = self._parts.store
-        told = False
-
-        async def in_turn() -> None:
-            nonlocal told
-            await before.ended.wait()
-            if not told:
-                told = True
-                self._parts.progress(AlbumStarted(row.position, of, row.title, row.expected or 0, stage=self._name))
+        begun = AlbumStarted(row.position, of, row.title, row.expected or 0, stage=self._name)
+        in_turn = InTurn(before, lambda: self._parts.progress(begun))
 
         try:
             work = await self._work(row, plan, of, in_turn)
