@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Final
 
 import orjson
@@ -176,9 +177,9 @@ def dump_manifest(manifest: Manifest) -> Iterator[bytes]:
         "folders": dict(manifest.folders),
     }
     yield orjson.dumps(head)[:-1] + b',\n"members": [\n'
-    separator = b""
+    separator, form = b"", _member_form()
     for member in manifest.members:
-        yield separator + _MEMBER.dump_json(member, exclude_defaults=True)
+        yield separator + form.dump_json(member, exclude_defaults=True)
         separator = b",\n"
     yield b"\n]}\n"
 
@@ -197,7 +198,7 @@ def load_manifest(data: bytes) -> Manifest:
             next_step="Upgrade skicyclerun, or read it with `unzip`.",
         )
     try:
-        manifest = _MANIFEST.validate_python(document)
+        manifest = _manifest_form().validate_python(document)
         root_name(manifest.timestamp)
     except ValidationError as error:
         first = error.errors()[0]
@@ -227,5 +228,12 @@ def _check_members(manifest: Manifest) -> None:
             raise ArchiveError(f"Its MANIFEST.json is damaged (the hash of {member.path!r} is missing).")
 
 
-_MEMBER: Final = TypeAdapter(Member)
-_MANIFEST: Final = TypeAdapter(Manifest)
+# Made when they are needed, which in a run without an archive they are not.
+@cache
+def _member_form() -> TypeAdapter[Member]:
+    return TypeAdapter(Member)
+
+
+@cache
+def _manifest_form() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)

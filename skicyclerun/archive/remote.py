@@ -15,6 +15,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
@@ -115,16 +116,18 @@ class CopyRecord:
     format: Annotated[str, Field(pattern=f"^{_FORMAT}$")] = _FORMAT
 
     def dump(self) -> bytes:
-        return _RECORD.dump_json(self, indent=1) + b"\n"
+        return _form().dump_json(self, indent=1) + b"\n"
 
 
-_RECORD: Final = TypeAdapter(CopyRecord)
+@cache
+def _form() -> TypeAdapter[CopyRecord]:
+    return TypeAdapter(CopyRecord)
 
 
 def load_record(data: bytes) -> CopyRecord | None:
     """None where it is none of ours."""
     try:
-        return _RECORD.validate_json(data)
+        return _form().validate_json(data)
     except ValidationError:
         return None
 

@@ -287,14 +287,16 @@ def merged_facts(base: Mapping[str, Any], further: Sequence[Mapping[str, Any]]) 
     return merged
 
 
-def merged_entry(existing: object, record: Record) -> dict[str, Any]:
+def merged_entry(existing: object, record: Record, made: dict[str, Any] | None = None) -> dict[str, Any]:
     """The entry of `record`, with all that is not ours in `existing` kept, whatever its type.
 
     Equal to `existing` where nothing changed. An entry of an earlier export (another `sha256` or `export_timestamp`)
     loses those of our facts that are no longer true; within one export an optional key that we did not write is some
     other program's and stays. What a stage has written goes, by the entry's own account, when none says it now.
+
+    `made` is `entry_of(record)` where the caller has it already; it is not changed.
     """
-    fresh = entry_of(record)
+    fresh = entry_of(record) if made is None else made
     if not isinstance(existing, dict):
         return fresh
     made_anew = _is_made_anew(existing, fresh)

@@ -257,17 +257,17 @@ class _Collecting:
             if path not in self.new_paths:
                 self._add(path, _encoded(path, entry_of(record)))
             return
-        before = entries.member(path)
-        if before == _encoded(path, entry_of(record)):
+        before, made = entries.member(path), entry_of(record)
+        if before == _encoded(path, made):
             return
         existing = entries[path]
         if is_of_another_photo(existing, record):
             if path in self._given_up:
-                self.changed[path] = _encoded(path, entry_of(record))
+                self.changed[path] = _encoded(path, made)
             else:
                 self.displaced.add(path)
-        elif merged_entry(existing, record) != existing:
-            self.changed[path] = _rewritten(path, before, record)
+        elif (merged := merged_entry(existing, record, made)) != existing:
+            self.changed[path] = _rewritten(path, before, existing, merged, record)
 
     def _take_over(self, record: Record, moves: Mapping[str, str]) -> None:
         path, entries = record.file_path, self._entries
@@ -327,10 +327,13 @@ def _encoded_exactly(path: str, entry: dict[str, Any], *given: str | bytes) -> b
     return _encoded(path, entry)
 
 
-def _rewritten(path: str, before: bytes, record: Record) -> bytes:
-    """The member of an entry that changes. Other programs' numbers are kept exactly, which the fast parser does not."""
+def _rewritten(path: str, before: bytes, existing: Any, merged: dict[str, Any], record: Record) -> bytes:
+    """The member of an entry that changes, from the text `before`. `existing` and `merged` are of the fast parser, which
+    does not keep other programs' numbers exactly, as this does."""
     text = b"{%b}" % before
     try:
+        if _encoded(path, existing) == before:  # parsed and written it is the same to the last byte: nothing gets lost
+            return _encoded(path, merged)
         merged = merged_entry(parse_exactly(text)[path], record)
         try:
             orjson.loads(text)

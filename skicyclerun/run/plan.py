@@ -58,7 +58,6 @@ from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
 from skicyclerun.sources.choose import make_source
 from skicyclerun.sources.chosen_photos import READ_THE_LIBRARY, ChosenPhotos, choosing
 from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_emptied
-from skicyclerun.sources.photos_app import PhotosApp
 from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
@@ -625,6 +624,8 @@ def source_for(kind: str, library: Path | None, settings: Settings, options: Exp
                 next_step="Read the library without Photos (`--source photos_library --library PATH`), or set "
                 "export.keep_original to false.",
             )
+        from skicyclerun.sources.photos_app import PhotosApp
+
         return PhotosApp(
             script=script_to_run(settings)[0],
             limits=time_limits(settings),

@@ -1,4 +1,4 @@
-"""Which source a setting and a path mean. Importing this imports neither osxphotos nor an image library."""
+"""Which source a setting and a path mean. A source is imported when it is made."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import Final, Literal
 from skicyclerun.errors import UsageError
 from skicyclerun.models import SourceKind
 from skicyclerun.sources.base import Source
-from skicyclerun.sources.folder_tree import FolderTree
 from skicyclerun.sources.photos_bundle import DATABASE_NAMES
-from skicyclerun.sources.photos_library import PhotosLibrary
 
 AUTO: Final = "auto"
 SOURCE_NAMES: Final = (AUTO, *(kind.value for kind in SourceKind))
@@ -84,5 +82,9 @@ def make_source(
         return make_apple_photos()
     assert library is not None  # choose_kind has seen to it
     if kind is SourceKind.PHOTOS_LIBRARY:
+        from skicyclerun.sources.photos_library import PhotosLibrary
+
         return PhotosLibrary(library, missing=missing)
+    from skicyclerun.sources.folder_tree import FolderTree
+
     return FolderTree(library)
