@@ -79,3 +79,32 @@ def test_it_works_away_from_the_checkout(site: Path, tmp_path: Path) -> None:
     result = installed(site, "report", "--lib-root", "demo/results", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "All 13 photos are here." in (tmp_path / "demo" / "results" / "report.html").read_text()
+
+
+def test_the_program_ends_once_all_is_printed_and_all_others_have_tidied_up() -> None:
+    code = """
+import atexit, sys, threading
+import skicyclerun.cli
+from skicyclerun.__main__ import main
+
+def last():
+    threading.main_thread().join()
+    print("a thread ended")
+
+def run_command_line(arguments):
+    threading.Thread(target=last).start()
+    atexit.register(print, "tidied up", file=sys.stderr)
+    print("." * 300_000)
+    return 3
+
+class Late:
+    def __del__(self):
+        print("taken apart")
+
+late = Late()
+skicyclerun.cli.run_command_line = run_command_line
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "tidied up\n")
+    assert ended.stdout == "." * 300_000 + "\na thread ended\n"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import UnknownServiceError
+from botocore.loaders import create_loader
 from PIL import Image
 
 from skicyclerun.actors.stage_plan import AlbumPlan, StageRun, plan_album
@@ -207,6 +209,27 @@ def test_a_request_is_signed_as_the_sdk_signs_it_without_its_bytes_being_hashed_
         patch.setattr("botocore.auth.S3SigV4Auth.payload", hashed_again)
         assert request(where.client("s3", at_once=1, read_seconds=1)) == expected
     assert expected["X-Amz-Content-SHA256"].decode() == digest.hex()
+
+
+def test_the_sdk_knows_of_the_services_what_its_own_files_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "ours" / "2020-01-01"
+    own.mkdir(parents=True)
+    (own / "service-2.json").write_bytes(b'{"a": NaN, "b": [1, 2.50]}')  # which only the SDK's reader takes
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    service_of_buckets._descriptions.cache_clear()
+    try:
+        ours, theirs = service_of_buckets._descriptions(), create_loader(str(tmp_path))
+        for name, kind in [("s3", "service-2"), ("s3", "endpoint-rule-set-1"), ("cloudfront", "service-2")]:
+            assert ours.load_service_model(name, kind) == theirs.load_service_model(name, kind)
+        assert ours.load_data("endpoints") == theirs.load_data("endpoints")
+        assert ours.load_service_model("ours", "service-2")["b"] == [1, 2.5]
+        # Credentials may come by a role or by a single sign-on.
+        known = theirs.list_available_services("service-2")
+        assert {"sts", "sso", "sso-oidc", "ours"} <= set(known) <= set(ours.list_available_services("service-2"))
+        with pytest.raises(UnknownServiceError):
+            ours.load_service_model("nobodys", "service-2")
+    finally:
+        service_of_buckets._descriptions.cache_clear()
 
 
 def test_what_is_up_to_date_asks_no_service(sample: Staged, service: Service) -> None:

@@ -328,8 +328,8 @@ def _encoded_exactly(path: str, entry: dict[str, Any], *given: str | bytes) -> b
 
 
 def _rewritten(path: str, before: bytes, existing: Any, merged: dict[str, Any], record: Record) -> bytes:
-    """The member of an entry that changes, from the text `before`. `existing` and `merged` are of the fast parser, which
-    does not keep other programs' numbers exactly, as this does."""
+    """The member of an entry that changes. `before` is its text, and what `existing` was parsed of by the fast parser,
+    which does not keep other programs' numbers exactly, as this does."""
     text = b"{%b}" % before
     try:
         if _encoded(path, existing) == before:  # parsed and written it is the same to the last byte: nothing gets lost
