@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import orjson
 
@@ -58,6 +59,8 @@ class Deployment:
         self._unchanged: set[str] = set()
         self._on_their_way: frozenset[str] = frozenset()
         """SHA-256 of the pictures that were claimed last."""
+        self._changes: set[str] = set()
+        """Keys that stand as changed for the CDN, entered by this process."""
         self._would_go = [0, 0]
         """With dry_run: files, bytes."""
 
@@ -71,6 +74,7 @@ class Deployment:
         return cloudfront.distribution_id if cloudfront.enabled else ""
 
     async def begin(self, store: Store) -> None:
+        self._recipe.before_replacing = partial(self._enter_change, store)
         if not self._begun:
             rows = await bucket_objects.of_place(store, self._place)
             self._recipe.known = KnownObjects(self._recipe.rule, rows)
@@ -118,7 +122,7 @@ class Deployment:
         claimed = [self._claimed(folder, plan) for plan in plans if plan.to_do]
         if not claimed:
             return
-        replaced = [each.key for each in claimed if (was := self._known.by_key.get(each.key)) and was.sha256]
+        replaced = [each.key for each in claimed if each.was_there]
         # An album's folder, a prefix or the setting of albums has changed: the file has another key now.
         keys = {each.key for each in claimed}
         files = {(each.folder, each.input) for each in claimed}
@@ -135,7 +139,20 @@ class Deployment:
             self._known.enter(each)
         for key in superseded:
             self._known.change(key, left=True)
+        self._changes.update(replaced)
         fault_point("s3.claimed")
+
+    def _enter_change(self, store: Store, key: str) -> None:
+        """In a worker thread, before it replaces an object that no row has spoken for: enter what a CDN may show."""
+
+        async def enter() -> None:
+            async with store.transaction() as transaction:
+                await bucket_objects.changed_at_the_edge(transaction, self._distribution, [key])
+            self._changes.add(key)
+            fault_point("s3.change_entered")
+
+        if self._distribution and key not in self._changes:
+            anyio.from_thread.run(enter)
 
     def _claimed(self, folder: str, plan: PicturePlan) -> KnownObject:
         claim = self._known.claim(folder, plan.input.file_name)
@@ -254,7 +271,7 @@ class Deployment:
         claimed = replace(was, status=ObjectStatus.CLAIMED, left=False) if was is not None else index
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, [claimed])
-            if was is not None and was.sha256:
+            if claimed.was_there:
                 await bucket_objects.changed_at_the_edge(transaction, self._distribution, [index.key])
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
@@ -262,7 +279,8 @@ class Deployment:
 
         def send(bucket: Bucket) -> Stored:
             self._recipe.check_key_is_ours(index.key)
-            return bucket.put_bytes(index.key, text, headers)
+            there = self._recipe.index_as_it_is(index.key, text, headers)
+            return there if there is not None else bucket.put_bytes(index.key, text, headers)
 
         stored = await self._asked(send)
         fault_point("s3.index_sent")
@@ -377,7 +395,7 @@ class Deployment:
                 head = bucket.head(each.key)
                 if head is None:
                     return
-                if not head.is_ours and head.etag != each.etag:
+                if not head.is_ours and (head.etag != each.etag or each.sha256 is None):
                     kept.append(each.key)  # Somebody else's by now.
                     return
                 bucket.remove(each.key)

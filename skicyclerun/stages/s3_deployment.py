@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final, Literal
 
@@ -168,6 +168,8 @@ class S3Deployment(Recipe):
         """What rows speak for; `actors/deployment.py` fills it before anything is planned."""
         self.sent: dict[str, Stored] = {}
         """Confirmed by the service, by key, and perhaps not in a row yet."""
+        self.before_replacing: Callable[[str], None] = lambda key: None
+        """Called in the thread that is about to replace the object under this key; `actors/deployment.py` sets it."""
         self._opening = threading.Lock()
         self._client: Any = None
         self._bucket: Bucket | None = None
@@ -291,6 +293,7 @@ class S3Deployment(Recipe):
             there = self._as_it_is(bucket, key, picture, headers, known, listed)
             if there is not None:
                 return there
+            self.before_replacing(key)
         if known is not None and known.moved_from:
             source = self.known.by_key.get(known.moved_from)
             if source is not None and source.sha256 == picture.sha256 and source.etag and source.size is not None:
@@ -321,6 +324,12 @@ class S3Deployment(Recipe):
             return stored
         if ours or head.is_ours or stored is not None or self._is_of_this_run(key, head.etag):
             return None
+        if known is not None and known.was_there:
+            raise PhotoError(
+                f"{self.service.place}/{key} was replaced by somebody else {_since(known)}; it was left alone. Move it "
+                "away, or have it replaced (`skicyclerun verify --remote --repair`), then "
+                f"`skicyclerun run --stages {NAME}`."
+            )
         raise PhotoError(
             f"{self.service.place}/{key} is an object that skicyclerun did not upload; it was left alone. Move it "
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
@@ -334,6 +343,23 @@ class S3Deployment(Recipe):
         head = self.bucket().head(key)
         if head is not None and not head.is_ours:
             raise PhotoError(f"{self.service.place}/{key} is an object that skicyclerun did not upload; it stays")
+
+    def index_as_it_is(self, key: str, text: bytes, headers: Headers) -> Stored | None:
+        """The index that is there, if it is as it should be; None where it is to be sent.
+
+        Of an index that a row speaks for it is known already.
+        """
+        listed, known = self._listed.get(key), self.known.by_key.get(key)
+        if listed is None or (known is not None and known.was_there) or key in self.sent:
+            return None
+        bucket = self.bucket()
+        head = bucket.head(key) if listed.size == len(text) else None
+        if head is not None and _same_headers(head.headers, headers):
+            stored = bucket.confirmed_bytes(key, head, text)
+            if stored is not None:
+                return stored
+        self.before_replacing(key)
+        return None
 
     def distribution(self) -> Distribution:
         """The CDN. Raises BucketRefused without credentials."""
@@ -411,6 +437,10 @@ def _before_the_pixels(stream: IO[bytes]) -> bytes:
         if place + 4 > len(data):
             data += stream.read(_TAGS_OF_A_JPEG - len(data))
     return data + stream.read(_TAGS_OF_A_JPEG - len(data))
+
+
+def _since(known: KnownObject) -> str:
+    return "since `verify` saw it" if known.is_to_be_sent_again else "since it was uploaded"
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:

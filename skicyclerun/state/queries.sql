@@ -1039,7 +1039,9 @@ UPDATE bucket_objects SET left_album = 1 WHERE place = :place AND key = :key
 UPDATE bucket_objects SET status = 'leaving' WHERE place = :place AND key = :key
 
 -- name: bucket_object_to_be_sent_again
-UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag = NULL WHERE place = :place AND key = :key
+-- What confirmed it last stays: by that it is known to have been there once.
+UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag = :etag, made_of = ''
+WHERE place = :place AND key = :key
 
 -- name: forget_bucket_object
 DELETE FROM bucket_objects WHERE place = :place AND key = :key
