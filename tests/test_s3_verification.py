@@ -240,6 +240,44 @@ def test_a_bucket_that_followed_its_library_is_sound_whatever_changed(
     assert verified(sample)["ok"]
 
 
+def test_pictures_of_which_nobody_knows_where_they_are_are_no_all_clear(sample: Staged, bucket: BucketThere) -> None:
+    upload(sample)
+    configure(sample, bucket, bucket_prefix="other")
+    found = verified(sample)
+    assert (found["ok"], found["objects"], found["without_object"], found["elsewhere"]) == (False, 0, 3, 6)
+    configure(sample, bucket)
+    assert verified(sample)["ok"]
+    lose_the_rows(sample)
+    shown = sample.run("verify", "--remote")
+    assert shown.code == 3
+    assert "3 pictures uploaded, by the rows of s3_deployment, and none says where" in shown.stdout
+    assert shown.stdout.endswith("Next: `skicyclerun run --stages s3_deployment` sends what is amiss again.\n")
+    assert run_stage(sample).code == 0
+    assert verified(sample)["ok"]
+
+
+def test_what_left_its_album_and_is_gone_or_overwritten_is_named_and_let_go_of_by_a_repair(
+    sample: Staged, bucket: BucketThere
+) -> None:
+    upload(sample)
+    gone(sample, bucket)
+    left(sample, bucket)
+    assert sample.update("s3_deployment").code == 0
+    bucket.put("site/Alps/IMG_2.jpg", b"theirs")
+    bucket.remove("site/Sea/index.json")
+    assert findings(sample) == {"site/Alps/IMG_2.jpg": "size_differs", "site/Sea/index.json": "missing"}
+    repaired = sample.run("verify", "--remote", "--repair")
+    assert repaired.code == 3
+    assert "cannot be sent again" in repaired.stdout
+    assert repaired.stdout.endswith("These objects count as ours no more.\n")
+    assert objects(sample).keys() & {"site/Alps/IMG_2.jpg", "site/Sea/index.json"} == set()
+    configure(sample, bucket, delete_removed=True)
+    assert run_stage(sample).code == 0
+    assert bucket.objects()["site/Alps/IMG_2.jpg"] == b"theirs"
+    assert "site/Sea/IMG_1.jpg" not in bucket.keys()
+    assert verified(sample)["ok"]
+
+
 # ── what others have overwritten ──────────────────────────────────────────────────────────────────────────────────
 
 

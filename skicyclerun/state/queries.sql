@@ -1060,6 +1060,9 @@ WHERE NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
        WHERE planned = 1 AND selection = '[]' AND status IN ('active', 'finished')
          AND EXISTS (SELECT 1 FROM json_each(stages) WHERE value = 'export'))
 
+-- name: inputs_done_by_stage
+SELECT folder, input FROM stage_pictures WHERE stage = :stage AND departed = 0 AND status = 'done'
+
 -- name: sizes_of_inputs
 SELECT file_name, width, height FROM stage_pictures
 WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND departed = 0 AND present = 1

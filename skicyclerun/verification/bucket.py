@@ -55,6 +55,8 @@ class ObjectProblem:
     finding: Amiss
     key: str
     detail: str
+    is_over: bool = False
+    """Its picture has left its album, or its album the library, so that nobody can send it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class BucketVerification:
     """That a run was about to send, and the service has not confirmed."""
     to_be_removed: int = 0
     """That a run was about to remove, and that may still be there."""
+    without_object: int = 0
+    """Pictures that the stage has done by its rows, of whose objects below this prefix none speaks."""
     unfinished_run: int | None = None
     """The newest run, if it is not finished."""
     running: str = ""
@@ -90,7 +94,8 @@ class BucketVerification:
 
     @property
     def sound(self) -> bool:
-        return not (self.problems or self.to_be_sent_again or self.unconfirmed or self.to_be_removed)
+        owed = self.to_be_sent_again + self.unconfirmed + self.to_be_removed + self.without_object
+        return not self.problems and not owed
 
 
 async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False) -> BucketVerification:
@@ -121,15 +126,18 @@ async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False)
         async with await Store.open(settings.paths.state_db) as store:
             looked = await _looked_through(store, recipe, full=full)
             found = looked.found
-            if not looked.seen:
+            if not found.problems:
                 return found
             if found.unfinished_run is not None:
                 raise StageError(
                     f"Run {found.unfinished_run} is unfinished. Nothing was touched.",
                     next_step="`skicyclerun run --resume` carries on; then `skicyclerun verify --remote --repair`.",
                 )
+            place = recipe.service.place
+            over = [each.key for each in found.problems if each.is_over]
             async with store.transaction() as transaction:
-                await bucket_objects.send_again(transaction, recipe.service.place, looked.seen)
+                await bucket_objects.send_again(transaction, place, looked.seen)
+                await bucket_objects.mark(transaction, "forget_bucket_object", place, over)
     return replace(found, repaired=True)
 
 
@@ -137,7 +145,7 @@ async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False)
 class _Looked:
     found: BucketVerification
     seen: Mapping[str, str | None]
-    """What a repair has to enter: key → the ETag of what lies there."""
+    """What a repair enters to be sent again: key → the ETag of what lies there."""
 
 
 async def _looked_through(store: Store, recipe: S3Deployment, *, full: bool) -> _Looked:
@@ -145,11 +153,14 @@ async def _looked_through(store: Store, recipe: S3Deployment, *, full: bool) -> 
     rows = await bucket_objects.of_place(store, place)
     indexes = await indexes_to_be_there(store, NAME, place, recipe.rule, rows)
     gone = {row["folder"] for row in await store.all("albums_gone_from_source", {"place": place})}
+    done = {(row["folder"], row["input"]) for row in await store.all("inputs_done_by_stage", {"stage": NAME})}
+    there = {(row.folder, row.input) for row in rows if not row.left and recipe.rule.holds(row.key)}
     latest = await runs.latest(store)
     unfinished = latest.id if latest is not None and latest.unfinished else None
     look = partial(_compared, recipe, rows, indexes, gone, full=full)
     looked = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
-    return replace(looked, found=replace(looked.found, unfinished_run=unfinished))
+    found = replace(looked.found, unfinished_run=unfinished, without_object=len(done - there))
+    return replace(looked, found=found)
 
 
 def _compared(
@@ -167,7 +178,9 @@ def _compared(
                 read += 1
                 problem = _read_back(bucket, row)
             if problem is not None:
-                problems.append(problem)
+                is_over = row.left or row.folder in gone
+                over = "; what it was made of has left, so that it cannot be sent again" if is_over else ""
+                problems.append(replace(problem, detail=problem.detail + over, is_over=is_over))
         waiting = [row for row in rows if _waits(recipe, row, gone)]
         problems += [each for row in waiting if (each := _replaced(bucket, row, listed.get(row.key))) is not None]
         amiss = {each.key for each in problems}
@@ -193,7 +206,7 @@ def _compared(
         unconfirmed=again.count(False),
         to_be_removed=sum(row.status is ObjectStatus.LEAVING and recipe.rule.holds(row.key) for row in rows),
     )
-    keys = [each.key for each in problems]
+    keys = [each.key for each in problems if not each.is_over]
     return _Looked(found, {key: listed[key].etag if key in listed else None for key in keys})
 
 
@@ -277,12 +290,12 @@ def as_lines(found: BucketVerification, *, name_all: bool) -> Iterator[str]:
     if found.elsewhere:
         yield f"{counted(found.elsewhere, 'object')} of ours below another prefix; not looked for, and never removed."
     if found.foreign:
-        yield f"{counted(found.foreign, 'object')} that skicyclerun did not upload; left alone."
+        yield f"{counted(found.foreign, 'object')} that skicyclerun did not upload, by its rows; left alone."
     yield from _unsettled(found)
     if found.sound:
         yield "Nothing is wrong in the bucket."
     elif not found.running:  # Whoever is at work may be mending just this.
-        yield f"Next: {_next(found)}"
+        yield _next(found)
 
 
 def _unsettled(found: BucketVerification) -> Iterator[str]:
@@ -292,14 +305,20 @@ def _unsettled(found: BucketVerification) -> Iterator[str]:
     run = f"run {found.unfinished_run}, which has not ended" if found.unfinished_run is not None else "a run"
     if count := found.unconfirmed:
         yield f"{counted(count, 'object')} claimed by {run}: the service has not confirmed what was to be sent."
+    if count := found.without_object:
+        yield f"{counted(count, 'picture')} uploaded, by the rows of {NAME}, and none says where below this prefix."
     if count := found.to_be_removed:
         yield f"{counted(count, 'object')} to be removed by {run}, and perhaps still there."
 
 
 def _next(found: BucketVerification) -> str:
     if found.unfinished_run is not None:
-        return f"`skicyclerun run --resume` carries on with run {found.unfinished_run}."
-    mended_by_a_run = {problem.finding for problem in found.problems} <= {Amiss.INDEX_MISSING}
-    if found.repaired or mended_by_a_run:
-        return f"`skicyclerun run --stages {NAME}` sends what is amiss again."
-    return f"`skicyclerun verify --remote --repair`, then `skicyclerun run --stages {NAME}` sends it again."
+        return f"Next: `skicyclerun run --resume` carries on with run {found.unfinished_run}."
+    kinds = {problem.finding for problem in found.problems}
+    if found.problems and all(problem.is_over for problem in found.problems):
+        if found.repaired:
+            return "These objects count as ours no more."
+        return "Next: `skicyclerun verify --remote --repair` lets go of them: they count as ours no more."
+    if found.repaired or kinds <= {Amiss.INDEX_MISSING}:
+        return f"Next: `skicyclerun run --stages {NAME}` sends what is amiss again."
+    return f"Next: `skicyclerun verify --remote --repair`, then `skicyclerun run --stages {NAME}` sends it again."
