@@ -49,6 +49,7 @@ from skicyclerun.wording import bytes_in_words, counted
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_LONGEST_INDEX = 1 << 30
 
 
 class Deployment:
@@ -383,7 +384,7 @@ class Deployment:
         stay: set[str] = set()
         for folder in sorted({each.folder for each in leaving} & gone):
             index = self._known.by_key.get(self._known.album_index(folder).key)
-            if index is None or index.key in keys or index.status is not ObjectStatus.THERE:
+            if index is None or index.key in keys or index.sha256 is None:
                 continue
             text = await self._asked(partial(_read_if_ours, index))
             rest = album_index_without(text, keys) if text is not None else None
@@ -448,7 +449,7 @@ class Deployment:
         ]
         named = self._named
         stale = any(row["key"] not in named and not self._gone_through.get(row["folder"]) for row in rows)
-        if stale and was is not None and was.status is ObjectStatus.THERE:
+        if stale and was is not None and was.sha256 is not None:
             text = await self._asked(partial(_read_if_ours, was))
             before = pictures_by_index(was.key, text or b"")
             named = {key: number for key, number in before.items() if not self._gone_through.get(self._folder_of(key))}
@@ -572,7 +573,11 @@ class Deployment:
 
 
 def _read_if_ours(index: KnownObject, bucket: Bucket) -> bytes | None:
-    """The bytes of an index, if they are those that its row speaks of."""
-    assert index.size is not None
-    text = bucket.get(index.key, at_most=index.size)
-    return text if hashlib.sha256(text).hexdigest() == index.sha256 else None
+    """The bytes of an index, if they are those that its row speaks of, or that were to replace them."""
+    head = bucket.head(index.key)
+    if head is None or head.size > _LONGEST_INDEX:
+        return None
+    text = bucket.get(index.key, at_most=head.size)
+    digest = hashlib.sha256(text).hexdigest()
+    about_to = index.status is ObjectStatus.CLAIMED and head.mark == digest
+    return text if digest == index.sha256 or about_to else None

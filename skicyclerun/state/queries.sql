@@ -1010,11 +1010,12 @@ UPDATE bucket_objects SET made_of = :made_of WHERE place = :place AND key = :key
   AND made_of <> :made_of
 
 -- name: albums_in_bucket
--- Albums whose index is there, and how many pictures it names.
+-- Albums whose index is there, or is about to be replaced by a new one, and how many pictures it names.
 SELECT folder, key, wanted, (SELECT COUNT(*) FROM bucket_objects AS picture
                      WHERE picture.place = album.place AND picture.folder = album.folder AND picture.kind = 'picture'
                        AND picture.status = 'there' AND picture.left_album = 0) AS pictures
-FROM bucket_objects AS album WHERE place = :place AND kind = 'album index' AND status = 'there'
+FROM bucket_objects AS album
+WHERE place = :place AND kind = 'album index' AND (status = 'there' OR (status = 'claimed' AND sha256 IS NOT NULL))
 
 -- name: bucket_objects_that_may_go
 SELECT EXISTS (SELECT 1 FROM bucket_objects
