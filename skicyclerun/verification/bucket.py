@@ -261,7 +261,7 @@ def _index_amiss(bucket: Bucket, index: Index) -> ObjectProblem | None:
         return ObjectProblem(Amiss.INDEX_MISSING, index.key, detail)
     if index.row.status is not ObjectStatus.THERE:
         return None  # It is counted among those that wait.
-    text = bucket.read_bytes(index.row.key)
+    text = bucket.get(index.row.key, at_most=index.row.size or 0)
     if hashlib.sha256(text).hexdigest() != index.row.sha256:
         return _read_differs(index.row)
     detail = index.problem(text)
