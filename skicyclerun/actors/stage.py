@@ -29,6 +29,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from skicyclerun.actors.album_work import (
     AlbumWork,
+    AtOnce,
     InTurn,
     Reached,
     TransientStreak,
@@ -117,6 +118,7 @@ class _StageWorking:
         self._catalog = catalog
         self._deadline = anyio.current_time() + parts.run_seconds
         self._streak = TransientStreak(self._stage.limits.pause_after, partial(_paused, self._name))
+        self._at_once = AtOnce(self._stage.limits.workers) if self._stage.recipe.over_a_line else None
         outputs = self._stage.output_folder
         self._staging = StagingFolder(outputs, self._name) if outputs is not None else None
         self._opened = False
@@ -331,7 +333,7 @@ class _StageWorking:
             if before.ended.is_set():
                 await in_turn()
             await work.prepare()
-            albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop, reached)
+            albums_work = AlbumWork(work, self._stage.limits, self._streak, self._stop, reached, self._at_once)
             await albums_work.run(work.to_do)
             await in_turn()
         except BaseException:
@@ -542,9 +544,10 @@ class StageWork:
         extension = extension_of(self._recipe, item.plan.input.file_name) or ""
         return self._staging / f"{item.row_id}-{number}-{self._token}{extension}"
 
-    def _too_long(self) -> PhotoTimedOut:
+    def _too_long(self) -> PhotoError:
         limits = self._stage.limits
-        return PhotoTimedOut(f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)")
+        error = PhotoTransient if self._recipe.over_a_line else PhotoTimedOut
+        return error(f"it took longer than {limits.photo_seconds:g} s ({limits.section}.timeouts.photo)")
 
     async def _in_thread(self, work: Callable[[], _T], staged: Path | None) -> _T:
         """A thread cannot be stopped; what is given up is told so, and writes to a name nobody uses again."""
