@@ -258,13 +258,7 @@ class Deployment:
                 await bucket_objects.changed_at_the_edge(transaction, self._distribution, [index.key])
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
-        headers = self._recipe.headers(index.key)
-
-        def send(bucket: Bucket) -> Stored:
-            self._recipe.check_key_is_ours(index.key)
-            return bucket.put_bytes(index.key, text, headers)
-
-        stored = await self._asked(send)
+        stored = await self._in_thread(lambda: self._recipe.send_index(index.key, text))
         fault_point("s3.index_sent")
         async with store.transaction() as transaction:
             await bucket_objects.confirm(transaction, self._place, [stored])
