@@ -181,7 +181,7 @@ def proxy_before(host: str, port: int) -> Iterator[Proxy]:
             """Whether the service has the object; it looks at no condition itself (moto does not)."""
             connection = http.client.HTTPConnection(host, port, timeout=60)
             try:
-                connection.request("HEAD", path)
+                connection.request("HEAD", path, headers={"Authorization": self.headers["Authorization"]})
                 return connection.getresponse().status == 200
             finally:
                 connection.close()
