@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from skicyclerun.bucket.cloudfront import Distribution
 from skicyclerun.bucket.keys import KeyRule, clean_prefix
 from skicyclerun.bucket.known import KnownObject, KnownObjects, ObjectStatus
-from skicyclerun.bucket.objects import Bucket, Headers, Listed, Stored
+from skicyclerun.bucket.objects import Bucket, Head, Headers, Listed, Stored
 from skicyclerun.bucket.service import Service
 from skicyclerun.errors import (
     BucketRefused,
@@ -328,14 +328,19 @@ class S3Deployment(Recipe):
         """Whether nothing is under this key as far as is known: neither listed nor sent since."""
         return key not in self._listed and key not in self.sent
 
+    def _taken(self, bucket: Bucket, key: str) -> Head:
+        """What came under a key that was free."""
+        head = bucket.head(key)
+        if head is None:
+            raise PhotoTransient(f"{self.service.place}/{key} was taken, and is free again")
+        return head
+
     def _taken_since(self, bucket: Bucket, key: str, picture: Picture, headers: Headers) -> Stored | None:
         """What came under a key that was free, if it is as it should be; None if it is ours and to be replaced.
 
         Ours: its answer was lost, or the listing was behind. PhotoError where it is somebody else's.
         """
-        head = bucket.head(key)
-        if head is None:
-            raise PhotoTransient(f"{self.service.place}/{key} was taken, and is free again")
+        head = self._taken(bucket, key)
         known = self.known.by_key.get(key)
         ours = head.mark == picture.sha256 or (known is not None and known.etag == head.etag)
         stored = None
@@ -375,30 +380,36 @@ class S3Deployment(Recipe):
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
         )
 
-    def send_index(self, key: str, text: bytes) -> Stored:
-        """In one request. Raises PhotoError where somebody else's object has the key, and as `Bucket.put_bytes`."""
-        bucket, headers = self.bucket(), self.headers(key)
-        self.check_key_is_ours(key)
+    def send_index(self, bucket: Bucket, key: str, text: bytes) -> Stored | None:
+        """In one request. None where somebody else's object has come under the key, which was free."""
+        headers = self.headers(key)
         try:
             stored = bucket.put_bytes(key, text, headers, only_new=self._is_new(key))
-        except KeyTaken as taken:
-            head = bucket.head(key)
-            if head is None or head.mark != hashlib.sha256(text).hexdigest():
-                raise PhotoError(
-                    f"{self.service.place}/{key} is an object that skicyclerun did not upload; it stays"
-                ) from taken
+        except KeyTaken:
+            head = self._taken(bucket, key)
+            if head.mark != hashlib.sha256(text).hexdigest():
+                return None
             stored = bucket.put_bytes(key, text, headers)  # it is this very index: the answer was lost
         self.sent[key] = stored
         return stored
 
-    def check_key_is_ours(self, key: str) -> None:
-        """Raises PhotoError where somebody else's object has the key of an index."""
+    def is_of_others(self, key: str) -> bool:
+        """Whether somebody else's object has the key of an index."""
         listed, known = self._listed.get(key), self.known.by_key.get(key)
         if listed is None or (known is not None and known.etag == listed.etag) or key in self.sent:
-            return
+            return False
         head = self.bucket().head(key)
-        if head is not None and not head.is_ours:
-            raise PhotoError(f"{self.service.place}/{key} is an object that skicyclerun did not upload; it stays")
+        return head is not None and not head.is_ours
+
+    def was_there_before(self, key: str) -> bool:
+        """Whether the bucket had an object under this key when the run first looked."""
+        return key in self._listed
+
+    def is_as_known(self, bucket: Bucket, known: KnownObject) -> bool:
+        """Whether the object is there as its row says, with the headers that the section has now."""
+        head = bucket.head(known.key)
+        same = head is not None and (head.etag == known.etag or head.mark == known.sha256)
+        return head is not None and same and _same_headers(head.headers, self.headers(known.key))
 
     def distribution(self) -> Distribution:
         """The CDN. Raises BucketRefused without credentials."""
