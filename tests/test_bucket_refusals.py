@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from skicyclerun.bucket.objects import Bucket, Headers
+from skicyclerun.bucket.service import Service as BucketService
 from skicyclerun.stages.s3_deployment import _tags_before_the_pixels
 from tests.bucket_proxy import Asked, Bad
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, running_service
@@ -217,22 +219,23 @@ def test_a_line_that_is_torn_under_verify_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("code", "advice"),
+    ("status", "code", "advice"),
     [
-        ("InvalidAccessKeyId", "Look which access key is taken"),
-        ("SignatureDoesNotMatch", "The secret is not that of the access key"),
-        ("RequestTimeTooSkewed", "Set the clock"),
-        ("AccessDenied", "docs/publishing.md has the least that must be allowed"),
-        ("ExpiredToken", "Log in anew"),
-        ("PermanentRedirect", "Look at s3_deployment.bucket_name, region and endpoint_url"),
+        (403, "InvalidAccessKeyId", "Look which access key is taken"),
+        (403, "SignatureDoesNotMatch", "The secret is not that of the access key"),
+        (403, "RequestTimeTooSkewed", "Set the clock"),
+        (403, "AccessDenied", "docs/publishing.md has the least that must be allowed"),
+        (400, "ExpiredToken", "Log in anew"),
+        (400, "AuthorizationHeaderMalformed", "Look at s3_deployment.bucket_name, region and endpoint_url"),
+        (400, "SomethingElse", "Look at s3_deployment.bucket_name, region and endpoint_url"),
     ],
 )
 def test_a_bucket_that_refuses_says_why_and_what_to_look_at(
-    sample: Staged, service: Service, code: str, advice: str
+    sample: Staged, service: Service, status: int, code: str, advice: str
 ) -> None:
     def behave(asked: Asked) -> Bad:
         assert asked.method == "HEAD" or of_the_listing(asked)
-        return Bad(status=403, code=code, message="As the service says it.")
+        return Bad(status=status, code=code, message="As the service says it.")
 
     service.proxy.behave = behave
     refused = sample.export("s3_deployment")
@@ -376,6 +379,24 @@ def test_one_with_the_very_same_bytes_is_taken_for_ours(sample: Staged, bucket: 
     assert bucket.head("site/Sea/IMG_1.jpg")["Metadata"] == {"skicyclerun-sha256": hashlib.sha256(same).hexdigest()}
 
 
+def test_what_a_killed_run_has_sent_and_comes_only_after_the_listing_is_not_sent_again(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    key = "site/Sea/IMG_1.jpg"
+    assert sample.export().code == 0
+    data = (sample.outputs("albums") / "Sea" / "IMG_1.jpg").read_bytes()
+    mark = {"skicyclerun-sha256": hashlib.sha256(data).hexdigest()}
+    comes_before(
+        service,
+        lambda asked: asked.sends_object,
+        lambda: bucket.put(key, data, Metadata=mark, ContentType="image/jpeg", ChecksumAlgorithm="SHA256"),
+    )
+    assert sample.run("--stages", "s3_deployment").code == 0
+    assert [each.method for each in tries(service, lambda asked: asked.key == key)] == ["PUT", "HEAD"]
+    assert sample.sql("SELECT status FROM bucket_objects WHERE key = ?", key) == [("there",)]
+    assert len(bucket.keys()) == 6
+
+
 def test_an_index_of_somebody_else_that_comes_after_the_listing_stays(
     sample: Staged, bucket: BucketThere, service: Service
 ) -> None:
@@ -398,6 +419,23 @@ def test_an_object_that_moves_does_not_replace_what_came_meanwhile(
     assert bucket.objects()["site/Ocean/IMG_1.jpg"] == b"somebody else's"
     assert tries(service, of_a_copy)[0].headers["if-none-match"] == "*"
     assert "site/Sea/IMG_1.jpg" in bucket.keys()
+
+
+def test_an_sdk_that_knows_no_condition_for_copies_copies_without(bucket: BucketThere, service: Service) -> None:
+    """Those before the end of 2025."""
+    there = BucketService(bucket.name, service.proxy.address)
+    client = there.client("s3", at_once=1, read_seconds=10)
+    del client.meta.service_model.operation_model("CopyObject").input_shape.members["IfNoneMatch"]
+    objects, data = Bucket(there, client, part_bytes=0), b"a picture"
+    stored = objects.put_bytes("site/a.jpg", data, Headers("image/jpeg"), only_new=True)
+    digest = hashlib.sha256(data).hexdigest()
+    copied = objects.copy(
+        "site/a.jpg", stored.etag, "site/b.jpg", digest, len(data), Headers("image/jpeg"), only_new=True
+    )
+    client.close()
+    assert copied is not None
+    assert bucket.objects() == {"site/a.jpg": data, "site/b.jpg": data}
+    assert ["if-none-match" in each.headers for each in service.proxy.asked] == [True, False]
 
 
 @pytest.fixture
