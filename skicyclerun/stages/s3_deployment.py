@@ -6,9 +6,11 @@ It makes no file here. What a picture's object is called, where it is and what i
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final, Literal
 
@@ -17,9 +19,18 @@ from pydantic import Field, field_validator
 from skicyclerun.bucket.cloudfront import Distribution
 from skicyclerun.bucket.keys import KeyRule, clean_prefix
 from skicyclerun.bucket.known import KnownObject, KnownObjects, ObjectStatus
-from skicyclerun.bucket.objects import Bucket, Headers, Listed, Stored
+from skicyclerun.bucket.objects import Bucket, Head, Headers, Listed, Stored
 from skicyclerun.bucket.service import Service
-from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient, StageError, StagePaused
+from skicyclerun.errors import (
+    BucketRefused,
+    BucketUnreachable,
+    KeyTaken,
+    PhotoError,
+    PhotoTransient,
+    SkicyclerunError,
+    StageError,
+    StagePaused,
+)
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.settings.section import Section, StageSection, Text, Texts
 from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
@@ -47,12 +58,13 @@ _KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _LONGEST_READ: Final = 60.0
+_APP1: Final = 0xE1  # where a JPEG has EXIF and XMP
+_START_OF_SCAN: Final = 0xDA
+_FILL: Final = 0xFF  # of which any number may stand before a marker
+_WITHOUT_LENGTH: Final = frozenset({0x01, _FILL, *range(0xD0, 0xD9)})
+_BEGINNING: Final = 2 << 16
 #: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
 #: them, and then the header is read.
-_TAGS_OF_A_JPEG: Final = 2 << 16  # of 64 kB at most each
-_HEADER_OF_A_JPEG: Final = 4096  # of most that have no tags
-_START_OF_SCAN: Final = 0xDA
-_WITHOUT_LENGTH: Final = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
 _SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
 
 
@@ -196,16 +208,24 @@ class S3Deployment(Recipe):
             )
 
     def ask_the_service(self, *, may_write: bool) -> str:
-        """Whether the bucket is there and, if asked for, may be written to; as a sentence. Raises StageError."""
+        """Whether the bucket is there and, if asked for, may be written to; as a sentence.
+
+        Raises StageError where it is not, BucketUnreachable where that cannot be told now.
+        """
         try:
             bucket = self.connected()
-            bucket.check_there()
+            bucket.check_there(self.rule.root)
             if may_write:
                 bucket.check_writable(self.rule.root)
+        except PhotoTransient as error:
+            raise BucketUnreachable(
+                f"{NAME} cannot upload now. {error}",
+                next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
+            ) from error
         except (BucketRefused, PhotoError) as error:
             raise StageError(
                 f"{NAME} cannot upload. {error}",
-                next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
+                next_step=error.next_step or "Look at s3_deployment.bucket_name, region and endpoint_url.",
             ) from error
         finally:
             self.close()
@@ -253,7 +273,7 @@ class S3Deployment(Recipe):
             if not self._listed_once:
                 with paused_where_refused():
                     bucket = self.connected()
-                    bucket.check_there()
+                    bucket.check_there(self.rule.root)
                     bucket.check_writable(self.rule.root)
                     bucket.abort_left_over(self.rule.root, lambda key: key in self.known.by_key)
                     self._listed = bucket.listing(self.rule.root)
@@ -290,7 +310,6 @@ class S3Deployment(Recipe):
         known = self.known.by_key.get(key)
         listed = self._listed.get(key)
         if listed is not None:
-            # Nothing was asked since the listing but by us; another one's object is never replaced.
             there = self._as_it_is(bucket, key, picture, headers, known, listed)
             if there is not None:
                 return there
@@ -298,10 +317,45 @@ class S3Deployment(Recipe):
         if known is not None and known.moved_from:
             source = self.known.by_key.get(known.moved_from)
             if source is not None and source.sha256 == picture.sha256 and source.etag and source.size is not None:
-                copied = bucket.copy(source.key, source.etag, key, picture.sha256, source.size, headers)
+                copied = bucket.copy(
+                    source.key, source.etag, key, picture.sha256, source.size, headers, only_new=self._is_new(key)
+                )
                 if copied is not None:
                     return copied
-        return bucket.put(key, picture.path, picture.sha256, headers)
+        try:
+            return bucket.put(key, picture.path, picture.sha256, headers, only_new=self._is_new(key))
+        except KeyTaken:
+            there = self._taken_since(bucket, key, picture, headers)
+            if there is not None:
+                return there
+            self.before_replacing(key)
+            return bucket.put(key, picture.path, picture.sha256, headers)
+
+    def _is_new(self, key: str) -> bool:
+        """Whether nothing is under this key as far as is known: neither listed nor sent since."""
+        return key not in self._listed and key not in self.sent
+
+    def _taken(self, bucket: Bucket, key: str) -> Head:
+        """What came under a key that was free."""
+        head = bucket.head(key)
+        if head is None:
+            raise PhotoTransient(f"{self.service.place}/{key} was taken, and is free again")
+        return head
+
+    def _taken_since(self, bucket: Bucket, key: str, picture: Picture, headers: Headers) -> Stored | None:
+        """What came under a key that was free, if it is as it should be; None if it is ours and to be replaced.
+
+        Ours: its answer was lost, or the listing was behind. PhotoError where it is somebody else's.
+        """
+        head = self._taken(bucket, key)
+        known = self.known.by_key.get(key)
+        ours = head.mark == picture.sha256 or (known is not None and known.etag == head.etag)
+        stored = None
+        if head.mark in ("", picture.sha256):
+            stored = bucket.confirmed(key, head, picture.path, picture.sha256, picture.path.stat().st_size)
+        if stored is None and not ours:
+            raise self._not_ours(key)
+        return stored if head.is_ours and _same_headers(head.headers, headers) else None
 
     def _as_it_is(
         self, bucket: Bucket, key: str, picture: Picture, headers: Headers, known: KnownObject | None, listed: Listed
@@ -325,16 +379,49 @@ class S3Deployment(Recipe):
             return stored
         if ours or head.is_ours or stored is not None or self._is_of_this_run(key, head.etag):
             return None
+        raise self._not_ours(key)
+
+    def _not_ours(self, key: str) -> PhotoError:
+        known = self.known.by_key.get(key)
         if known is not None and known.was_there:
-            raise PhotoError(
-                f"{self.service.place}/{key} was replaced by somebody else {_since(known)}; it was left alone. Move it "
+            since = "since `verify` saw it" if known.is_to_be_sent_again else "since it was uploaded"
+            return PhotoError(
+                f"{self.service.place}/{key} was replaced by somebody else {since}; it was left alone. Move it "
                 "away, or have it replaced (`skicyclerun verify --remote --repair`), then "
                 f"`skicyclerun run --stages {NAME}`."
             )
-        raise PhotoError(
+        return PhotoError(
             f"{self.service.place}/{key} is an object that skicyclerun did not upload; it was left alone. Move it "
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
         )
+
+    def send_index(self, bucket: Bucket, key: str, text: bytes) -> Stored | None:
+        """In one request, unless it is there. None where somebody else's object has come under the key."""
+        headers = self.headers(key)
+        try:
+            stored = self._index_as_it_is(bucket, key, text, headers) or bucket.put_bytes(
+                key, text, headers, only_new=self._is_new(key)
+            )
+        except KeyTaken:
+            head = self._taken(bucket, key)
+            if head.mark != hashlib.sha256(text).hexdigest():
+                return None
+            stored = bucket.put_bytes(key, text, headers)  # it is this very index: the answer was lost
+        self.sent[key] = stored
+        return stored
+
+    def _index_as_it_is(self, bucket: Bucket, key: str, text: bytes, headers: Headers) -> Stored | None:
+        """The index that is there, if it is as it should be and no row spoke for it; None where it is to be sent."""
+        listed, known = self._listed.get(key), self.known.by_key.get(key)
+        if listed is None or (known is not None and known.was_there) or key in self.sent:
+            return None
+        head = bucket.head(key) if listed.size == len(text) else None
+        if head is not None and _same_headers(head.headers, headers):
+            stored = bucket.confirmed_bytes(key, head, text)
+            if stored is not None:
+                return stored
+        self.before_replacing(key)
+        return None
 
     def is_of_others(self, key: str) -> bool:
         """Whether somebody else's object has the key of an index."""
@@ -354,23 +441,6 @@ class S3Deployment(Recipe):
         same = head is not None and (head.etag == known.etag or head.mark == known.sha256)
         return head is not None and same and _same_headers(head.headers, self.headers(known.key))
 
-    def index_as_it_is(self, key: str, text: bytes, headers: Headers) -> Stored | None:
-        """The index that is there, if it is as it should be; None where it is to be sent.
-
-        Of an index that a row speaks for it is known already.
-        """
-        listed, known = self._listed.get(key), self.known.by_key.get(key)
-        if listed is None or (known is not None and known.was_there) or key in self.sent:
-            return None
-        bucket = self.bucket()
-        head = bucket.head(key) if listed.size == len(text) else None
-        if head is not None and _same_headers(head.headers, headers):
-            stored = bucket.confirmed_bytes(key, head, text)
-            if stored is not None:
-                return stored
-        self.before_replacing(key)
-        return None
-
     def distribution(self) -> Distribution:
         """The CDN. Raises BucketRefused without credentials."""
         if self._cdn is None:
@@ -386,10 +456,11 @@ class S3Deployment(Recipe):
         if self._position_told:
             return
         with path.open("rb") as stream:
-            # EXIF comes first in a JPEG, and XMP next; WebP has its tags behind the pixels.
-            data = _before_the_pixels(stream) if path.suffix.lower() in (".jpg", ".jpeg") else stream.read()
-        if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
-            return
+            # WebP has its tags behind the pixels.
+            is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+            tags = _tags_before_the_pixels(stream) if is_jpeg else iter([stream.read()])
+            if not any(sign in data for data in tags for sign in _SIGNS_OF_A_POSITION):
+                return
         from skicyclerun.images.picture_facts import read_picture_facts
 
         try:
@@ -418,39 +489,40 @@ class paused_where_refused:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, BucketRefused):
-            step = f" {error.next_step}" if error.next_step else ""
-            raise StagePaused(
-                f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
-                "`skicyclerun run --resume` carries on with it."
-            ) from error
+            raise _paused(error) from error
 
 
 def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
     """For what is no picture's own failure: an index, a removal, an invalidation."""
+    return _paused(error)
+
+
+def _paused(error: SkicyclerunError) -> StagePaused:
+    step = f" {error.next_step}" if error.next_step else ""
     return StagePaused(
-        f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept; "
+        f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
         "`skicyclerun run --resume` carries on with it."
     )
 
 
-def _before_the_pixels(stream: IO[bytes]) -> bytes:
-    """The beginning of a JPEG up to its first scan, or more where that is not found; at most `_TAGS_OF_A_JPEG`."""
-    data = stream.read(_HEADER_OF_A_JPEG)
-    place = 2
-    while data[place : place + 1] == b"\xff" and len(data) > place + 3:
-        kind = data[place + 1]
+def _tags_before_the_pixels(stream: IO[bytes]) -> Iterator[bytes]:
+    """EXIF and XMP of a JPEG: its APP1 segments before the first scan, whatever stands between them.
+
+    Where it is built otherwise, its beginning.
+    """
+    stream.read(2)
+    while (marker := stream.read(4))[:1] == b"\xff" and len(marker) == 4:
+        kind, length = marker[1], int.from_bytes(marker[2:], "big") - 2
         if kind == _START_OF_SCAN:
-            return data[:place]
+            return
         if kind in _WITHOUT_LENGTH:
-            break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if place + 4 > len(data):
-            data += stream.read(_TAGS_OF_A_JPEG - len(data))
-    return data + stream.read(_TAGS_OF_A_JPEG - len(data))
-
-
-def _since(known: KnownObject) -> str:
-    return "since `verify` saw it" if known.is_to_be_sent_again else "since it was uploaded"
+            stream.seek(-3 if kind == _FILL else -2, os.SEEK_CUR)
+        elif kind == _APP1:
+            yield stream.read(max(length, 0))
+        else:
+            stream.seek(max(length, 0), os.SEEK_CUR)
+    stream.seek(0)
+    yield stream.read(_BEGINNING)
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:
