@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.bucket_proxy import Bad
+from tests.bucket_proxy import Asked, Bad
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
 from tests.command_line import Ended, skicyclerun
 from tests.staged_sample import Staged
@@ -190,6 +190,18 @@ def test_an_index_that_is_not_that_of_its_pictures_is_found_and_sent_again(sampl
     assert verified(sample)["ok"]
 
 
+def test_an_index_that_is_there_and_that_no_row_speaks_for_is_not_said_to_be_gone(
+    sample: Staged, bucket: BucketThere
+) -> None:
+    upload(sample)
+    sample.sql("DELETE FROM bucket_objects WHERE key = 'site/index.json'")
+    (problem,) = verified(sample)["problems"]
+    assert (problem["key"], problem["finding"]) == ("site/index.json", "index_missing")
+    assert problem["detail"] == "an object is there that no row speaks for; the next run looks whether it is the index"
+    assert run_stage(sample).code == 0
+    assert verified(sample)["ok"]
+
+
 def moved(sample: Staged, bucket: BucketThere) -> None:
     (sample.library / "Sea" / "IMG_1.jpg").rename(sample.library / "Alps" / "IMG_3.jpg")
 
@@ -255,6 +267,9 @@ def test_pictures_of_which_nobody_knows_where_they_are_are_no_all_clear(sample: 
     configure(sample, bucket, bucket_prefix="other")
     found = verified(sample)
     assert (found["ok"], found["objects"], found["without_object"], found["elsewhere"]) == (False, 0, 3, 6)
+    configure(sample, bucket, bucket_prefix="")  # above it
+    found = verified(sample)
+    assert (found["ok"], found["objects"], found["without_object"], found["problems"]) == (False, 6, 3, [])
     configure(sample, bucket)
     assert verified(sample)["ok"]
     lose_the_rows(sample)
@@ -414,7 +429,16 @@ def test_after_lost_rows_the_cdn_is_told_of_pictures_and_indexes_that_are_replac
     service.proxy.clear()
     sample.picture("Alps/IMG_2.jpg", 77)
     sample.picture("Sea/new.jpg", 78)
+    entered: dict[str, bool] = {}
+
+    def look(asked: Asked) -> None:
+        """Whether the change is in the database while the object is still the old one."""
+        if asked.sends_object:
+            entered[asked.key] = bool(sample.sql("SELECT 1 FROM cdn_changes WHERE key = ?", asked.key))
+
+    service.proxy.behave = look
     assert sample.update("s3_deployment").code == 0
+    assert entered == {key: key != "site/Sea/new.jpg" for key in sent(service)}
     assert sorted(sent(service)) == [
         "site/Alps/IMG_2.jpg",
         "site/Alps/index.json",

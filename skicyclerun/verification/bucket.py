@@ -154,7 +154,7 @@ async def _looked_through(store: Store, recipe: S3Deployment, *, full: bool) -> 
     indexes = await indexes_to_be_there(store, NAME, place, recipe.rule, rows)
     gone = {row["folder"] for row in await store.all("albums_gone_from_source", {"place": place})}
     done = {(row["folder"], row["input"]) for row in await store.all("inputs_done_by_stage", {"stage": NAME})}
-    there = {(row.folder, row.input) for row in rows if not row.left and recipe.rule.holds(row.key)}
+    there = {(row.folder, row.input) for row in rows if not row.left and recipe.rule.made(row.claimed)}
     latest = await runs.latest(store)
     unfinished = latest.id if latest is not None and latest.unfinished else None
     look = partial(_compared, recipe, rows, indexes, gone, full=full)
@@ -185,7 +185,9 @@ def _compared(
         problems += [each for row in waiting if (each := _replaced(bucket, row, listed.get(row.key))) is not None]
         amiss = {each.key for each in problems}
         problems += [
-            each for index in indexes if index.key not in amiss and (each := _index_amiss(bucket, index)) is not None
+            each
+            for index in indexes
+            if index.key not in amiss and (each := _index_amiss(bucket, index, listed)) is not None
         ]
     except (BucketRefused, PhotoError) as error:
         raise StageError(f"The bucket could not be looked through. {error}", next_step=error.next_step) from error
@@ -212,12 +214,11 @@ def _compared(
 
 def _waits(recipe: S3Deployment, row: KnownObject, gone: Collection[str]) -> bool:
     """Whether a run has yet to bring this object."""
-    return (
-        row.status is ObjectStatus.CLAIMED
-        and not row.left
-        and recipe.rule.holds(row.key)
-        and (row.kind is Kind.INDEX or row.folder not in gone)
-    )
+    if row.kind is Kind.INDEX:
+        is_wanted = row.key == recipe.rule.index
+    else:
+        is_wanted = row.folder not in gone and recipe.rule.made(row.claimed)
+    return row.status is ObjectStatus.CLAIMED and not row.left and is_wanted
 
 
 def _amiss(bucket: Bucket, row: KnownObject, listed: Listed | None) -> ObjectProblem | None:
@@ -254,7 +255,10 @@ def _replaced(bucket: Bucket, row: KnownObject, listed: Listed | None) -> Object
     return ObjectProblem(Amiss.CONTENT_DIFFERS, row.key, "somebody has replaced it before a run could send it again")
 
 
-def _index_amiss(bucket: Bucket, index: Index) -> ObjectProblem | None:
+def _index_amiss(bucket: Bucket, index: Index, listed: Mapping[str, Listed]) -> ObjectProblem | None:
+    if index.row is None and index.key in listed:
+        detail = "an object is there that no row speaks for; the next run looks whether it is the index"
+        return ObjectProblem(Amiss.INDEX_MISSING, index.key, detail)
     if index.row is None:
         what = "albums" if index.of_all_albums else "the pictures of its album"
         detail = f"{what} are in the bucket, their index is not; it goes up when all of them are there"

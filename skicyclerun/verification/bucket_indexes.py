@@ -57,7 +57,7 @@ async def indexes_to_be_there(
     for folder, objects in by_folder.items():
         pictures = [row for row in objects if row.kind is Kind.PICTURE]
         there = frozenset(
-            row.key for row in pictures if row.status is ObjectStatus.THERE and not row.left and rule.holds(row.key)
+            row.key for row in pictures if row.status is ObjectStatus.THERE and not row.left and rule.made(row.claimed)
         )
         index = _index_of(objects, Kind.ALBUM_INDEX, rule.album_index(folder))
         if index is None:
