@@ -207,12 +207,12 @@ class S3Deployment(Recipe):
                 bucket.check_writable(self.rule.root)
         except PhotoTransient as error:
             raise BucketUnreachable(
-                f"{NAME} cannot upload now. {error}",
+                f"{NAME} cannot upload now. {str(error).removesuffix('.')}.",
                 next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
             ) from error
         except (BucketRefused, PhotoError) as error:
             raise StageError(
-                f"{NAME} cannot upload. {error}",
+                f"{NAME} cannot upload. {str(error).removesuffix('.')}.",
                 next_step=error.next_step or "Look at s3_deployment.bucket_name, region and endpoint_url.",
             ) from error
         finally:
