@@ -16,7 +16,7 @@ from PIL import Image
 
 from skicyclerun.bucket.objects import Bucket, Headers
 from skicyclerun.bucket.service import Service as BucketService
-from skicyclerun.stages.s3_deployment import _tags_before_the_pixels
+from skicyclerun.images.position_signs import tags_of_jpeg
 from tests.bucket_proxy import Asked, Bad
 from tests.bucket_server import CREDENTIALS, BucketThere, Service, running_service
 from tests.staged_sample import Staged
@@ -547,14 +547,14 @@ def test_a_position_is_found_wherever_it_stands_before_the_pixels_and_the_pixels
     path = sample.picture("Alps/IMG_3.jpg", 3, position=True)
     data = with_segments(path.read_bytes(), segments)
     stream = io.BytesIO(data + bytes(3 << 20))
-    (exif,) = [each for each in _tags_before_the_pixels(stream) if each.startswith(b"Exif")]
+    (exif,) = [each for each in tags_of_jpeg(stream) if each.startswith(b"Exif")]
     assert exif in path.read_bytes()
     assert stream.tell() <= len(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"GPSLatitude", b"\xff\xd8\xff\xff"])
 def test_what_is_no_jpeg_is_looked_at_as_it_is(data: bytes) -> None:
-    found = b"".join(_tags_before_the_pixels(io.BytesIO(data)))
+    found = b"".join(tags_of_jpeg(io.BytesIO(data)))
     assert found.endswith(data)
 
 

@@ -7,12 +7,11 @@ It makes no file here. What a picture's object is called, where it is and what i
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -27,7 +26,6 @@ from skicyclerun.errors import (
     KeyTaken,
     PhotoError,
     PhotoTransient,
-    SkicyclerunError,
     StageError,
     StagePaused,
 )
@@ -58,14 +56,6 @@ _KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _LONGEST_READ: Final = 60.0
-_APP1: Final = 0xE1  # where a JPEG has EXIF and XMP
-_START_OF_SCAN: Final = 0xDA
-_FILL: Final = 0xFF  # of which any number may stand before a marker
-_WITHOUT_LENGTH: Final = frozenset({0x01, _FILL, *range(0xD0, 0xD9)})
-_BEGINNING: Final = 2 << 16
-#: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
-#: them, and then the header is read.
-_SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
 
 
 class CloudFrontSettings(Section):
@@ -219,12 +209,12 @@ class S3Deployment(Recipe):
                 bucket.check_writable(self.rule.root)
         except PhotoTransient as error:
             raise BucketUnreachable(
-                f"{NAME} cannot upload now. {error}",
+                f"{NAME} cannot upload now. {str(error).removesuffix('.')}.",
                 next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
             ) from error
         except (BucketRefused, PhotoError) as error:
             raise StageError(
-                f"{NAME} cannot upload. {error}",
+                f"{NAME} cannot upload. {str(error).removesuffix('.')}.",
                 next_step=error.next_step or "Look at s3_deployment.bucket_name, region and endpoint_url.",
             ) from error
         finally:
@@ -310,6 +300,7 @@ class S3Deployment(Recipe):
         known = self.known.by_key.get(key)
         listed = self._listed.get(key)
         if listed is not None:
+            # Another one's object is never replaced.
             there = self._as_it_is(bucket, key, picture, headers, known, listed)
             if there is not None:
                 return there
@@ -455,12 +446,10 @@ class S3Deployment(Recipe):
         """Say once that files hold positions although they are not to be published."""
         if self._position_told:
             return
-        with path.open("rb") as stream:
-            # WebP has its tags behind the pixels.
-            is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
-            tags = _tags_before_the_pixels(stream) if is_jpeg else iter([stream.read()])
-            if not any(sign in data for data in tags for sign in _SIGNS_OF_A_POSITION):
-                return
+        from skicyclerun.images.position_signs import may_hold_position
+
+        if not may_hold_position(path):
+            return
         from skicyclerun.images.picture_facts import read_picture_facts
 
         try:
@@ -489,40 +478,16 @@ class paused_where_refused:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, BucketRefused):
-            raise _paused(error) from error
+            raise unreachable(error) from error
 
 
-def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
-    """For what is no picture's own failure: an index, a removal, an invalidation."""
-    return _paused(error)
-
-
-def _paused(error: SkicyclerunError) -> StagePaused:
+def unreachable(error: BucketRefused | PhotoError) -> StagePaused:
+    """For what is no picture's own failure: the bucket as a whole, an index, a removal, an invalidation."""
     step = f" {error.next_step}" if error.next_step else ""
     return StagePaused(
         f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
         "`skicyclerun run --resume` carries on with it."
     )
-
-
-def _tags_before_the_pixels(stream: IO[bytes]) -> Iterator[bytes]:
-    """EXIF and XMP of a JPEG: its APP1 segments before the first scan, whatever stands between them.
-
-    Where it is built otherwise, its beginning.
-    """
-    stream.read(2)
-    while (marker := stream.read(4))[:1] == b"\xff" and len(marker) == 4:
-        kind, length = marker[1], int.from_bytes(marker[2:], "big") - 2
-        if kind == _START_OF_SCAN:
-            return
-        if kind in _WITHOUT_LENGTH:
-            stream.seek(-3 if kind == _FILL else -2, os.SEEK_CUR)
-        elif kind == _APP1:
-            yield stream.read(max(length, 0))
-        else:
-            stream.seek(max(length, 0), os.SEEK_CUR)
-    stream.seek(0)
-    yield stream.read(_BEGINNING)
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:
