@@ -88,6 +88,7 @@ class CloudFrontSettings(Section):
 class S3DeploymentSettings(StageSection):
     """The section `s3_deployment`."""
 
+    as_it_is_now: ClassVar[bool] = True
     no_secrets: ClassVar[bool] = True
 
     bucket_name: Text | None = None
