@@ -86,8 +86,12 @@ def server(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield running
 
 
+def uploading(library: Path) -> tuple[str, ...]:
+    return ("run", "--library", str(library), "--stages", STAGES)
+
+
 def configure(lib_root: Path, bucket: BucketThere, distribution: str) -> None:
-    (lib_root / "config").mkdir(parents=True)
+    (lib_root / "config").mkdir(parents=True, exist_ok=True)
     cdn = {"enabled": True, "distribution_id": distribution}
     settings = {
         "export": {"group_photos": 2, "group_seconds": 30, "workers": 2},
@@ -97,13 +101,12 @@ def configure(lib_root: Path, bucket: BucketThere, distribution: str) -> None:
 
 
 def undisturbed(
-    server: ForkServer, service: Service, base: Path, library: Path, bucket: BucketThere, earlier: Path, *options: str
+    server: ForkServer, service: Service, base: Path, bucket: BucketThere, earlier: Path, *arguments: str
 ) -> Campaign:
     in_bucket = bucket.whole()
     place = base / "root"
     shutil.copytree(earlier, place, symlinks=True)
     before = last_run(place)[0]
-    arguments = ("run", "--library", str(library), "--stages", STAGES, *options)
     service.proxy.clear()
     began = os.times().elapsed
     code, shown = server.run(*arguments, "--lib-root", place, "--yes")
@@ -122,7 +125,7 @@ def fresh(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPat
     configure(earlier, bucket, new_distribution(service))
     bucket.put("site/theirs.txt")
     bucket.put("elsewhere/Alps/IMG_0.jpg")
-    return undisturbed(server, service, base, library, bucket, earlier)
+    return undisturbed(server, service, base, bucket, earlier, *uploading(library))
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +136,26 @@ def update(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPa
     make_library(library)
     configure(earlier, bucket, new_distribution(service))
     bucket.put("site/theirs.txt")
-    first = ("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
-    code, shown = server.run(*first)
+    code, shown = server.run(*uploading(library), "--lib-root", earlier, "--yes")
     assert code == 0, shown
     change_library(library)
-    return undisturbed(server, service, base, library, bucket, earlier, "--update")
+    return undisturbed(server, service, base, bucket, earlier, *uploading(library), "--update")
+
+
+@pytest.fixture(scope="module")
+def corrected(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """An update that stopped at a distribution which is not there, and goes on when the right one is configured."""
+    base = tmp_path_factory.mktemp("corrected")
+    library, earlier, bucket = base / "library", base / "earlier", service.bucket()
+    make_picture(library / "Sea" / "IMG_0.jpg", 120, size=80)
+    configure(earlier, bucket, "EWRONG")
+    code, shown = server.run(*uploading(library), "--lib-root", earlier, "--yes")
+    assert code == 0, shown
+    make_picture(library / "Sea" / "IMG_0.jpg", 130, size=80)
+    code, shown = server.run(*uploading(library), "--update", "--lib-root", earlier, "--yes")
+    assert code == 3, shown
+    configure(earlier, bucket, new_distribution(service))
+    return undisturbed(server, service, base, bucket, earlier, "run", "--resume")
 
 
 def outcome(lib_root: Path, bucket: BucketThere, service: Service) -> dict[str, Any]:
@@ -281,6 +299,9 @@ IN_AN_UPDATE = (
 )
 
 
+IN_A_CORRECTED_RUN = ("s3.changes_taken_over", "s3.invalidation_entered", "s3.invalidation_sent")
+
+
 @pytest.mark.parametrize("fault", IN_A_FRESH_UPLOAD)
 def test_a_first_upload_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
     fresh: Campaign, tmp_path: Path, fault: str
@@ -295,6 +316,15 @@ def test_an_update_killed_at_a_fault_point_and_resumed_equals_one_never_interrup
 ) -> None:
     assert carried_to_the_end(update, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
     compare(update, tmp_path / "root")
+
+
+@pytest.mark.parametrize("fault", IN_A_CORRECTED_RUN)
+def test_a_corrected_run_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
+    corrected: Campaign, tmp_path: Path, fault: str
+) -> None:
+    assert len(corrected.expected["told"]) == 1
+    assert carried_to_the_end(corrected, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
+    compare(corrected, tmp_path / "root")
 
 
 @pytest.mark.parametrize("number", range(CRASHES))
@@ -315,5 +345,5 @@ def test_a_run_killed_at_each_start_at_another_step_still_gets_there(update: Cam
 
 
 def test_every_fault_point_of_a_bucket_is_visited_here() -> None:
-    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *IN_AN_UPDATE)}
+    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *IN_AN_UPDATE, *IN_A_CORRECTED_RUN)}
     assert {name for name in FAULT_POINTS if name.startswith("s3.")} <= visited <= set(FAULT_POINTS)

@@ -386,7 +386,8 @@ class paused_where_refused:
             step = f" {error.next_step}" if error.next_step else ""
             raise StagePaused(
                 f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
-                "`skicyclerun run --resume` carries on with it."
+                "`skicyclerun run --resume` carries on with it.",
+                because=f"{NAME}: {error}",
             ) from error
 
 
@@ -394,7 +395,8 @@ def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
     """For what is no picture's own failure: an index, a removal, an invalidation."""
     return StagePaused(
         f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept; "
-        "`skicyclerun run --resume` carries on with it."
+        "`skicyclerun run --resume` carries on with it.",
+        because=f"{NAME}: {error}",
     )
 
 
