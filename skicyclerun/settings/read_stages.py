@@ -66,6 +66,9 @@ def read_stage_sections(
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
         read[name] = read_section(model, name, _with_texts(model, section), scope, found)
+        if name in used and not found.errors:
+            doubts = read[name].doubts().items()
+            problems.warnings += [f"{problems.file}: {join(name, key)} {doubt}" for key, doubt in doubts]
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
         # A path that only this stage needs, and that needs a variable, is nothing to be warned of.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -63,6 +64,10 @@ class StageSection(Section):
 
     no_secrets: ClassVar[bool] = False
     """Whether credentials in it are refused (`written_secrets.py`)."""
+
+    def doubts(self) -> Mapping[str, str]:
+        """What is allowed and looks like a slip, by the key below the section; the rest of a sentence."""
+        return {}
 
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""
