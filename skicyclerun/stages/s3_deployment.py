@@ -170,6 +170,7 @@ class S3Deployment(Recipe):
     at_once = 10
     in_a_row = 8
     one_ahead = True
+    over_a_line = True
     needs_facts = False
     takes_over = False
 
