@@ -182,6 +182,8 @@ def test_what_belongs_to_other_programs_is_warned_of_once_and_hidden_and_stays(t
         "export": {"api_token": SECRET},
         "_hint": f"{KEY_ID} and {BESIDE}",
         "push": f"https://me:{SECRET}@example.org/x",
+        "people": {KEY_ID: BESIDE},
+        "list": [[BESIDE]],
     }
     settings = load(tmp_path, config)
     secrets = [warning for warning in settings.warnings if "look like secrets" in warning]
@@ -193,12 +195,15 @@ def test_what_belongs_to_other_programs_is_warned_of_once_and_hidden_and_stays(t
         "export.api_token",
         "_hint",
         "push",
+        "people.(hidden)",
+        "list[0][0]",
     ):
         assert key in secrets[0]
     shown = settings.as_json()
     told = json.dumps(shown) + "".join(settings.warnings)
     assert SECRET not in told
     assert KEY_ID not in told
+    assert BESIDE not in told
     assert shown["aws"] == {"aws_secret_access_key": HIDDEN, "key": HIDDEN, "region": "eu-central-1"}
     assert shown["notifications"] == {"smtp": [{"password": HIDDEN, "host": "mail.example.org"}], "key": "subject"}
     assert shown["push"] == "https://(hidden)@example.org/x"
@@ -206,9 +211,10 @@ def test_what_belongs_to_other_programs_is_warned_of_once_and_hidden_and_stays(t
 
 
 def test_a_problem_elsewhere_does_not_repeat_a_secret(tmp_path: Path) -> None:
-    (error,) = refused_with_warnings(tmp_path, {"export": {"format": KEY_ID}})
+    (error,) = refused_with_warnings(tmp_path, {"export": {"format": f"{KEY_ID}:{BESIDE}"}})
     assert error.key == "export.format"
     assert KEY_ID not in str(error)
+    assert BESIDE not in str(error)
 
 
 def refused_with_warnings(tmp_path: Path, config: object) -> list[ConfigError]:

@@ -316,8 +316,8 @@ class Deployment:
                 f"{NAME}: {self._place}/{self._others[0]} is an object that skicyclerun did not upload; it was left "
                 "alone, so that the index which belongs there is missing. Everything else is uploaded. Move it away, "
                 "then `skicyclerun run --resume`.",
-                because=f"{NAME}: {self._place}/{self._others[0]}, where an index belongs, is an object that skicyclerun "
-                "did not upload",
+                because=f"{NAME}: {self._place}/{self._others[0]}, where an index belongs, is an object that "
+                "skicyclerun did not upload",
             )
 
     async def _nothing_is_left_to_do(self, store: Store) -> bool:

@@ -21,7 +21,7 @@ _SHORTEST_NUMBER: Final = 4
 _NAMED: Final = 20
 
 #: In names that are looked at any further; most are not.
-_PERHAPS: Final = re.compile("secret|key|token|pass|pwd|cred|auth|bearer|cookie|private", re.IGNORECASE)
+_PERHAPS: Final = ("secret", "key", "token", "pass", "pwd", "cred", "auth", "bearer", "cookie")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 #: In a name's letters: `aws_secret_access_key`, `accessKeyId`, `session-token`, `clientsecret`.
 _TELLING: Final = re.compile(
@@ -42,14 +42,18 @@ _OTHER_KEYS: Final = frozenset(
     "public kms object cache sort partition primary foreign group index map marker start".split()
 )
 #: Names of what belongs to AWS: a `key` in it is one of its keys.
-_OF_AWS: Final = re.compile("aws|amazon|boto|cloudfront|(?<![a-z])s3", re.IGNORECASE)
+_OF_AWS: Final = ("aws", "amazon", "boto", "cloudfront", "s3")
 
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
 _KEY_ID: Final = re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16,}")
 #: What belongs to a key id: 40 characters of base64.
-_BESIDE_A_KEY_ID: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9/+]{40}")
+_BESIDE_A_KEY_ID: Final = re.compile(
+    r"(?<![A-Za-z0-9/+])(?=[A-Z0-9/+]*[a-z])(?=[a-z0-9/+]*[A-Z])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
 _IN_ADDRESS: Final = re.compile(r"(?<=://)[^/@\s:]*:(?!\$\{)[^/@\s]*(?=@)")
 _PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
+#: What a text must hold, to be looked at any further, and how.
+_LOOKS: Final = (("AKIA", _KEY_ID), ("ASIA", _KEY_ID), ("://", _IN_ADDRESS), ("PRIVATE KEY", _PRIVATE_KEY))
 #: A text that only refers to a variable says nothing itself.
 _REFERENCE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-?)?\}")
 
@@ -57,8 +61,11 @@ _REFERENCE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-?)?\}")
 def hidden_in(text: str) -> str:
     """`text` without what looks like a secret wherever it stands: ids of AWS keys, passwords in addresses, private
     keys."""
-    for look in (_KEY_ID, _IN_ADDRESS, _PRIVATE_KEY):
-        text = look.sub(HIDDEN, text)
+    if _holds_key_id(text):
+        text = _BESIDE_A_KEY_ID.sub(HIDDEN, text)
+    for sign, look in _LOOKS:
+        if sign in text:
+            text = look.sub(HIDDEN, text)
     return text
 
 
@@ -102,7 +109,8 @@ def without_secrets(name: str, parts: Sequence[Mapping[str, Any]], problems: Pro
 
 def is_called_secret(name: str, *, of_aws: bool = False) -> bool:
     """Whether a key of that name holds a secret. `of_aws`: it stands in something of AWS's, where a `key` is one."""
-    if not _PERHAPS.search(name):
+    lower = name.lower()
+    if not any(part in lower for part in _PERHAPS):
         return False
     words = [word.lower() for word in _WORD.findall(name)]
     if not words or words[-1] in _ABOUT_IT:
@@ -112,6 +120,11 @@ def is_called_secret(name: str, *, of_aws: bool = False) -> bool:
         return True
     a_key = words[-1] in ("key", "keys", "keyid", "awskey") or words[-2:] == ["key", "id"]
     return a_key and (of_aws or "aws" in letters) and _OTHER_KEYS.isdisjoint(words)
+
+
+def _is_of_aws(name: str) -> bool:
+    lower = name.lower()
+    return any(part in lower for part in _OF_AWS)
 
 
 _GONE: Final = object()
@@ -124,38 +137,34 @@ class _Sifting:
     taking_out: bool
     of_aws: bool = False
     beside: bool = False
-    """Whether the id of a key stands in what is looked through."""
+    """Whether the id of a key stands in what is looked through, or beside it."""
     found: list[str] = field(default_factory=list)
 
     def of(self, value: Any, at: str = "") -> Any:
-        kept = self._sifted(value, at, self.of_aws, self.beside)
+        self.beside = self.beside or _holds_key_id(value)
+        kept = self._sifted(value, at, self.of_aws)
         return {} if kept is _GONE else kept
 
-    def _sifted(self, value: Any, at: str, of_aws: bool, beside: bool) -> Any:
+    def _sifted(self, value: Any, at: str, of_aws: bool) -> Any:
         if isinstance(value, Mapping):
-            beside = beside or any(isinstance(each, str) and _KEY_ID.search(each) for each in value.values())
             items = {}
             for name, inner in value.items():
                 shown = hidden_in(name)
                 here = join(at, shown)
-                if is_called_secret(name, of_aws=of_aws) and _says_something(inner):
-                    kept = self._secret(inner, here)
-                elif shown != name and self.taking_out:
+                if shown != name or (is_called_secret(name, of_aws=of_aws) and _says_something(inner)):
                     kept = self._secret(inner, here)
                 else:
-                    if shown != name:
-                        self.found.append(here)
-                    kept = self._sifted(inner, here, of_aws or bool(_OF_AWS.search(name)), beside)
+                    kept = self._sifted(inner, here, of_aws or _is_of_aws(name))
                 if kept is not _GONE:
                     items[shown] = kept
             return items if items or not value else _GONE
         if isinstance(value, list | tuple):
-            kept = [self._sifted(inner, f"{at}[{index}]", of_aws, beside) for index, inner in enumerate(value)]
+            kept = [self._sifted(inner, f"{at}[{index}]", of_aws) for index, inner in enumerate(value)]
             left = [inner for inner in kept if inner is not _GONE]
             return left if left or not value else _GONE
         if not isinstance(value, str):
             return value
-        if beside and _BESIDE_A_KEY_ID.fullmatch(value):
+        if self.beside and _BESIDE_A_KEY_ID.search(value):
             return self._secret(value, at)
         hidden = hidden_in(value)
         return value if hidden == value else self._secret(value, at, hidden)
@@ -187,7 +196,7 @@ def _says_something(value: Any) -> bool:
 
 def _holds_key_id(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return any(_KEY_ID.search(name) or _holds_key_id(inner) for name, inner in value.items())
+        return any(_holds_key_id(name) or _holds_key_id(inner) for name, inner in value.items())
     if isinstance(value, list | tuple):
         return any(map(_holds_key_id, value))
-    return isinstance(value, str) and _KEY_ID.search(value) is not None
+    return isinstance(value, str) and ("AKIA" in value or "ASIA" in value) and _KEY_ID.search(value) is not None
