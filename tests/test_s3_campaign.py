@@ -92,10 +92,6 @@ def server(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield running
 
 
-def uploading(library: Path) -> tuple[str, ...]:
-    return ("run", "--library", str(library), "--stages", STAGES)
-
-
 def configure(lib_root: Path, bucket: BucketThere, distribution: str, *, delete_removed: bool = True) -> None:
     (lib_root / "config").mkdir(parents=True, exist_ok=True)
     cdn = {"enabled": True, "distribution_id": distribution}
@@ -107,12 +103,15 @@ def configure(lib_root: Path, bucket: BucketThere, distribution: str, *, delete_
 
 
 def undisturbed(
-    server: ForkServer, service: Service, base: Path, bucket: BucketThere, earlier: Path, *arguments: str
+    server: ForkServer, service: Service, base: Path, library: Path, bucket: BucketThere, earlier: Path, *options: str
 ) -> Campaign:
+    """`options`: of an upload of the library; `--resume` is one by itself."""
     in_bucket = bucket.whole()
     place = base / "root"
     shutil.copytree(earlier, place, symlinks=True)
     before = last_run(place)[0]
+    resumes = options == ("--resume",)
+    arguments = ("run", *(() if resumes else ("--library", str(library), "--stages", STAGES)), *options)
     service.proxy.clear()
     began = os.times().elapsed
     code, shown = server.run(*arguments, "--lib-root", place, "--yes")
@@ -131,7 +130,7 @@ def fresh(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPat
     configure(earlier, bucket, new_distribution(service))
     bucket.put("site/theirs.txt")
     bucket.put("elsewhere/Alps/IMG_0.jpg")
-    return undisturbed(server, service, base, bucket, earlier, *uploading(library))
+    return undisturbed(server, service, base, library, bucket, earlier)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +141,11 @@ def update(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPa
     make_library(library)
     configure(earlier, bucket, new_distribution(service))
     bucket.put("site/theirs.txt")
-    code, shown = server.run(*uploading(library), "--lib-root", earlier, "--yes")
+    first = ("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
+    code, shown = server.run(*first)
     assert code == 0, shown
     change_library(library)
-    return undisturbed(server, service, base, bucket, earlier, *uploading(library), "--update")
+    return undisturbed(server, service, base, library, bucket, earlier, "--update")
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +155,14 @@ def corrected(server: ForkServer, service: Service, tmp_path_factory: pytest.Tem
     library, earlier, bucket = base / "library", base / "earlier", service.bucket()
     make_picture(library / "Sea" / "IMG_0.jpg", 120, size=80)
     configure(earlier, bucket, "EWRONG")
-    code, shown = server.run(*uploading(library), "--lib-root", earlier, "--yes")
+    first = ("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
+    code, shown = server.run(*first)
     assert code == 0, shown
     make_picture(library / "Sea" / "IMG_0.jpg", 130, size=80)
-    code, shown = server.run(*uploading(library), "--update", "--lib-root", earlier, "--yes")
+    code, shown = server.run(*first, "--update")
     assert code == 3, shown
     configure(earlier, bucket, new_distribution(service))
-    return undisturbed(server, service, base, bucket, earlier, "run", "--resume")
+    return undisturbed(server, service, base, library, bucket, earlier, "--resume")
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +174,10 @@ def dissolved(server: ForkServer, service: Service, tmp_path_factory: pytest.Tem
         make_picture(library / name, 20 * number, size=80)
     configure(earlier, bucket, new_distribution(service), delete_removed=False)
     bucket.put("site/theirs.txt")
-    code, shown = server.run(*uploading(library), "--lib-root", earlier, "--yes")
+    code, shown = server.run("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
     assert code == 0, shown
     dissolve_album(library)
-    return undisturbed(server, service, base, bucket, earlier, *uploading(library), "--update")
+    return undisturbed(server, service, base, library, bucket, earlier, "--update")
 
 
 def outcome(lib_root: Path, bucket: BucketThere, service: Service) -> dict[str, Any]:
