@@ -1,8 +1,8 @@
-"""What `s3_deployment` keeps besides its pictures' rows: objects, indexes of albums, removals, what a CDN is to forget.
+"""What `s3_deployment` keeps besides its pictures' rows: objects, indexes of albums, removals, what changed for a CDN.
 
 The order of writes: an object's row (claimed) → the object, confirmed by the service → the picture's row and the
 object's, in one transaction → the index of its album, in one PUT → what has left the albums is entered as leaving →
-removed → forgotten → the invalidation is entered → asked for.
+removed → forgotten → the CDN is told (`invalidations`).
 A stop anywhere is found again from the rows and repeated.
 
 A move is a move: an object whose bytes another key took over leaves the old key, also without `delete_removed`, and
@@ -25,6 +25,7 @@ import anyio.to_thread
 import orjson
 
 from skicyclerun import __version__
+from skicyclerun.actors.invalidations import Invalidations
 from skicyclerun.actors.stage_plan import StageRun, facts_of_pictures
 from skicyclerun.bucket.album_index import (
     IndexedAlbum,
@@ -34,15 +35,13 @@ from skicyclerun.bucket.album_index import (
     albums_index,
     pictures_by_index,
 )
-from skicyclerun.bucket.cloudfront import MOST_PATHS, PATIENCE_SECONDS, PAUSE_SECONDS, Distribution, paths_of
 from skicyclerun.bucket.known import Kind, KnownObject, KnownObjects, ObjectStatus
 from skicyclerun.bucket.objects import Bucket, Stored
-from skicyclerun.errors import PhotoError, StagePaused
+from skicyclerun.errors import StagePaused
 from skicyclerun.files.fault_points import fault_point
-from skicyclerun.stages.s3_deployment import NAME, S3Deployment, paused_where_refused, unreachable
+from skicyclerun.stages.s3_deployment import NAME, S3Deployment, or_paused
 from skicyclerun.stages.stage import ForNow
 from skicyclerun.state import bucket_objects, runs, stage_pictures
-from skicyclerun.state.bucket_objects import Invalidation
 from skicyclerun.state.stage_pictures import PictureMade, PicturePlan, PictureStatus
 from skicyclerun.state.store import Store, Transaction
 from skicyclerun.wording import bytes_in_words, counted
@@ -323,7 +322,7 @@ class Deployment:
             )
             return
         if not self._begun and await self._nothing_is_left_to_do(store):
-            await self._invalidate(store, stopped)
+            await Invalidations(self._recipe, self._distribution).tell(store, stopped)
             return
         await self.begin(store)
         gone = await self._albums_gone(store)
@@ -332,7 +331,7 @@ class Deployment:
         if leaving:
             await self._remove(store, leaving)
         await self._end_moves(store, gone)
-        await self._invalidate(store, stopped)
+        await Invalidations(self._recipe, self._distribution).tell(store, stopped)
         if self._others:
             raise StagePaused(
                 f"{NAME}: {self._place}/{self._others[0]} is an object that skicyclerun did not upload; it was left "
@@ -535,68 +534,9 @@ class Deployment:
         for key in kept:
             log.warning("%s was replaced by somebody else and stays", key)
 
-    # ── the CDN ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _invalidate(self, store: Store, stopped: Callable[[], bool]) -> None:
-        if not self._distribution:
-            return
-        cloudfront = self._recipe.section.cloudfront
-        paths = partial(paths_of, patterns=cloudfront.paths, origin_path=cloudfront.origin_path)
-        # The section may have been corrected since: nothing that changed stays untold.
-        if await bucket_objects.take_over_changes(store, self._place, self._distribution, paths):
-            fault_point("s3.changes_taken_over")
-        while True:
-            pending = await bucket_objects.open_invalidations(store, self._distribution)
-            keys = await bucket_objects.changes(store, self._distribution)
-            if keys and all(each.remote_id for each in pending):
-                some = keys[:MOST_PATHS]
-                await bucket_objects.enter_invalidation(store, self._place, self._distribution, some, paths(some))
-                fault_point("s3.invalidation_entered")
-                continue
-            if not pending:
-                return
-            for each in pending:
-                # More paths than may be in progress at once, or somebody wants to know.
-                waits = cloudfront.wait_for_completion or bool(keys)
-                if not await self._asked_for(store, each, stopped if waits else None):
-                    return
-
-    async def _asked_for(self, store: Store, each: Invalidation, stopped: Callable[[], bool] | None) -> bool:
-        """Ask for an invalidation and, where `stopped` is given, wait for it. False: a stop ended that."""
-        remote_id = each.remote_id
-        if not remote_id:
-            remote_id = await self._at_the_edge(lambda cdn: cdn.invalidate(each.reference, each.paths))
-            fault_point("s3.invalidation_sent")
-            await bucket_objects.step_invalidation(store, each, "sent", remote_id)
-            self._recipe.say(f"{NAME}: CloudFront is told to forget {counted(len(each.paths), 'path')} that changed.")
-        until = anyio.current_time() + PATIENCE_SECONDS
-        while stopped is not None and not await self._at_the_edge(lambda cdn: cdn.is_completed(remote_id)):
-            if stopped():
-                return False
-            if anyio.current_time() > until:
-                self._recipe.say(f"{NAME}: CloudFront is not through with {remote_id} yet; it goes on by itself.")
-                break
-            await anyio.sleep(PAUSE_SECONDS)
-        await bucket_objects.step_invalidation(store, each, "completed", remote_id)
-        return True
-
-    async def _at_the_edge(self, ask: Callable[[Distribution], _T]) -> _T:
-        return await self._in_thread(lambda: ask(self._recipe.distribution()))
-
     async def _asked(self, ask: Callable[[Bucket], _T]) -> _T:
-        return await self._in_thread(lambda: ask(self._recipe.bucket()))
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Raises StagePaused for whatever the service says; a picture's own failures do not come this way."""
-
-        def paused() -> _T:
-            try:
-                with paused_where_refused():
-                    return work()
-            except PhotoError as error:
-                raise unreachable(error) from error
-
-        return await anyio.to_thread.run_sync(paused, abandon_on_cancel=True)
+        work = partial(or_paused, lambda: ask(self._recipe.bucket()))
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
 def _read_if_ours(index: KnownObject, bucket: Bucket) -> bytes | None:

@@ -134,6 +134,12 @@ class Bucket:
                         found[each["Key"]] = Listed(int(each["Size"]), str(each["ETag"]))
         return found
 
+    def some_there(self, root: str) -> int:
+        """How many objects there are below `root`; where there are more than a thousand, 1,001."""
+        with translated(f"{self._service.place} cannot be listed"):
+            page = self._client.list_objects_v2(Bucket=self._service.bucket, Prefix=root, MaxKeys=1000)
+        return len(page.get("Contents", ())) + bool(page.get("IsTruncated"))
+
     def abort_left_over(self, root: str, is_ours: Callable[[str], bool]) -> int:
         """Give up uploads in parts that a run which was killed has begun; their parts cost money until then."""
         aborted = 0

@@ -63,7 +63,7 @@ from skicyclerun.sources.photo_choice import PhotoChoice, albums_to_export, not_
 from skicyclerun.sources.photos_app_script import script_to_run
 from skicyclerun.stages.registry import check_stage_needs, parse_stages
 from skicyclerun.stages.s3_deployment import S3Deployment
-from skicyclerun.state import albums, archives, runs, stage_albums
+from skicyclerun.state import albums, archives, bucket_objects, runs, stage_albums
 from skicyclerun.state.albums import AlbumRow
 from skicyclerun.state.machine import AlbumStatus, ArchiveStatus, RunStatus
 from skicyclerun.state.runs import RunRow
@@ -438,7 +438,8 @@ class Planner:
                 sizes += [one.input.size for one in (await plan_album(store, each.run, row.folder)).to_do]
             if not sizes and not more:
                 continue
-            ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run)
+            first = store is None or not await bucket_objects.any_of_place(store, recipe.service.place)
+            ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run, first=first)
             try:
                 found = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
             except BucketUnreachable as error:
@@ -449,13 +450,7 @@ class Planner:
                     "turn comes."
                 )
                 continue
-            comes = "; what this run makes comes on top" if more else ""
-            if sizes and not recipe.known.by_key:
-                comes += "; what the bucket has already is not sent again"
-            notes.append(
-                f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "
-                f"up as things are now{comes}."
-            )
+            notes.append(f"{each.run.stage.name}: {found}. {_to_go_up(sizes, albums if more else ())}")
         return tuple(notes)
 
     async def _ahead(
@@ -676,3 +671,12 @@ async def export_estimate(store: Store | None, plan: Plan) -> int:
     row = await store.one("mean_exported_size") if store is not None else None
     mean = row["size"] if row is not None else None
     return (int(mean * photos) if mean else 0) + stages
+
+
+def _to_go_up(sizes: Sequence[int], more: Sequence[Album]) -> str:
+    """How much will be uploaded. `more`: the albums of which stages before make what is not known yet."""
+    known = f"{counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go up as things are now"
+    if not more:
+        return f"{known}."
+    makes = f"what this run makes of {counted(sum(album.photo_count for album in more), 'photo')}"
+    return f"{known}; {makes} comes on top." if sizes else f"Nothing to go up yet; {makes} will."

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -32,8 +32,11 @@ from skicyclerun.errors import (
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.settings.section import Section, StageSection, Text, Texts
 from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
+from skicyclerun.wording import counted
 
 NAME: Final = "s3_deployment"
+
+_T = TypeVar("_T")
 
 #: By extension; what others would make of a file depends on their system.
 _KINDS: Final[Mapping[str, str]] = {
@@ -57,6 +60,8 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_READ: Final = 60.0
+#: Before a run, which is not to wait long for a bucket that it comes to at its end.
+_LONGEST_QUESTION: Final = 10.0
 
 
 class CloudFrontSettings(Section):
@@ -211,16 +216,19 @@ class S3Deployment(Recipe):
                 next_step="Set it, or cloudfront.enabled to false.",
             )
 
-    def ask_the_service(self, *, may_write: bool) -> str:
-        """Whether the bucket is there and, if asked for, may be written to; as a sentence.
+    def ask_the_service(self, *, may_write: bool, first: bool = False) -> str:
+        """Whether the bucket is there and, if asked for, may be written to; in sentences, the last without its stop.
 
-        Raises StageError where it is not, BucketUnreachable where that cannot be told now.
+        `first`: no row speaks of it; what it holds already is told. Raises StageError where it is not, BucketUnreachable where that cannot be told now.
         """
+        there = 0
         try:
-            bucket = self.connected()
+            bucket = self.connected(at_most=_LONGEST_QUESTION)
             bucket.check_there(self.rule.root)
             if may_write:
                 bucket.check_writable(self.rule.root)
+            if first:
+                there = bucket.some_there(self.rule.root)
         except PhotoTransient as error:
             raise BucketUnreachable(
                 f"{NAME} cannot upload now. {str(error).removesuffix('.')}.",
@@ -234,7 +242,14 @@ class S3Deployment(Recipe):
         finally:
             self.close()
         where = f"{self.service.place}/{self.rule.root}"
-        return f"{where} is there and can be written to" if may_write else f"{where} is there"
+        found = f"{where} is there and can be written to" if may_write else f"{where} is there"
+        if not there:
+            return found
+        much = "more than 1,000 objects" if there > 1000 else counted(there, "object")
+        return (
+            f"{found}. It holds {much} already of which this library has no record: what the bucket has already is not "
+            "sent again, what another skicyclerun has sent under the same name is replaced, all else stays"
+        )
 
     # ── the recipe ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -284,14 +299,17 @@ class S3Deployment(Recipe):
                     self._listed_once = True
             return self.connected()
 
-    def connected(self) -> Bucket:
-        """The bucket, without asking it anything. Raises BucketRefused without credentials."""
+    def connected(self, at_most: float = _LONGEST_READ) -> Bucket:
+        """The bucket, without asking it anything; later it is waited for so many seconds at most.
+
+        Raises BucketRefused without credentials.
+        """
         if self._bucket is None:
             section = self.section
             self._client = self.service.client(
                 "s3",
                 at_once=section.workers or self.at_once,
-                read_seconds=max(1.0, min(_LONGEST_READ, section.timeouts.photo / 2)),
+                read_seconds=max(1.0, min(at_most, section.timeouts.photo / 2)),
             )
             self._bucket = Bucket(self.service, self._client, part_bytes=section.multipart_mb << 20)
         return self._bucket
@@ -503,6 +521,15 @@ def unreachable(error: BucketRefused | PhotoError) -> StagePaused:
         "`skicyclerun run --resume` carries on with it.",
         because=f"{NAME}: {error}",
     )
+
+
+def or_paused(work: Callable[[], _T]) -> _T:
+    """What the work gives; StagePaused for whatever the service says. A picture's own failures do not come this way."""
+    try:
+        with paused_where_refused():
+            return work()
+    except PhotoError as error:
+        raise unreachable(error) from error
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:

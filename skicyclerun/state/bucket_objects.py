@@ -23,6 +23,12 @@ async def of_place(store: Store, place: str) -> list[KnownObject]:
     return [_of(row) for row in await store.all("bucket_objects", {"place": place})]
 
 
+async def any_of_place(store: Store, place: str) -> bool:
+    """Whether any row speaks of this bucket."""
+    row = await store.one("any_bucket_object", {"place": place})
+    return row is not None and bool(row["some"])
+
+
 def _of(row: Row) -> KnownObject:
     return KnownObject(
         key=row["key"],

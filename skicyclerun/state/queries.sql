@@ -996,6 +996,9 @@ ORDER BY albums.run_id, albums.position
 -- name: bucket_objects
 SELECT * FROM bucket_objects WHERE place = :place ORDER BY id
 
+-- name: any_bucket_object
+SELECT EXISTS (SELECT 1 FROM bucket_objects WHERE place = :place) AS some
+
 -- name: bucket_objects_of_folder
 -- Its pictures, as far as they decide whether one is up to date and what an index says.
 SELECT key, wanted, input, status, size, sha256, left_album FROM bucket_objects
