@@ -42,6 +42,9 @@
     │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
     │   ├── RemoteError              the place elsewhere: it refuses, is full, or holds something else
+    │   │   ├── RemoteRefused        it cannot be used at all as things are: no bucket, no credentials, no library
+    │   │   ├── RemoteFileGone       what was to be read there is no longer there
+    │   │   ├── RemoteNameTaken      another's file lies at the name that an archive was to have there
     │   │   └── RemoteUnreachable    it does not answer, or its disk is not connected
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
@@ -403,6 +406,22 @@ class ArchiveUnknown(ArchiveError):
 
 class RemoteError(ArchiveError):
     """The place that archives are copied to (`cleanup.remote`): it refuses, is full, or holds something else."""
+
+
+class RemoteRefused(RemoteError):
+    """It cannot be used at all as things are, for this archive or another: asking for the next one is no use."""
+
+
+class RemoteFileGone(RemoteError):
+    """What was to be read there is no longer there: another machine may have removed it."""
+
+
+class RemoteNameTaken(RemoteError):
+    """Another's file lies at the name that an archive was to have there; it was left."""
+
+    def __init__(self, name: str, remote: str) -> None:
+        self.name, self.remote = name, remote
+        super().__init__(f"Another file lies at {name} in {remote}, and was left as it is.")
 
 
 class RemoteUnreachable(RemoteError):

@@ -19,6 +19,7 @@ import pytest
 
 from skicyclerun.archive.remote_folder import IDENTITY_FILE
 from skicyclerun.files.fault_points import FAULT_POINTS
+from skicyclerun.run.lock import RunLock
 from skicyclerun.state.machine import COPY_TRANSITIONS, CopyStatus
 from tests.archive_trees import archive_outputs, make_outputs, read_tree
 from tests.command_line import (
@@ -43,6 +44,7 @@ OF_A_COPY = (
     "copy.removed_here",
     "copy.only_there",
 )
+OF_A_REMOVAL = ("copy.prune_begun", "copy.deleted_there", "copy.gone_there", "copy.gone_here", "copy.pruned")
 STAMPS = ("20260101_000000", "20260201_000000", "20260301_000000")
 
 
@@ -170,7 +172,10 @@ def test_an_archive_that_is_not_as_it_was_copied_there_stays_here(tmp_path: Path
     # It was copied anew, from here, before anything was removed.
     assert pushed.code == 0
     assert library.here() == set()
-    assert len(library.there()[name_of(STAMPS[0])]) > 300_000
+    # What lies at its name may be anybody's, and stays.
+    assert library.there()[name_of(STAMPS[0])] == b"torn"
+    assert len(library.there()[name_of(STAMPS[0]).replace(".zip", "-2.zip")]) > 300_000
+    assert "Another file lies at" in pushed.stderr
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +193,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, se
 
 
 def test_every_fault_point_of_a_copy_is_gone_through() -> None:
-    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, "copy.deleted_there"}
+    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, *OF_A_REMOVAL}
 
 
 @pytest.mark.crash
@@ -490,17 +495,315 @@ def test_nothing_is_pruned_while_the_second_place_does_not_answer(tmp_path: Path
     assert library.here() == set(map(name_of, STAMPS))
 
 
+def prune(library: Library, *arguments: str) -> Ended:
+    return library.command("archive", "prune", "--keep-last", "1", "--yes", *arguments)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Two archives that were copied, and what a prune of the older one that nobody stops makes of them."""
+
+    roots: dict[str, Path]
+    outcomes: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, undisturbed: Undisturbed) -> Pruned:
+    """In a folder; the libraries before it, with the archives here too and without them."""
+    base = tmp_path_factory.mktemp("pruned")
+    roots, outcomes = {}, {}
+    for kind, keep_local in (("both", True), ("alone", False)):
+        shutil.copytree(undisturbed.root, base / kind / "lib")
+        library = Library(base / kind, None, keep_local=keep_local)
+        assert server.run("archive", "push", *library.where)[0] == 0
+        roots[kind] = base / f"{kind}_before"
+        shutil.copytree(base / kind, roots[kind])
+        assert server.run("archive", "prune", "--keep-last", "1", "--yes", *library.where)[0] == 0
+        outcomes[kind] = library.outcome()
+    return Pruned(roots, outcomes)
+
+
 @pytest.mark.crash
-def test_a_prune_killed_between_an_archive_and_its_record_is_finished_by_the_next(
-    server: ForkServer, place: Bucket | None, tmp_path: Path
+@pytest.mark.parametrize("finished_by", ["prune", "push"])
+@pytest.mark.parametrize("kind", ["both", "alone"])
+@pytest.mark.parametrize("fault", OF_A_REMOVAL)
+def test_a_prune_killed_at_a_fault_point_ends_like_one_never_stopped(
+    pruned: Pruned, server: ForkServer, tmp_path: Path, fault: str, kind: str, finished_by: str
 ) -> None:
-    library = Library(tmp_path, place).with_archives(*STAMPS)
-    library.command("archive", "push")
+    library = moved(pruned.roots[kind], tmp_path, keep_local=kind == "both")
     words = ("archive", "prune", "--keep-last", "1", "--yes", *library.where)
-    assert server.run(*words, fault="copy.deleted_there")[0] == -signal.SIGKILL
+    code, shown = server.run(*words, fault=fault)
+    assert code == -signal.SIGKILL, shown
+    again = words if finished_by == "prune" else ("archive", "push", *library.where)
+    code, shown = server.run(*again)
+    assert code == 0, shown
+    assert library.outcome() == pruned.outcomes[kind]
+    assert library.command("archive", "verify", "--all", "--full").code == 0
+
+
+def moved(before: Path, root: Path, *, keep_local: bool) -> Library:
+    """A library with its disk, whose database knows the place by another path."""
+    shutil.copytree(before / "lib", root / "lib")
+    library = Library(root, None, keep_local=keep_local)
+    library.disk.rmdir()
+    shutil.copytree(before / "disk", library.disk)
+    with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection, connection:
+        for table in ("archive_copies", "archive_remotes"):
+            connection.execute(f"UPDATE {table} SET remote = ?", (library.remote,))
+    return library
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("fault", OF_A_REMOVAL)
+def test_a_prune_of_a_bucket_killed_at_a_fault_point_is_finished_by_the_next(
+    undisturbed: Undisturbed, server: ForkServer, service: Bucket, tmp_path: Path, fault: str
+) -> None:
+    shutil.copytree(undisturbed.root, tmp_path / "lib")
+    library = Library(tmp_path, service)
+    assert server.run("archive", "push", *library.where)[0] == 0
+    words = ("archive", "prune", "--keep-last", "1", "--yes", *library.where)
+    assert server.run(*words, fault=fault)[0] == -signal.SIGKILL
+    code, shown = server.run(*words)
+    assert code == 0, shown
+    assert library.here() == {name_of(STAMPS[1])}
+    assert set(library.there()) == {name_of(STAMPS[1]), name_of(STAMPS[1]) + ".json"}
+    assert [row[1] for row in library.rows()] == ["pruned", "copied"]
+    assert library.command("archive", "verify", "--all").code == 0
+
+
+@pytest.mark.crash
+def test_a_prune_without_a_second_place_that_is_killed_is_finished_by_the_next(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, None, remote=None).with_archives(*STAMPS)
+    words = ("archive", "prune", "--keep-last", "1", "--yes", *library.where)
+    assert server.run(*words, fault="retention.removed")[0] == -signal.SIGKILL
+    assert library.here() == set(map(name_of, STAMPS[1:]))
     assert server.run(*words)[0] == 0
     assert library.here() == {name_of(STAMPS[2])}
-    assert {name for name in library.there() if name.endswith(".zip")} == {name_of(STAMPS[2])}
+
+
+def test_a_removal_that_was_stopped_is_said_to_be_one_and_a_dry_run_leaves_it(
+    server: ForkServer, pruned: Pruned, tmp_path: Path
+) -> None:
+    library = moved(pruned.roots["both"], tmp_path, keep_local=True)
+    words = ("archive", "prune", "--keep-last", "1", "--yes", *library.where)
+    assert server.run(*words, fault="copy.deleted_there")[0] == -signal.SIGKILL
+    before = library.outcome()
+    assert "being removed" in library.command("archive", "list").stdout
+    assert prune(library, "--dry-run").code == 0
+    assert library.outcome() == before
+    assert library.command("archive", "verify", "--all").code == 0
+    finishing = prune(library)
+    assert f"{name_of(STAMPS[0])}: its removal, which was stopped, is finished." in finishing.stderr
+
+
+def test_a_prune_that_is_refused_there_has_removed_nothing_and_says_what_to_type(
+    service: Bucket, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, service).with_archives(*STAMPS)
+    library.command("archive", "push")
+    before = library.outcome()
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "403" if method == "POST" and "delete" in path else None
+        through(library, proxy.endpoint)
+        refused = prune(library)
+        assert refused.code == 1
+        assert "0 archives were removed before it" in refused.stderr
+        assert "archive prune` goes on with it" in refused.stderr
+        assert library.outcome() == before
+        assert "being removed" not in library.command("archive", "list").stdout
+
+
+def test_a_prune_that_fails_there_in_the_middle_says_how_far_it_came_and_the_next_goes_on(
+    service: Bucket, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, service).with_archives(*STAMPS)
+    library.command("archive", "push")
+    with service.troubled() as proxy:
+        deletions: list[str] = []
+
+        def judge(method: str, path: str) -> Trouble | None:
+            if method == "POST" and "delete" in path:
+                deletions.append(path)
+            return "503" if len(deletions) > 2 and "delete" in path else None
+
+        proxy.judge = judge
+        through(library, proxy.endpoint)
+        failed = prune(library)
+    assert failed.code == 1
+    assert f"{name_of(STAMPS[1])} could not be removed" in failed.stderr
+    assert f"{name_of(STAMPS[1])} is still in {library.archive}" in failed.stderr
+    assert "1 archive was removed before it" in failed.stderr
+    assert "archive prune` goes on with it" in failed.stderr
+    assert library.here() == set(map(name_of, STAMPS[1:]))
+    through(library, service.endpoint)
+    assert prune(library).code == 0
+    assert library.here() == {name_of(STAMPS[2])}
+    assert set(library.there()) == {name_of(STAMPS[2]), name_of(STAMPS[2]) + ".json"}
+    assert [row[1] for row in library.rows()] == ["pruned", "pruned", "copied"]
+
+
+def through(library: Library, endpoint: str, **cleanup: object) -> None:
+    """The same place by way of this address."""
+    library.config = write_config(
+        library.root.parent,
+        cleanup={
+            "remote": library.remote,
+            "remote_timeout": 5.0,
+            "remote_service": {"endpoint_url": endpoint},
+            **cleanup,
+        },
+    )
+    library.where = ("--lib-root", str(library.root), "--config", str(library.config))
+
+
+# ── what is kept was proved ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def flip(path: Path) -> None:
+    """One bit of a photo, by a disk that does not tell: size and time stay."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[9_000] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_damaged_archive_is_not_what_a_prune_keeps(tmp_path: Path) -> None:
+    library = Library(tmp_path, None, remote=None).with_archives(*STAMPS)
+    flip(library.archive / name_of(STAMPS[2]))
+    done = prune(library)
+    assert done.code == 0
+    assert f"Left alone: {name_of(STAMPS[2])} (it is damaged" in done.stderr
+    assert library.here() == set(map(name_of, STAMPS[1:]))
+    assert library.command("archive", "verify", STAMPS[1]).code == 0
+
+
+def test_a_damaged_copy_that_lies_there_alone_is_not_what_a_prune_keeps(tmp_path: Path) -> None:
+    library = Library(tmp_path, None, keep_local=False).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    flip(library.disk / name_of(STAMPS[1]))
+    done = prune(library)
+    assert done.code == 0
+    assert f"Left alone: {name_of(STAMPS[1])} (its copy is damaged" in done.stderr
+    assert name_of(STAMPS[0]) in library.there()
+    assert library.command("archive", "restore", STAMPS[0], "--to", tmp_path / "to").code == 0
+
+
+def test_an_archive_that_is_damaged_here_is_kept_for_its_whole_copy(tmp_path: Path) -> None:
+    library = Library(tmp_path, None).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    flip(library.archive / name_of(STAMPS[1]))
+    assert prune(library, "--json").json["kept"] == [name_of(STAMPS[1])]
+
+
+def test_what_verify_found_damaged_in_a_bucket_is_remembered_and_no_archive_is_removed_for_it(
+    service: Bucket, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, service, keep_local=False).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    name = name_of(STAMPS[1])
+    damaged = bytearray(library.there()[name])
+    damaged[9_000] ^= 1
+    service.put(f"mine/{name}", bytes(damaged))
+    with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection, connection:
+        # As where the service itself spoilt it: its version is the one that was read back.
+        tag = service.client.head_object(Bucket=BUCKET, Key=f"mine/{name}")["ETag"]
+        connection.execute("UPDATE archive_copies SET version = ? WHERE name = ?", (tag, name))
+    assert library.command("archive", "verify", "--all").code == 0
+    assert prune(library, "--dry-run", "--full", "--json").json["removed"] == []
+    assert library.command("archive", "verify", "--all", "--full").code == 3
+    assert library.command("archive", "verify", "--all").code == 3
+    done = prune(library)
+    assert f"Left alone: {name} (its copy is damaged" in done.stderr
+    assert set(library.there()) == {each + end for each in map(name_of, STAMPS[:2]) for end in ("", ".json")}
+    pushed = library.command("archive", "push")
+    assert pushed.code == 3
+    assert f"{name}: not there. Its copy" in pushed.stdout
+
+
+def test_what_verify_finds_is_not_entered_while_a_run_works_and_that_is_said(tmp_path: Path) -> None:
+    library = Library(tmp_path, None, keep_local=False).with_archives()
+    library.command("archive", "push")
+    flip(library.disk / name_of(STAMPS[0]))
+    with RunLock(library.root, library.root / "state/run.lock"):
+        found = library.command("archive", "verify", "--all", "--full")
+    assert found.code == 3
+    assert "not remembered" in found.stderr
+
+
+# ── what was written anew there ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("confirmed_by", [("push",), ("verify", "--all", "--full")])
+def test_copies_of_another_time_and_the_same_bytes_are_confirmed_again_and_can_be_pruned(
+    tmp_path: Path, confirmed_by: tuple[str, ...]
+) -> None:
+    library = Library(tmp_path, None, keep_local=False).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    for stamp in STAMPS[:2]:
+        os.utime(library.disk / name_of(stamp), (1_700_000_000, 1_700_000_000))
+    left = prune(library)
+    assert "written anew" in left.stderr
+    assert "--full" in left.stderr
+    assert library.command("archive", *confirmed_by).code == 0
+    assert prune(library).code == 0
+    assert set(library.there()) == {name_of(STAMPS[1]), name_of(STAMPS[1]) + ".json"}
+
+
+@pytest.mark.parametrize("fate", ["gone", "other_bytes", "torn_here"])
+def test_a_push_does_not_say_that_every_archive_is_there_when_one_is_not(tmp_path: Path, fate: str) -> None:
+    library = Library(tmp_path, None, keep_local=fate == "torn_here").with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    there = library.disk / name_of(STAMPS[0])
+    if fate == "gone":
+        there.unlink()
+    elif fate == "other_bytes":
+        data = bytearray(there.read_bytes())
+        data[9_000] ^= 1
+        there.write_bytes(data)
+    else:
+        (library.archive / "pipeline_20260401_000000.zip").write_bytes(b"torn")
+    pushed = library.command("archive", "push")
+    assert pushed.code == 3
+    assert "Every archive" not in pushed.stderr
+    assert "not there. " in pushed.stdout
+
+
+# ── other people's files ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.crash
+def test_a_file_that_was_put_at_a_reserved_name_is_kept_and_the_archive_gets_another(
+    server: ForkServer, place: Bucket | None, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, place).with_archives()
+    assert server.run("archive", "push", *library.where, fault="copy.named")[0] == -signal.SIGKILL
+    name, other = name_of(STAMPS[0]), name_of(STAMPS[0]).replace(".zip", "-2.zip")
+    if place is not None:
+        place.put(f"mine/{name}", b"somebody's")
+    else:
+        (library.disk / name).write_bytes(b"somebody's")
+    pushed = library.command("archive", "push")
+    assert pushed.code == 0
+    assert f"Another file lies at {name}" in pushed.stderr
+    assert f"as {other}" in pushed.stdout
+    there = library.there()
+    assert set(there) == {name, other, other + ".json"}
+    assert there[name] == b"somebody's"
+    assert there[other] == (library.archive / name).read_bytes()
+    assert library.command("archive", "verify", "--all").stdout.count("OK") >= 2
+
+
+def test_a_file_that_took_the_place_of_a_copy_is_not_pruned(tmp_path: Path) -> None:
+    library = Library(tmp_path, None).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    (library.disk / name_of(STAMPS[0])).write_bytes(b"somebody's")
+    done = prune(library)
+    assert done.code == 0
+    assert "Left alone" in done.stderr
+    assert library.there()[name_of(STAMPS[0])] == b"somebody's"
+    assert name_of(STAMPS[0]) in library.here()
 
 
 def test_a_damaged_copy_is_named_and_the_archive_here_is_not_blamed(tmp_path: Path) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skicyclerun.archive.listing import ListedArchive, list_archives
-from skicyclerun.archive.remote import CopyThere, Remote, copies_there, problems_there, remove_copy
-from skicyclerun.archive.retention import PrunePlan, plan_prune, prune_archives
+from skicyclerun.actors.unwaited_thread import in_unwaited_thread
+from skicyclerun.archive.listing import ListedArchive, list_archives, moment_of_name
+from skicyclerun.archive.remote import CopyThere, Remote, copies_there
 from skicyclerun.errors import ArchiveUnknown, RemoteError
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import archive_copies
 from skicyclerun.state.archive_copies import CopyRow
-from skicyclerun.state.machine import CopyStatus, CopyTrigger
+from skicyclerun.state.machine import CopyStatus
 from skicyclerun.state.store import Store
 
 
@@ -49,6 +49,8 @@ class PlacedArchive:
 
     def in_words(self, *, looked: bool) -> str:
         """Where it lies. `looked`: the second place answered."""
+        if self.copy is not None and self.copy.prune_begun:
+            return "being removed; `skicyclerun archive prune` finishes that"
         lost = looked and self.there is None
         if self.copy is None:
             return "here" if self.here else "there, not by this database"
@@ -104,7 +106,7 @@ class Places:
 
 
 async def look_around(settings: Settings, store: Store | None, remote: Remote | None) -> Places:
-    """List both places. Blocks while it reads them; a second place that does not answer is named in the result."""
+    """List both places. Blocks while it reads the one here; a second one that does not answer is in the result."""
     folder = settings.paths.archive
     here = {one.name: one for one in list_archives(folder)}
     if remote is None:
@@ -114,8 +116,8 @@ async def look_around(settings: Settings, store: Store | None, remote: Remote | 
     problem: RemoteError | None = None
     try:
         known = await archive_copies.identity(store, remote.url) if store is not None else ""
-        remote.identify(known, make=False)
-        there = {one.name: one for one in copies_there(remote)}
+        await in_unwaited_thread(partial(remote.identify, known, make=False))
+        there = {one.name: one for one in await in_unwaited_thread(partial(copies_there, remote))}
     except RemoteError as error:
         problem = error
     placed: list[PlacedArchive] = []
@@ -144,73 +146,6 @@ def _listed(folder: Path, row: CopyRow | None, there: CopyThere | None) -> Liste
     if record is None:
         problem = "It has no record that can be read." if there is not None else ""
         return ListedArchive(
-            folder / name, (row.size if row else None) or 0, _of_name(name), proved=proved, problem=problem
+            folder / name, (row.size if row else None) or 0, moment_of_name(name), proved=proved, problem=problem
         )
     return ListedArchive(folder / name, record.size, record.created, record.files, record.content_bytes, proved)
-
-
-def _of_name(name: str) -> str:
-    """When it was made, by its name; the beginning of time where that says nothing."""
-    try:
-        return datetime.strptime(name[9:24], "%Y%m%d_%H%M%S").isoformat()
-    except ValueError:
-        return "1970-01-01T00:00:00Z"
-
-
-# ── pruning ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plan_both(places: Places, *, retention_days: int | None, keep_last: int | None, now: datetime) -> PrunePlan:
-    """`plan_prune` over both places. Raises UsageError, and RemoteError where the second place does not answer.
-
-    With a second place an archive may go only once its copy there is confirmed; until then it is left alone, and does
-    not count among the newest. What lies there and is not in our database is another machine's, and none of it.
-    """
-    if places.problem is not None:
-        raise places.problem
-    remote = places.remote
-    if remote is None:
-        return plan_prune(places.folder, retention_days=retention_days, keep_last=keep_last, now=now)
-    ours = [one for one in places.archives if one.copy is not None or one.here]
-    by_path = {one.listed.path: one for one in ours if one.confirmed and one.there is not None}
-
-    def whole(listed: ListedArchive) -> bool:
-        one = by_path.get(listed.path)
-        return one is not None and one.copy is not None and not problems_of_copy(remote, one, full=False)
-
-    return plan_prune(
-        places.folder,
-        retention_days=retention_days,
-        keep_last=keep_last,
-        now=now,
-        archives=[one.listed for one in ours],
-        whole=whole,
-    )
-
-
-def problems_of_copy(remote: Remote, one: PlacedArchive, *, full: bool) -> Sequence[str]:
-    """What is wrong with the copy elsewhere, one sentence each. Raises RemoteError."""
-    record = one.there.record if one.there is not None else None
-    problems = list(
-        problems_there(remote, one.name_there, record, one.copy.version if one.copy is not None else "", full=full)
-    )
-    if one.copy is not None and record is not None and record.sha256 != one.copy.sha256:
-        problems.append("its record there names another SHA-256 than the database")
-    return problems
-
-
-async def prune_both(store: Store, places: Places, plan: PrunePlan) -> Sequence[Path]:
-    """Remove what the plan says, here, then there, then from the rows that count. Raises StorageError, RemoteError.
-
-    A stop leaves what is not removed yet where it is, for the next time.
-    """
-    removed = prune_archives(plan)
-    remote = places.remote
-    if remote is None:
-        return removed
-    gone = {one.path for one in plan.remove}
-    for one in places.archives:
-        if one.listed.path in gone and one.copy is not None:
-            remove_copy(remote, one.copy.name, one.copy.token)
-            await archive_copies.step(store, one.copy, CopyTrigger.PRUNE)
-    return removed

@@ -24,11 +24,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from skicyclerun.archive.advance import Advance, Progress, Stop
 from skicyclerun.archive.archive_bytes import FileBytes, RangedBytes
 from skicyclerun.archive.archive_file import drop_from_cache
+from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.manifest import Sha256
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import ARCHIVE_NAME
 from skicyclerun.archive.seal import read_seal
-from skicyclerun.errors import ArchiveNotProved, RemoteError
+from skicyclerun.errors import ArchiveError, ArchiveNotProved, RemoteError, RemoteNameTaken
 from skicyclerun.files.fault_points import fault_point
 
 RECORD_SUFFIX: Final = ".json"
@@ -58,6 +59,11 @@ class Remote(Protocol):
     @property
     def url(self) -> str:
         """What people call it."""
+        ...
+
+    @property
+    def is_near(self) -> bool:
+        """Whether reading all of an archive there is a matter of seconds and costs nothing: no download."""
         ...
 
     def identify(self, known: str, *, make: bool) -> str:
@@ -211,19 +217,25 @@ def copy_archive(
     path: Path,
     record: CopyRecord,
     *,
+    version: str = "",
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> str:
     """Write, read back, name; returns the version of what lies there then. `name` is reserved for this record.
 
-    A copy that an earlier attempt brought to its name is read back and taken. Raises ArchiveNotProved where what came
-    back is not what lies here (it is removed there), ArchiveStopped, RemoteError, OSError of the file here.
+    A copy that an earlier attempt brought to its name is read back and taken; `version` is what it had then, where it
+    was read back before. Raises RemoteNameTaken, and leaves it, where another file lies at the name; ArchiveNotProved
+    where what came back is not what lies here (it is removed there); ArchiveStopped, RemoteError, OSError of the file
+    here.
     """
     advance = Advance(2 * record.size, progress, stop, f"{path.name} is not copied yet.")
     written = name
     if not _came_back(remote, name, record, advance):
-        if remote.look(name) is not None:
-            remote.delete(name)  # Torn, or damaged since: it is ours, for its name is.
+        there = remote.look(name)
+        if there is not None:
+            if not _is_this_archive(remote, there, path, record, version):
+                raise RemoteNameTaken(name, remote.url)
+            remote.delete(name)  # damaged, and whole here
         written = remote.write(name, record.token, _local_blocks(path, record, advance), record.size)
         fault_point("copy.written")
         if not _came_back(remote, written, record, advance):
@@ -239,6 +251,29 @@ def copy_archive(
     if named is None or named.size != record.size:
         raise RemoteError(f"{name} is no longer in {remote.url}.")
     return named.version
+
+
+def _is_this_archive(remote: Remote, there: RemoteFile, path: Path, record: CopyRecord, version: str) -> bool:
+    """Whether what lies there, though its bytes are not, is the archive here and nobody else's file: it is the very
+    one that was read back, or bears the same seal at its end. One that was cut off cannot be told from others."""
+    if there.size != record.size:
+        return False
+    if version and there.version == version:
+        return True
+    try:
+        with open(path, "rb") as stream:
+            return read_seal(open_there(remote, there)) == read_seal(FileBytes(stream.fileno()))
+    except RemoteError:
+        raise
+    except ArchiveError:
+        return False
+
+
+def release(remote: Remote, name: str, token: str) -> None:
+    """Give a reserved name back: our record is removed, and nothing else."""
+    found = record_of(remote, name)
+    if found is not None and found.token == token:
+        remote.delete(name + RECORD_SUFFIX)
 
 
 def _came_back(remote: Remote, name: str, record: CopyRecord, advance: Advance) -> bool:
@@ -265,14 +300,33 @@ def _local_blocks(path: Path, record: CopyRecord, advance: Advance) -> Iterator[
             yield block
 
 
-def remove_copy(remote: Remote, name: str, token: str) -> None:
-    """Remove an archive of ours there, then its record. Nothing of another's: the record says whose it is."""
+def remove_copy(remote: Remote, name: str, token: str, *, size: int | None = None, version: str = "") -> bool:
+    """Remove an archive of ours there, then its record. Nothing of another's: the record says whose the name is, and
+    its size, or `size` and `version` where they are known, whose the bytes. False: another's file was left.
+
+    Safe to repeat. Raises RemoteError.
+    """
     found = record_of(remote, name)
     if found is None or found.token != token:
-        return
-    remote.delete(name)
+        return remote.look(name) is None
+    file = remote.look(name)
+    ours = file is not None and file.size == (size or found.size) and (not version or file.version == version)
+    if ours:
+        remote.delete(name)
     fault_point("copy.deleted_there")
     remote.delete(name + RECORD_SUFFIX)
+    return ours or file is None
+
+
+def reads_as(remote: Remote, file: RemoteFile, size: int, sha256: str, *, stop: Stop | None = None) -> bool:
+    """Whether all that lies there has this SHA-256, read from there. Raises ArchiveStopped, RemoteError."""
+    if file.size != size:
+        return False
+    hasher, advance = hashlib.sha256(), Advance(size, None, stop, f"{file.name} is not read again.")
+    for block in remote.blocks(file):
+        hasher.update(block)
+        advance(len(block))
+    return hasher.hexdigest() == sha256
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,7 +361,7 @@ def copies_there(remote: Remote) -> list[CopyThere]:
 def open_there(remote: Remote, file: RemoteFile) -> RangedBytes:
     """An archive elsewhere for `verify_archive` and `restore_archive`: ranges of it are fetched as they are needed."""
     title = f"{remote.url}/{file.name}"
-    return RangedBytes(title, file.size, lambda offset, count: remote.read(file, offset, count))
+    return RangedBytes(title, file.size, lambda offset, count: interruptibly(lambda: remote.read(file, offset, count)))
 
 
 def problems_there(

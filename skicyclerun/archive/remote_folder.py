@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,12 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.archive_file import drop_from_cache
-from skicyclerun.archive.remote import RemoteFile
+from skicyclerun.archive.publish import ARCHIVE_NAME
+from skicyclerun.archive.remote import LONGEST_RECORD, RemoteFile
 from skicyclerun.errors import RemoteError, RemoteUnreachable
 from skicyclerun.files.atomic_files import rename_to_new_name, sync_directory, sync_files
 from skicyclerun.wording import bytes_in_words
 
 IDENTITY_FILE: Final = ".skicyclerun-archives"
+#: What `create` leaves when it is killed. Another machine may be writing one now, by a clock that differs.
+_LEFT_OVER: Final = re.compile(rf"(?:{ARCHIVE_NAME.pattern}\.json|{re.escape(IDENTITY_FILE)})\.new-[0-9a-f]{{12}}")
+_LEFT_OVER_SECONDS: Final = 86_400
 #: Where systems mount disks: a folder below one of these lies on another disk, or the disk is not connected.
 _MOUNT_FOLDERS: Final = ("/Volumes", "/media", "/mnt", "/run/media")
 _SPARE_BYTES: Final = 16 << 20
@@ -44,6 +49,7 @@ class FolderRemote:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.url = str(folder)
+        self.is_near = True
 
     def identify(self, known: str, *, make: bool) -> str:
         with self._translated():
@@ -59,6 +65,8 @@ class FolderRemote:
             if found == "" and known == "" and make:
                 self.create(IDENTITY_FILE, secrets.token_hex(16).encode() + b"\n")
                 found = self._identity()
+            if make and (not known or found == known):
+                self._clear_left_over()
         if known and found != known:
             raise RemoteUnreachable(
                 self.url,
@@ -66,6 +74,17 @@ class FolderRemote:
                 "`skicyclerun archive push --new-place` takes it",
             )
         return found
+
+    def _clear_left_over(self) -> None:
+        """Records that a killed process wrote and had not named yet."""
+        for file in self.files():
+            written = int(file.version) / 1e9
+            if (
+                _LEFT_OVER.fullmatch(file.name)
+                and file.size <= LONGEST_RECORD
+                and time.time() - written > _LEFT_OVER_SECONDS
+            ):
+                (self._folder / file.name).unlink(missing_ok=True)
 
     def _identity(self) -> str:
         with suppress(FileNotFoundError), open(self._open(IDENTITY_FILE), "rb") as stream:

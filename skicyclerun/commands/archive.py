@@ -17,11 +17,12 @@ import anyio
 import click
 
 from skicyclerun.archive.archive_bytes import RangedBytes
+from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.listing import ListedArchive, archive_named
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
-from skicyclerun.errors import ArchiveUnknown, Cancelled, NoState, RemoteError, StateError, UsageError
+from skicyclerun.errors import ArchiveUnknown, Cancelled, LockHeld, NoState, RemoteError, StateError, UsageError
 from skicyclerun.run.lock import RunLock
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.models import Settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from skicyclerun.actors.archive_push import Pushed
     from skicyclerun.archive.remote import Remote
     from skicyclerun.archive.retention import PrunePlan
+    from skicyclerun.state.archive_copies import CopyRow
 
 _json_option = click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 
@@ -121,10 +123,13 @@ def verify_command(
                 found = verify_archive(path, quick=quick, progress=advance)
             depth = "its directory and manifest are whole" if quick else "every byte is as it was archived"
             results.append(_Verified(path.name, str(path), depth, found.problems))
+        elif every and placed.copy is not None and placed.copy.prune_begun:
+            continue  # no archive any more
         elif not placed.name_there:
             results.append(_Verified(path.name, str(path), "", (placed.in_words(looked=places.looked),)))
         if placed.name_there and places.remote is not None:
             results.append(_copy_verified(places, places.remote, placed, full=full))
+    _remember(settings, places, results)
     if json_wanted:
         rows = [
             {"name": one.name, "path": one.place, "ok": not one.problems, "problems": one.problems} for one in results
@@ -147,22 +152,57 @@ class _Verified:
     place: str
     depth: str
     problems: Sequence[str]
+    read_there: PlacedArchive | None = None
+    """Every byte of its copy was read."""
+
+
+def _remember(settings: Settings, places: Places, results: Sequence[_Verified]) -> None:
+    """Enter what reading copies again showed, where that is news: damage, or that one written anew has the same bytes.
+
+    Pruning goes by it. Where a run works meanwhile nothing is entered, and that is said.
+    """
+    from skicyclerun.state import archive_copies
+    from skicyclerun.state.store import Store
+
+    news: list[tuple[CopyRow, str, str | None]] = []
+    for one in results:
+        placed = one.read_there
+        if placed is None or placed.copy is None or placed.there is None or not placed.confirmed:
+            continue
+        damage = "; ".join(one.problems[:3])
+        version = None if damage or places.remote is None else placed.there.file.version
+        if (damage, version or placed.copy.version) != (placed.copy.damage, placed.copy.version):
+            news.append((placed.copy, damage, version))
+    if not news:
+        return
+
+    async def enter() -> None:
+        async with await Store.open(settings.paths.state_db) as store:
+            for copy, damage, version in news:
+                await archive_copies.read_again(store, copy, damage=damage, version=version)
+
+    try:
+        with _alone(settings, wanted=True):
+            anyio.run(enter)
+    except LockHeld as error:
+        click.echo(f"{printable(str(error))} What was found is not remembered for `archive prune`.", err=True)
 
 
 def _copy_verified(places: Places, remote: Remote, placed: PlacedArchive, *, full: bool) -> _Verified:
-    from skicyclerun.actors.archive_places import problems_of_copy
+    from skicyclerun.actors.archive_prune import problems_of_copy
 
     place = f"{remote.url}/{placed.name_there}"
     try:
         if places.problem is not None:
             raise places.problem
-        problems = problems_of_copy(remote, placed, full=full)
+        problems = interruptibly(partial(problems_of_copy, remote, placed, full=full))
+        answered = True
     except RemoteError as error:
-        problems = [str(error)]
+        problems, answered = [str(error)], False
     depth = "every byte is as it was archived" if full else "it is the one that was read back; its directory is whole"
     if not full and placed.copy is None:
         depth = "its size, directory and manifest are whole"
-    return _Verified(printable(place), place, depth, problems)
+    return _Verified(printable(place), place, depth, problems, placed if answered and full else None)
 
 
 @archive.command("restore", epilog=exit_codes.HELP)
@@ -279,7 +319,9 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
     if json_wanted:
         rows = [{"file": row.file, "name": row.name, "size": row.size, "sha256": row.sha256} for row in pushed.copied]
         waiting = [{"file": file, "reason": reason} for file, reason in pushed.waiting]
-        _print_json({"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting})
+        not_there = [{"file": file, "reason": reason} for file, reason in pushed.not_there]
+        known = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
+        _print_json(known | {"not_there": not_there, "remarks": pushed.remarks})
     else:
         for row in pushed.copied:
             called = "" if row.name == row.file else f" as {row.name}"
@@ -287,17 +329,30 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
             click.echo(f"{row.file}: copied to {printable(remote.url)}{called} ({size}), read back from there")
         for file in pushed.removed_here:
             click.echo(f"{file}: removed here")
-        for file, reason in pushed.waiting:
-            click.echo(f"{file}: pending. {printable(reason)}")
-        if not pushed.copied and not pushed.waiting:
+        for remark in pushed.remarks:
+            click.echo(printable(remark), err=True)
+        for reason, files in _by_reason(pushed.waiting):
+            click.echo(f"{', '.join(files)}: pending. {printable(reason)}")
+        for file, reason in pushed.not_there:
+            click.echo(f"{file}: not there. {printable(reason)}")
+        if not pushed.copied and not pushed.waiting and not pushed.not_there and not stopped:
             click.echo(f"Every archive is in {printable(remote.url)}.", err=True)
-    return stopped or (exit_codes.WITH_FAILURES if pushed.waiting else exit_codes.OK)
+    return stopped or (exit_codes.WITH_FAILURES if pushed.waiting or pushed.not_there else exit_codes.OK)
+
+
+def _by_reason(waiting: Sequence[tuple[str, str]]) -> Sequence[tuple[str, list[str]]]:
+    """Each reason once, with the files that it holds back."""
+    reasons: dict[str, list[str]] = {}
+    for file, reason in waiting:
+        reasons.setdefault(reason, []).append(file)
+    return list(reasons.items())
 
 
 async def _push(
     settings: Settings, remote: Remote, advance: Callable[[int, int], None] | None, new_place: bool
 ) -> tuple[Pushed, int | None]:
     """What came of it, and the exit code of a signal that ended it early."""
+    from skicyclerun.actors.archive_prune import finish_prunes
     from skicyclerun.actors.archive_push import ArchivePush, Pushed
     from skicyclerun.state import archive_copies
     from skicyclerun.state.store import Store
@@ -323,8 +378,11 @@ async def _push(
         await listening.start(partial(listen, shutdown, listening.cancel_scope.cancel, lambda _: say()))
         if new_place:
             await archive_copies.remember_identity(store, remote.url, "")
-        await push.enter_all()
+        finished = await finish_prunes(store, remote, settings.paths.archive)
+        not_there = await push.enter_all()
         pushed = await push.push()
+        pushed.not_there = not_there
+        pushed.remarks[:0] = [f"{file}: its removal, which was stopped, is finished." for file in finished]
         listening.cancel_scope.cancel()
     return pushed, shutdown.exit_code
 
@@ -332,6 +390,7 @@ async def _push(
 @archive.command("prune", epilog=exit_codes.HELP)
 @click.option("--keep-last", type=click.IntRange(min=1), metavar="N", help="Keep the newest N, whatever their age.")
 @click.option("--days", type=click.IntRange(min=0), metavar="N", help="Keep what is younger than N days.")
+@click.option("--full", is_flag=True, help="Read every byte of the newest one kept, though it must be downloaded.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @place_options
@@ -340,6 +399,7 @@ def prune_command(
     *,
     keep_last: int | None,
     days: int | None,
+    full: bool,
     dry_run: bool,
     yes: bool,
     lib_root: Path | None,
@@ -347,7 +407,8 @@ def prune_command(
     json_wanted: bool,
 ) -> int:
     """Remove old archives, here and elsewhere: those neither young enough nor among the newest N. The newest whole
-    one always stays, and with `cleanup.remote` each whose copy there is not confirmed.
+    one always stays, and with `cleanup.remote` each whose copy there is not confirmed. Before any goes, every byte of
+    the newest one that stays is read back; one that lies in a bucket alone is downloaded for that only with --full.
 
     Without --days, `cleanup.archive_retention_days` counts (0: no archive is too old); without --keep-last,
     `cleanup.keep_last`. What is damaged or was not made by skicyclerun is left alone.
@@ -357,56 +418,83 @@ def prune_command(
     # A retention of 0 days in the settings must not mean that `prune` without options removes all but one.
     keep = keep_last if keep_last is not None else (settings.cleanup.keep_last if retention or days == 0 else None)
     with _alone(settings, wanted=not dry_run):
+        finished = [] if dry_run else _finished(settings)
+        for file in finished:
+            click.echo(f"{file}: its removal, which was stopped, is finished.", err=True)
         places = _look_around(settings)
-        plan = _prune_plan(places, retention, keep)
+        with growing_line(partial(_bytes_read, "Reading the newest one that stays")) as advance:
+            plan = interruptibly(partial(_prune_plan, places, retention, keep, full, advance))
         for left in plan.left_alone:
-            why = left.problem or ("not whole, or never proved" if places.remote is None else _why_left(places, left))
-            click.echo(f"Left alone: {left.name} ({printable(why)})", err=True)
-        removed: list[str] = [str(one.path) for one in plan.remove]
+            click.echo(f"Left alone: {left.name} ({printable(plan.why[left.path])})", err=True)
         if not json_wanted:
-            _say_plan(plan.remove, plan.freed_bytes, len(plan.keep), dry_run=dry_run, ruled=keep is not None)
+            _say_plan(plan, dry_run=dry_run, ruled=keep is not None)
         if plan.remove and not dry_run:
             if not yes:
                 _confirm(len(plan.remove))
-            removed = [str(path) for path in _pruned(settings, places, plan)]
+            _pruned(settings, places, plan)
     if json_wanted:
-        _print_json({"dry_run": dry_run, "removed": removed, "kept": [one.name for one in plan.keep]})
+        removed = [str(one.path) for one in plan.remove]
+        left_alone = [{"name": one.name, "reason": plan.why[one.path]} for one in plan.left_alone]
+        document = {"dry_run": dry_run, "removed": removed, "kept": [one.name for one in plan.keep]}
+        _print_json(document | {"left_alone": left_alone, "finished": finished})
     return exit_codes.OK
 
 
-def _prune_plan(places: Places, retention: int | None, keep: int | None) -> PrunePlan:
-    from skicyclerun.actors.archive_places import plan_both
+def _prune_plan(
+    places: Places, retention: int | None, keep: int | None, full: bool, advance: Callable[[int, int], None] | None
+) -> PrunePlan:
+    from skicyclerun.actors.archive_prune import plan_both
 
-    return plan_both(places, retention_days=retention, keep_last=keep, now=datetime.now(UTC))
+    return plan_both(
+        places,
+        retention_days=retention,
+        keep_last=keep,
+        now=datetime.now(UTC),
+        full=full,
+        progress=lambda _: advance,
+    )
 
 
-def _why_left(places: Places, left: ListedArchive) -> str:
-    placed = next(one for one in places.archives if one.listed is left)
-    if not placed.here or placed.confirmed:
-        return "its copy is not whole" if placed.there is not None else placed.in_words(looked=places.looked)
-    return "it is not copied yet; `skicyclerun archive push` does that"
-
-
-def _pruned(settings: Settings, places: Places, plan: PrunePlan) -> Sequence[Path]:
-    from skicyclerun.archive.retention import prune_archives
-
-    if places.remote is None:
-        return prune_archives(plan)
-    from skicyclerun.actors.archive_places import prune_both
+def _finished(settings: Settings) -> list[str]:
+    """Removals that were begun and stopped, which are finished first; the names of the archives."""
+    from skicyclerun.actors.archive_prune import finish_prunes
+    from skicyclerun.archive.open_remote import open_remote
     from skicyclerun.state.store import Store
 
-    async def prune() -> Sequence[Path]:
+    remote = open_remote(settings.cleanup)
+    if remote is None or not settings.paths.state_db.exists():
+        return []
+
+    async def finish() -> list[str]:
         async with await Store.open(settings.paths.state_db) as store:
-            return await prune_both(store, places, plan)
+            return await finish_prunes(store, remote, settings.paths.archive)
 
-    return anyio.run(prune)
+    return anyio.run(finish)
 
 
-def _say_plan(remove: tuple[ListedArchive, ...], freed: int, kept: int, *, dry_run: bool, ruled: bool) -> None:
-    for one in remove:
+def _pruned(settings: Settings, places: Places, plan: PrunePlan) -> None:
+    from skicyclerun.actors.archive_prune import prune_both
+    from skicyclerun.archive.retention import prune_archives
+    from skicyclerun.state.store import Store
+
+    if places.remote is None:
+        prune_archives(plan)
+        return
+
+    async def prune() -> None:
+        async with await Store.open(settings.paths.state_db) as store:
+            await prune_both(store, places, plan)
+
+    anyio.run(prune)
+
+
+def _say_plan(plan: PrunePlan, *, dry_run: bool, ruled: bool) -> None:
+    for one in plan.remove:
         click.echo(f"{one.name}  {_local(one.created)}  {bytes_in_words(one.size)}")
     verb = "would be removed" if dry_run else "to be removed"
-    click.echo(f"{counted(len(remove), 'archive')} {verb} ({bytes_in_words(freed)}), {kept} kept.", err=True)
+    left = f", {len(plan.left_alone)} left alone" if plan.left_alone else ""
+    freed = bytes_in_words(plan.freed_bytes)
+    click.echo(f"{counted(len(plan.remove), 'archive')} {verb} ({freed}), {len(plan.keep)} kept{left}.", err=True)
     if not ruled:
         click.echo(
             "No rule says that an archive is too old: give --days or --keep-last, "

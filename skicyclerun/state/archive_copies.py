@@ -31,6 +31,10 @@ class CopyRow:
     attempts: int
     reason: str
     copied_at: str | None
+    damage: str = ""
+    """What reading it back again found wrong with it."""
+    prune_begun: bool = False
+    """Its removal, in both places, was begun: it is no archive any more, and whoever comes next finishes that."""
 
     @classmethod
     def of(cls, row: Row) -> CopyRow:
@@ -47,6 +51,8 @@ class CopyRow:
             attempts=row["attempts"],
             reason=row["reason"],
             copied_at=row["copied_at"],
+            damage=row["damage"],
+            prune_begun=row["prune_begun_at"] is not None,
         )
 
 
@@ -94,6 +100,29 @@ async def put_off(store: Store, copy: CopyRow, reason: str) -> None:
     """Enter why it is still pending."""
     async with store.transaction() as transaction:
         await transaction.execute("copy_put_off", {"id": copy.id, "reason": reason})
+
+
+async def begin_prune(store: Store, copy: CopyRow) -> CopyRow:
+    """Commit that its removal begins."""
+    async with store.transaction() as transaction:
+        await transaction.execute("copy_prune_begun", {"id": copy.id, "begun_at": transaction.now})
+    return await get(store, copy.id)
+
+
+async def withdraw_prune(store: Store, copy: CopyRow) -> None:
+    """Commit that nothing of it was removed after all."""
+    async with store.transaction() as transaction:
+        await transaction.execute("copy_prune_begun", {"id": copy.id, "begun_at": None})
+
+
+async def read_again(store: Store, copy: CopyRow, *, damage: str, version: str | None = None) -> None:
+    """Commit what came of reading it back again: `damage`, or none, and then the `version` of what was read.
+
+    Nothing changes where it was copied anew since `copy` was read.
+    """
+    async with store.transaction() as transaction:
+        values = {"id": copy.id, "damage": damage, "version": version, "known": copy.version}
+        await transaction.execute("copy_read_again", values)
 
 
 async def step(store: Store, copy: CopyRow, trigger: CopyTrigger, *, version: str | None = None) -> CopyRow:

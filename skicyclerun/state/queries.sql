@@ -543,8 +543,16 @@ UPDATE archive_copies SET attempts = attempts + 1, reason = :reason WHERE id = :
 
 -- name: step_copy
 UPDATE archive_copies SET status = :to_status, reason = '', version = COALESCE(:version, version),
-                          copied_at = COALESCE(:copied_at, copied_at), ended_at = :ended_at
+                          copied_at = COALESCE(:copied_at, copied_at), ended_at = :ended_at,
+                          damage = CASE WHEN :copied_at IS NULL THEN damage ELSE '' END
 WHERE id = :id AND status = :from_status
+
+-- name: copy_prune_begun
+UPDATE archive_copies SET prune_begun_at = :begun_at WHERE id = :id AND status <> 'pruned'
+
+-- name: copy_read_again
+UPDATE archive_copies SET damage = :damage, version = COALESCE(:version, version)
+WHERE id = :id AND status IN ('copied', 'only_there') AND version = :known
 
 -- name: jobs_with_file
 SELECT COUNT(*) AS jobs FROM archives WHERE file = :file AND status NOT IN ('done', 'failed')
