@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -404,6 +406,181 @@ def test_a_run_killed_while_it_copies_is_resumed_to_the_same_end(
     assert [row[0] for row in library.rows()] == [name]
     assert library.command("archive", "verify", "--all", "--full").code == 0
     assert library.command("verify").code == 0
+
+
+# ── places that do not answer ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_place_that_is_silent_from_the_first_question_is_asked_once_a_run_and_not_waited_for(
+    service: Bucket, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time-outs that are the default: two minutes for a request, five for a copy in hand."""
+    monkeypatch.setattr("skicyclerun.actors.archive_push._PATIENCE_SECONDS", 0.5)
+    library = Library(tmp_path, service)
+    run(library, photos)
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "silent"
+        library.config = write_config(
+            tmp_path, cleanup={"remote": library.remote, "remote_service": {"endpoint_url": proxy.endpoint}}
+        )
+        began = time.monotonic()
+        second = run(library, photos)
+        assert time.monotonic() - began < 20
+        assert len(proxy.seen) == 1
+    assert second.code == 0
+    assert "has not answered within" in second.stdout + second.stderr
+    assert [row[1] for row in library.rows()] == ["pending"]
+    assert "has not answered within" in library.command("status").stdout
+
+
+def test_a_place_that_falls_silent_during_a_copy_is_not_asked_again_by_the_same_run(
+    service: Bucket, tmp_path: Path, photos: Path
+) -> None:
+    library = Library(tmp_path, service)
+    run(library, photos)
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "silent" if "partNumber" in path else None
+        through(library, proxy.endpoint, remote_timeout=0.5)
+        assert run(library, photos).code == 0
+        after = [
+            path for _, path in proxy.seen[[i for i, seen in enumerate(proxy.seen) if "partNumber" in seen[1]][-1] :]
+        ]
+    assert not [path for path in after if "list-type" in path]
+    assert [row[1] for row in library.rows()] == ["pending"]
+
+
+@pytest.mark.parametrize(
+    ("words", "silent"),
+    [
+        (("list",), "list-type"),
+        (("list",), ".json"),
+        (("verify", "--all", "--full"), ".zip"),
+        (("restore", "latest", "--to", "{to}"), ".zip"),
+        (("prune", "--keep-last", "1", "--yes"), ".zip"),
+    ],
+)
+def test_the_first_ctrl_c_ends_a_command_that_waits_for_a_silent_bucket(
+    service: Bucket, tmp_path: Path, words: tuple[str, ...], silent: str
+) -> None:
+    library = Library(tmp_path, service, keep_local=False).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    before = library.outcome()
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: (
+            "silent" if method == "GET" and silent in path.replace(".zip.j", ".j") else None
+        )
+        through(library, proxy.endpoint, remote_timeout=60.0, keep_local=False)
+        process = start("archive", *(word.format(to=tmp_path / "to") for word in words), *library.where)
+        assert proxy.waiting.wait(30)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert ended(process).code == 130
+        assert time.monotonic() - began < 5
+    assert library.outcome() == before
+
+
+# ── what a service answers ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_plain_words(*texts: str) -> None:
+    for text in texts:
+        for word in ("Generic", "<Error", "Debug", "RetryError", "max_retries", "status code", "http://127.0.0.1", "{"):
+            assert word not in text, text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("503", "busy or out of order"),
+        ("reset", "broke off"),
+        ("403", "refuses these credentials. Do they allow to list, read and write there?"),
+        ("no_bucket", "There is no bucket nobucket. Make nobucket, or name another."),
+        ("nobody", "nobody answers at 127.0.0.1:9"),
+        ("no_library", "needs obstore, which is not installed. `pip install 'skicyclerun[remote]'`"),
+    ],
+)
+def test_what_a_bucket_refuses_is_one_plain_sentence_for_all_archives_with_what_to_do(
+    service: Bucket, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str
+) -> None:
+    library = Library(tmp_path, service).with_archives(*STAMPS)
+    run(library, photos)
+    library.command("archive", "push")
+    with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection, connection:
+        connection.execute("UPDATE archive_copies SET status = 'pending'")
+    with service.troubled() as proxy:
+        troubles: dict[str, Trouble] = {"503": "503", "reset": "reset", "403": "403"}
+        proxy.judge = lambda method, path: troubles.get(trouble)
+        if trouble == "no_library":
+            monkeypatch.setitem(sys.modules, "obstore", None)
+        place = "s3://nobucket" if trouble == "no_bucket" else library.remote
+        endpoint = "http://127.0.0.1:9" if trouble == "nobody" else proxy.endpoint
+        through(library, endpoint, remote=place, remote_timeout=1.0)
+        if trouble == "no_bucket":
+            with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection, connection:
+                connection.execute("UPDATE archive_copies SET remote = ?", (place,))
+        second = run(library, photos)
+        shown = second.stdout + second.stderr
+        listed = library.command("archive", "list", "--json").json
+    assert second.code == 0
+    assert second.stderr.count("not copied to") == 1
+    assert said in shown
+    status = library.command("status").stdout
+    assert said in status
+    reasons = {copy["reason"] for copy in status_of(library.root, "--config", str(library.config))["archive_copies"]}
+    assert len(reasons) == 1
+    in_plain_words(*reasons, listed["remote_problem"])
+    in_plain_words(*(line for line in (shown + status).splitlines() if "not copied" in line))
+
+
+@pytest.mark.parametrize("words", [("list",), ("verify", "--all", "--full"), ("restore", "latest", "--to", "{to}")])
+def test_an_archive_that_another_machine_prunes_meanwhile_is_a_sentence(
+    service: Bucket, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    library = Library(tmp_path, service, keep_local=False).with_archives()
+    library.command("archive", "push")
+    name = name_of(STAMPS[0])
+    with service.troubled() as proxy:
+
+        def judge(method: str, path: str) -> Trouble | None:
+            # Between the look and the reading.
+            if method == "GET" and path.endswith((".json", ".zip")) and (words[0] == "list" or path.endswith(".zip")):
+                for key in (name, f"{name}.json"):
+                    service.client.delete_object(Bucket=BUCKET, Key=f"mine/{key}")
+            return None
+
+        proxy.judge = judge
+        through(library, proxy.endpoint, keep_local=False)
+        done = library.command("archive", *(word.format(to=tmp_path / "to") for word in words))
+    assert done.code in (0, 1, 3)
+    assert "no longer in" in done.stdout + done.stderr
+    in_plain_words(done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Kiritimati"])
+def test_no_name_there_stops_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    library = Library(tmp_path, None, keep_local=False).with_archives()
+    library.command("archive", "push")
+    record = json.loads(library.there()[f"{name_of(STAMPS[0])}.json"])
+    stamps = ["00010101_000000", "99991231_235959", "00000000_000000", "20261399_999999", "19700101_000000"]
+    for stamp in stamps:
+        (library.disk / name_of(stamp)).write_bytes(b"x")
+    for created in ("1980-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "2026-99-99T99:99:99Z"):
+        stamps.append(f"{created[:4]}0101_010101")
+        (library.disk / name_of(stamps[-1])).write_bytes(b"x")
+        (library.disk / f"{name_of(stamps[-1])}.json").write_text(json.dumps(record | {"created": created}))
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        listed = library.command("archive", "list")
+        assert listed.code == 0
+        assert all(name_of(stamp) in listed.stdout for stamp in stamps)
+        assert len(library.command("archive", "list", "--json").json["archives"]) == len(stamps) + 1
+        assert prune(library).code == 0
+        assert library.command("archive", "verify", "--all").code == 3
+        assert library.command("archive", "restore", STAMPS[0], "--to", tmp_path / "to").code == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # ── what knows of both places ─────────────────────────────────────────────────────────────────────────────────────

@@ -171,7 +171,12 @@ class BucketRemote:
                 next_step="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws in "
                 "`cleanup.remote_service.aws_profile`.",
             )
-        timing = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=self._seconds, retries={"mode": "standard"})
+        timing = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=self._seconds,
+            retries={"mode": "standard"},
+            s3={"us_east_1_regional_endpoint": "regional"},  # the address of FIPS there is derived from it
+        )
         self._client = session.client("s3", endpoint_url=self._endpoint_url, config=timing)
         # What boto3 makes of the configuration, the environment, ~/.aws and the region: endpoints of a VPC, of FIPS and
         # of China's partition are asked at the very address that is meant. All of them take the bucket in the path.

@@ -118,13 +118,13 @@ def verify_command(
     results: list[_Verified] = []
     for placed in chosen:
         path = placed.listed.path
+        if every and placed.copy is not None and placed.copy.prune_begun:
+            continue  # no archive any more
         if placed.here:
             with growing_line(partial(_bytes_read, f"Verifying {path.name}")) as advance:
                 found = verify_archive(path, quick=quick, progress=advance)
             depth = "its directory and manifest are whole" if quick else "every byte is as it was archived"
             results.append(_Verified(path.name, str(path), depth, found.problems))
-        elif every and placed.copy is not None and placed.copy.prune_begun:
-            continue  # no archive any more
         elif not placed.name_there:
             results.append(_Verified(path.name, str(path), "", (placed.in_words(looked=places.looked),)))
         if placed.name_there and places.remote is not None:
