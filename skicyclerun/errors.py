@@ -447,10 +447,13 @@ class LockHeld(SkicyclerunError):
 
     def __init__(self, lib_root: Path, holder: str) -> None:
         self.lib_root, self.holder = lib_root, holder
-        super().__init__(
-            f"Another skicyclerun works in {lib_root}: {holder}.",
-            next_step="Wait for it, or look with `skicyclerun status`.",
-        )
+        wait = "Wait for it, or look with `skicyclerun status`."
+        if "archive push" in holder:
+            wait = (
+                "It copies archives to the second place. Wait for it, or stop it with Ctrl-C: what is not copied then "
+                "goes on with the next run."
+            )
+        super().__init__(f"Another skicyclerun works in {lib_root}: {holder}.", next_step=wait)
 
 
 class Cancelled(SkicyclerunError):

@@ -408,6 +408,23 @@ def test_a_run_killed_while_it_copies_is_resumed_to_the_same_end(
     assert library.command("verify").code == 0
 
 
+def test_a_run_that_a_push_keeps_waiting_is_told_who_that_is_and_how_to_stop_it(
+    service: Bucket, tmp_path: Path, photos: Path
+) -> None:
+    library = Library(tmp_path, service).with_archives()
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "silent" if "partNumber" in path else None
+        through(library, proxy.endpoint)
+        pushing = start("archive", "push", *library.where)
+        assert proxy.waiting.wait(30)
+        refused = run(library, photos)
+        pushing.kill()
+        pushing.communicate()
+    assert refused.code == 11
+    assert "archive push" in refused.stderr
+    assert "stop it with Ctrl-C: what is not copied then goes on with the next run" in refused.stderr
+
+
 # ── places that do not answer ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -923,8 +940,9 @@ def test_copies_of_another_time_and_the_same_bytes_are_confirmed_again_and_can_b
     left = prune(library)
     assert "written anew" in left.stderr
     assert "--full" in left.stderr
+    assert "0 kept, 2 left alone" in left.stderr
     assert library.command("archive", *confirmed_by).code == 0
-    assert prune(library).code == 0
+    assert prune(library, "--json").json["removed"] == [f"{library.disk}/{name_of(STAMPS[0])}"]
     assert set(library.there()) == {name_of(STAMPS[1]), name_of(STAMPS[1]) + ".json"}
 
 

@@ -306,6 +306,8 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
     """Copy every proved archive to `cleanup.remote` that is not there yet; exit code 3 if some are still pending.
 
     Each is read back from there and compared. With `cleanup.keep_local: false` it is removed here after that.
+    No run can begin meanwhile (it ends with exit code 11). Ctrl-C stops it: what is not copied goes on with the next
+    run or push.
     """
     from skicyclerun.archive.open_remote import open_remote
 
@@ -433,11 +435,19 @@ def prune_command(
                 _confirm(len(plan.remove))
             _pruned(settings, places, plan)
     if json_wanted:
-        removed = [str(one.path) for one in plan.remove]
+        removed = [_where(places, one) for one in plan.remove]
         left_alone = [{"name": one.name, "reason": plan.why[one.path]} for one in plan.left_alone]
         document = {"dry_run": dry_run, "removed": removed, "kept": [one.name for one in plan.keep]}
         _print_json(document | {"left_alone": left_alone, "finished": finished})
     return exit_codes.OK
+
+
+def _where(places: Places, listed: ListedArchive) -> str:
+    """Its path, or where it lay alone."""
+    placed = next((one for one in places.archives if one.listed is listed), None)
+    if placed is None or placed.here or places.remote is None:
+        return str(listed.path)
+    return f"{places.remote.url}/{placed.name_there}"
 
 
 def _prune_plan(
