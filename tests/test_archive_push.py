@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from skicyclerun.archive.remote_folder import IDENTITY_FILE
 from skicyclerun.files.fault_points import FAULT_POINTS
+from skicyclerun.state import archive_copies
 from skicyclerun.state.machine import COPY_TRANSITIONS, CopyStatus
+from skicyclerun.state.store import Store
 from tests.archive_trees import archive_outputs, make_outputs, read_tree
 from tests.command_line import (
     Ended,
@@ -83,6 +86,19 @@ class Library:
             settings["remote_service"] = {"endpoint_url": bucket.endpoint}
         self.config = write_config(root, cleanup=settings)
         self.where = ("--lib-root", str(self.root), "--config", str(self.config))
+        if bucket is None and not keep_local:
+            self.confirm()
+
+    def confirm(self) -> None:
+        """As `archive push --new-place` does: the folder is the one that is meant, empty and on this disk as it is."""
+        mark = self.disk / IDENTITY_FILE
+        mark.write_text("c0ffee\n")
+
+        async def remember() -> None:
+            async with await Store.open(self.root / "state/skicyclerun.sqlite3") as store:
+                await archive_copies.remember_identity(store, self.remote, "c0ffee", confirmed=True)
+
+        anyio.run(remember)
 
     def with_archives(self, *stamps: str) -> Library:
         outputs = self.root / "outputs"
@@ -163,6 +179,7 @@ def test_what_is_to_be_there_alone_is_removed_here_only_when_it_is_there(place: 
 
 def test_an_archive_that_is_not_as_it_was_copied_there_stays_here(tmp_path: Path) -> None:
     library = Library(tmp_path, None).with_archives()
+    library.confirm()
     library.command("archive", "push")
     (library.disk / name_of(STAMPS[0])).write_bytes(b"torn")
     lone = write_config(tmp_path, cleanup={"remote": library.remote, "keep_local": False})
@@ -188,7 +205,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, se
 
 
 def test_every_fault_point_of_a_copy_is_gone_through() -> None:
-    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, "copy.deleted_there"}
+    others = {"copy.deleted_there", "copy.cleared_there"}
+    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, *others}
 
 
 @pytest.mark.crash
@@ -422,7 +440,12 @@ def test_what_lies_where_is_told_without_a_database(tmp_path: Path) -> None:
     listed = library.command("archive", "list")
     assert listed.code == 0
     assert "there, not by this database" in listed.stdout
-    assert library.command("archive", "restore", "latest", "--to", tmp_path / "to").code == 0
+    latest = library.command("archive", "restore", "latest", "--to", tmp_path / "to")
+    assert latest.code == 2
+    assert name_of(STAMPS[0]) in latest.stderr
+    restored = library.command("archive", "restore", STAMPS[0], "--to", tmp_path / "to")
+    assert restored.code == 0
+    assert "is not of this database" in restored.stderr
     assert library.command("archive", "prune", "--days", "1", "--dry-run", "--json").json["removed"] == []
 
 

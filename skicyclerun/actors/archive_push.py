@@ -7,12 +7,14 @@ The order of writes, each step committed before the next begins:
     copied      written there, read back from there, SHA-256 compared; then the row
     only_there  with `keep_local: false`: looked at there once more, removed here, folder synced; then the row
 
-What is not done stays pending: the next run takes it along, and `archive push` goes on with it.
+What is not done stays pending: the next run takes it along, and `archive push` goes on with it. What can never be done,
+because the archive here is gone, ends: what was reserved and written for it there is removed, then its row is `pruned`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from skicyclerun.archive.remote import (
     Remote,
     copy_archive,
     describe,
+    finished_or_cleared,
     found_again,
     record_of,
     reserve,
@@ -44,12 +47,22 @@ from skicyclerun.state import archive_copies
 from skicyclerun.state.archive_copies import CopyRow
 from skicyclerun.state.machine import CopyStatus, CopyTrigger
 from skicyclerun.state.store import Store
+from skicyclerun.wording import counted
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 NEXT: Final = "`skicyclerun archive push` goes on with it."
+
+
+def stays_here(url: str, count: int) -> str:
+    """Why nothing is removed here, though `cleanup.keep_local` is false."""
+    return (
+        f"{counted(count, 'archive')} copied to {url} {'stays' if count == 1 else 'stay'} here too: when that place was "
+        "first used it was empty, or on the disk of the archives themselves, and may be a mount point without its "
+        "disk. If it is the folder that is meant, `skicyclerun archive push --new-place` says so."
+    )
 
 
 @dataclass(slots=True)
@@ -60,6 +73,10 @@ class Pushed:
     removed_here: list[str] = field(default_factory=list)
     waiting: list[tuple[str, str]] = field(default_factory=list)
     """File names, and why each is still pending."""
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    """File names of what is no longer here and was never copied, and what became of it."""
+    kept_here: list[str] = field(default_factory=list)
+    """File names of what stays here although it is copied, because the place is not confirmed."""
 
 
 class ArchivePush:
@@ -72,15 +89,20 @@ class ArchivePush:
         archive_folder: Path,
         *,
         keep_local: bool,
+        new_place: bool = False,
         stopping: Callable[[], bool],
         say: Callable[[ProgressEvent], None],
         advance: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        """`stopping` is asked between blocks; `advance` hears, in a thread, of bytes done with a file and in all."""
+        """`new_place`: a person says that the place is the one that is meant, also where it was another before.
+
+        `stopping` is asked between blocks; `advance` hears, in a thread, of bytes done with a file and in all.
+        """
         self._store = store
         self._remote = remote
         self._folder = archive_folder
         self._keep_local = keep_local
+        self._new_place = new_place
         self._stopping = stopping
         self._say = say
         self._advance = advance
@@ -150,7 +172,10 @@ class ArchivePush:
             try:
                 if self._stop():
                     raise ArchiveStopped("stopped before it was copied")
-                pushed.copied.append(await self._copy(row))
+                if await self._is_gone(row):
+                    await self._end(pushed, row)
+                else:
+                    pushed.copied.append(await self._copy(row))
             except (ArchiveError, OSError) as error:
                 ends = isinstance(error, RemoteUnreachable | ArchiveStopped)
                 for left in pending[number:] if ends else [row]:
@@ -174,8 +199,6 @@ class ArchivePush:
         """pending → copied. Raises RemoteError, ArchiveError, OSError."""
         await self._identify()
         path = self._folder / row.file
-        if not path.exists():
-            raise ArchiveError(f"{row.file} is no longer in {self._folder}.", next_step="It cannot be copied any more.")
         if row.name:
             record = await _in_thread(partial(self._record_of, row, path))
         else:
@@ -207,16 +230,60 @@ class ArchivePush:
         known = there is not None and (there.token, there.sha256) == (row.token, row.sha256)
         return there if known and there is not None else describe(path, row.token, stop=self._stop)
 
+    async def _is_gone(self, row: CopyRow) -> bool:
+        """Whether the archive is no longer in the archive folder, which itself is there."""
+        path = self._folder / row.file
+        there = await _in_thread(lambda: not self._folder.is_dir() or os.path.lexists(path))
+        return not there and not await archive_copies.is_in_use(self._store, row.file)
+
+    async def _end(self, pushed: Pushed, row: CopyRow) -> None:
+        """pending → pruned; or → copied, where a stop came between copying it and entering that.
+
+        Raises RemoteError, ArchiveStopped.
+        """
+        await self._identify()
+        url = self._remote.url
+        work = partial(finished_or_cleared, self._remote, row.file, row.name, row.token, stop=self._stop)
+        finished = await _in_thread(work)
+        with anyio.CancelScope(shield=True):
+            if finished is not None:
+                name, record, version = finished
+                if name != row.name:
+                    row = await archive_copies.reserved(
+                        self._store, row, name, record.token, record.size, record.sha256
+                    )
+                row = await archive_copies.step(self._store, row, CopyTrigger.CONFIRM, version=version)
+                pushed.copied.append(row)
+                self._say(Notice(f"{row.file} is copied to {url} and was read back from there; it is no longer here."))
+                return
+            await archive_copies.step(self._store, row, CopyTrigger.GONE)
+        said = f"it is no longer in {self._folder} and was not copied to {url}; it is not pending any more"
+        pushed.ended.append((row.file, said))
+        log.warning("%s: %s", row.file, said)
+        self._say(Notice(f"{row.file}: {said}.", "warning"))
+
     async def _identify(self) -> None:
-        known = await archive_copies.identity(self._store, self._remote.url)
-        found = await _in_thread(partial(self._remote.identify, known, make=True))
-        if found != known:
-            await archive_copies.remember_identity(self._store, self._remote.url, found)
+        url = self._remote.url
+        known = await archive_copies.identity(self._store, url)
+        asked = "" if self._new_place else known
+        doubt = "" if asked or self._new_place else await _in_thread(partial(self._remote.doubt, self._folder))
+        found = await _in_thread(partial(self._remote.identify, asked, make=True))
+        if found != known or self._new_place:
+            await archive_copies.remember_identity(self._store, url, found, confirmed=not doubt)
+        self._new_place = False
 
     async def _remove_here(self, pushed: Pushed) -> None:
-        """copied → only_there, for each that no job needs here any more. What cannot be looked at there stays here."""
-        for row in await archive_copies.of_remote(self._store, self._remote.url):
-            if row.status is not CopyStatus.COPIED or await archive_copies.is_in_use(self._store, row.file):
+        """copied → only_there, for each that no job needs here any more. What cannot be looked at there stays here, and
+        all of it where nobody knows whether the place is the disk that is meant."""
+        rows = await archive_copies.of_remote(self._store, self._remote.url)
+        copied = [row for row in rows if row.status is CopyStatus.COPIED]
+        if copied and not await archive_copies.is_confirmed(self._store, self._remote.url):
+            pushed.kept_here = [row.file for row in copied if (self._folder / row.file).exists()]
+            if pushed.kept_here:
+                self._say(Notice(stays_here(self._remote.url, len(pushed.kept_here)), "warning"))
+            return
+        for row in copied:
+            if await archive_copies.is_in_use(self._store, row.file):
                 continue
             try:
                 await _in_thread(partial(self._remove_archive, row))

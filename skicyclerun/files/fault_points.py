@@ -89,6 +89,7 @@ FAULT_POINTS: tuple[str, ...] = (
     "copy.removed_here",
     "copy.only_there",
     "copy.deleted_there",
+    "copy.cleared_there",
     # photos that are left out by hand (state/left_out.py)
     "left_out.committed",
     # the end of an update (actors/departures.py)

@@ -73,6 +73,16 @@ async def of_remote(store: Queries, remote: str) -> list[CopyRow]:
     return [CopyRow.of(row) for row in await store.all("copies_of_remote", {"remote": remote})]
 
 
+async def in_other_places(store: Queries, remote: str) -> list[CopyRow]:
+    """Copies that were confirmed in another place than this one (empty: in any), oldest first."""
+    return [CopyRow.of(row) for row in await store.all("copies_in_other_places", {"remote": remote})]
+
+
+async def files_archived(store: Queries) -> set[str]:
+    """Names of the archives that jobs of this database made."""
+    return {str(row["file"]) for row in await store.all("files_archived")}
+
+
 async def get(store: Store, copy_id: int) -> CopyRow:
     """Raises LookupError."""
     row = await store.one("copy_by_id", {"id": copy_id})
@@ -126,6 +136,14 @@ async def identity(store: Store, remote: str) -> str:
     return str(row["identity"]) if row is not None else ""
 
 
-async def remember_identity(store: Store, remote: str, found: str) -> None:
+async def is_confirmed(store: Queries, remote: str) -> bool:
+    """Whether the place is surely the one that is meant; also where nothing is remembered of it."""
+    row = await store.one("remote_identity", {"remote": remote})
+    return row is None or bool(row["confirmed"])
+
+
+async def remember_identity(store: Store, remote: str, found: str, *, confirmed: bool) -> None:
+    """Enter which place it is; `confirmed`: that it is the one that is meant."""
     async with store.transaction() as transaction:
-        await transaction.execute("remember_remote", {"remote": remote, "identity": found})
+        values = {"remote": remote, "identity": found, "confirmed": int(confirmed)}
+        await transaction.execute("remember_remote", values)

@@ -532,6 +532,12 @@ INSERT OR IGNORE INTO archive_copies (file, remote, token, entered_at) VALUES (:
 -- name: copies_of_remote
 SELECT * FROM archive_copies WHERE remote = :remote AND status <> 'pruned' ORDER BY id
 
+-- name: copies_in_other_places
+SELECT * FROM archive_copies WHERE remote <> :remote AND status IN ('copied', 'only_there') ORDER BY id
+
+-- name: files_archived
+SELECT DISTINCT file FROM archives WHERE file <> ''
+
 -- name: copy_by_id
 SELECT * FROM archive_copies WHERE id = :id
 
@@ -550,10 +556,10 @@ WHERE id = :id AND status = :from_status
 SELECT COUNT(*) AS jobs FROM archives WHERE file = :file AND status NOT IN ('done', 'failed')
 
 -- name: remote_identity
-SELECT identity FROM archive_remotes WHERE remote = :remote
+SELECT identity, confirmed FROM archive_remotes WHERE remote = :remote
 
 -- name: remember_remote
-INSERT OR REPLACE INTO archive_remotes (remote, identity) VALUES (:remote, :identity)
+INSERT OR REPLACE INTO archive_remotes (remote, identity, confirmed) VALUES (:remote, :identity, :confirmed)
 
 -- name: catalog_written
 SELECT path, identity FROM catalog_written
