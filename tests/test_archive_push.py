@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ class Library:
         if not outputs.exists():
             make_outputs(outputs)
         for stamp in stamps or STAMPS[:1]:
-            made = archive_outputs(outputs, stamp=stamp, archive_id=f"{stamp}-1").path
+            created = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+            made = archive_outputs(outputs, stamp=stamp, archive_id=f"{stamp}-1", created=created).path
             self.archive.mkdir(parents=True, exist_ok=True)
             made.rename(self.archive / made.name)
         return self

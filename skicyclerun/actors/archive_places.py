@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.listing import ListedArchive, list_archives
-from skicyclerun.archive.remote import CopyThere, Remote, copies_there, problems_there, remove_copy
+from skicyclerun.archive.remote import CopyThere, Remote, copies_there, open_there, problems_there, remove_copy
 from skicyclerun.archive.retention import PrunePlan, plan_prune, prune_archives
-from skicyclerun.errors import ArchiveUnknown, RemoteError
+from skicyclerun.errors import ArchiveError, ArchiveUnknown, RemoteError
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import archive_copies
 from skicyclerun.state.archive_copies import CopyRow
@@ -40,6 +42,8 @@ class PlacedArchive:
     """Its confirmed copies in places that are not `cleanup.remote` now, oldest first."""
     made_by_us: bool = False
     """A job of our database made it."""
+    lost: bool = False
+    """The second place answered, and its confirmed copy is not there."""
 
     @property
     def name(self) -> str:
@@ -72,7 +76,8 @@ class PlacedArchive:
     @property
     def out_of_reach(self) -> CopyRow | None:
         """The copy in a place that is not `cleanup.remote` now, where it lies nowhere that can be read."""
-        return self.elsewhere[-1] if self.elsewhere and not self.here and not self.confirmed else None
+        within = self.here or (self.confirmed and not self.lost)
+        return self.elsewhere[-1] if self.elsewhere and not within else None
 
     @property
     def has_another_size(self) -> bool:
@@ -88,7 +93,7 @@ class PlacedArchive:
         words = self._in_both(looked)
         if self.there is not None and self.has_another_size:
             words += f" ({bytes_in_words(self.there.file.size)} there: not its size)"
-        if not self.elsewhere or self.confirmed:
+        if not self.elsewhere or (self.confirmed and not self.lost):
             return words
         besides = f"in {self.elsewhere[-1].remote}, which is not `cleanup.remote` now"
         return f"{words}, and {besides}" if self.here else besides
@@ -225,10 +230,25 @@ async def look_around(settings: Settings, store: Store | None, remote: Remote | 
             found = None
         others = tuple(elsewhere.get(file, ()))
         listed = here.get(file) or _listed(folder, copy or others[-1], found)
-        placed.append(PlacedArchive(listed, file in here, copy, found, others, file in made))
+        one = PlacedArchive(listed, file in here, copy, found, others, file in made)
+        looked = remote is not None and problem is None
+        placed.append(replace(one, lost=looked and one.confirmed and found is None))
     placed.extend(PlacedArchive(_listed(folder, None, copy), here=False, there=copy) for copy in there.values())
     placed.sort(key=lambda each: each.listed.created_at)
     return Places(folder, tuple(placed), remote, problem)
+
+
+def made_of(remote: Remote, archives: Sequence[PlacedArchive], folders: Collection[Path]) -> list[str]:
+    """Names of those whose manifest there says that they were made of these folders. What cannot be read is not."""
+    found = []
+    for one in archives:
+        if one.there is None:
+            continue
+        with suppress(ArchiveError, OSError), ArchiveFile(open_there(remote, one.there.file)) as archive:
+            manifest, _ = archive.contents()
+            if {Path(each) for each in manifest.folders.values()} <= set(folders):
+                found.append(one.name)
+    return found
 
 
 async def out_of_reach(store: Store, folder: Path, url: str) -> list[CopyRow]:

@@ -8,7 +8,7 @@ The order of writes, each step committed before the next begins:
     only_there  with `keep_local: false`: looked at there once more, removed here, folder synced; then the row
 
 What is not done stays pending: the next run takes it along, and `archive push` goes on with it. What can never be done,
-because the archive here is gone, ends: what was reserved and written for it there is removed, then its row is `pruned`.
+because the archive here is gone, ends: what was reserved and written for it there is removed, then its row.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ NEXT: Final = "`skicyclerun archive push` goes on with it."
 
 def stays_here(url: str, count: int) -> str:
     """Why nothing is removed here, though `cleanup.keep_local` is false."""
+    stay = "stays" if count == 1 else "stay"
     return (
-        f"{counted(count, 'archive')} copied to {url} {'stays' if count == 1 else 'stay'} here too: when that place was "
-        "first used it was empty, or on the disk of the archives themselves, and may be a mount point without its "
-        "disk. If it is the folder that is meant, `skicyclerun archive push --new-place` says so."
+        f"{counted(count, 'archive')} copied to {url} {stay} here too: when that place was first used it was empty, or "
+        "on the disk of the archives themselves, and may be a mount point without its disk. If it is the folder that "
+        "is meant, `skicyclerun archive push --new-place` says so."
     )
 
 
@@ -237,7 +238,7 @@ class ArchivePush:
         return not there and not await archive_copies.is_in_use(self._store, row.file)
 
     async def _end(self, pushed: Pushed, row: CopyRow) -> None:
-        """pending → pruned; or → copied, where a stop came between copying it and entering that.
+        """pending → forgotten; or → copied, where a stop came between copying it and entering that.
 
         Raises RemoteError, ArchiveStopped.
         """
@@ -256,7 +257,7 @@ class ArchivePush:
                 pushed.copied.append(row)
                 self._say(Notice(f"{row.file} is copied to {url} and was read back from there; it is no longer here."))
                 return
-            await archive_copies.step(self._store, row, CopyTrigger.GONE)
+            await archive_copies.forget(self._store, row)
         said = f"it is no longer in {self._folder} and was not copied to {url}; it is not pending any more"
         pushed.ended.append((row.file, said))
         log.warning("%s: %s", row.file, said)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,8 @@ RECORD_SUFFIX: Final = ".json"
 _FORMAT: Final = "skicyclerun-archive-copy"
 #: A record has some 400 bytes.
 LONGEST_RECORD: Final = 16_384
+#: What a job's archive carries inside: its timestamp, which is in the archive's name too, and its number.
+_JOB_ID: Final = re.compile(r"([0-9]{8}_[0-9]{6})-[0-9]+")
 _BLOCK: Final = 1 << 20
 _NAMES_TRIED: Final = 1000
 
@@ -385,6 +388,9 @@ def _unlike(record: CopyRecord, name: str, archive: RangedBytes) -> str:
         raise
     except ArchiveError as error:
         return str(error).rstrip(".")
+    job = _JOB_ID.fullmatch(seal.id)
+    if job is not None and job[1] != stamps[0]:
+        return f"another archive lies there, that of {job[1]}"
     if (seal.created, seal.files, seal.content_bytes) != (record.created, record.files, record.content_bytes):
         made = f"made {seal.created}, {seal.files} files"
         return f"another archive lies there ({made}) than its record says (made {record.created}, {record.files} files)"

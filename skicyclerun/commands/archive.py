@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from skicyclerun.archive.retention import PrunePlan
     from skicyclerun.state.archive_copies import CopyRow
 
+#: So many archives that our database does not know are looked into for the folders that they were made of.
+_LOOKED_INTO = 10
+
 _json_option = click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 
 
@@ -121,7 +124,9 @@ def verify_command(
     if quick and full:
         raise UsageError("--quick and --full contradict each other.")
     places = _look_around(settings)
-    chosen = [one for one in places.archives if one.is_ours] if every else [_named(places, name) for name in names]
+    chosen = (
+        [one for one in places.archives if one.is_ours] if every else [_named(settings, places, name) for name in names]
+    )
     results: list[_Verified] = []
     for placed in chosen:
         path = placed.listed.path
@@ -142,7 +147,8 @@ def verify_command(
         rows = [
             {"name": one.name, "path": one.place, "ok": not one.problems, "problems": one.problems} for one in results
         ]
-        _print_json({"quick": quick, "archives": rows})
+        strangers = [one.name for one in places.strangers] if every else []
+        _print_json({"quick": quick, "archives": rows, "not_of_this_database": strangers})
     else:
         for one in results:
             if not one.problems:
@@ -264,7 +270,7 @@ def _place_to_read(settings: Settings, name: str, *, from_copy: bool) -> Path | 
     if from_copy and settings.cleanup.remote is None:
         raise UsageError("--from-copy reads the copy in `cleanup.remote`, which is not set.")
     places = _look_around(settings)
-    placed = _named(places, name)
+    placed = _named(settings, places, name)
     if placed.here and not from_copy:
         return placed.listed.path
     row = placed.out_of_reach
@@ -508,13 +514,22 @@ def _look_around(settings: Settings) -> Places:
     return places
 
 
-def _named(places: Places, name: str) -> PlacedArchive:
+def _named(settings: Settings, places: Places, name: str) -> PlacedArchive:
     """The archive that a person means; says so where `latest` is not the newest of all that lie there."""
-    from skicyclerun.actors.archive_places import PlacedArchive
+    from skicyclerun.actors.archive_job import folder_homes
+    from skicyclerun.actors.archive_places import PlacedArchive, made_of
 
     if os.sep in name and (places.remote is None or not name.startswith(f"{places.remote.url}/")):
         return PlacedArchive(ListedArchive(archive_named(places.folder, name), 0, ""), here=True)
-    placed = places.named(name)
+    try:
+        placed = places.named(name)
+    except ArchiveUnknown as error:
+        if name == "latest" and places.remote is not None and places.looked:
+            homes = folder_homes(settings).values()
+            own = made_of(places.remote, places.strangers[-_LOOKED_INTO:], homes)
+            if own:
+                error.next_step = f"Of the folders of this lib_root: {', '.join(own)}. Name the one that is meant."
+        raise
     if name == "latest" and places.newer_strangers(placed):
         shown = ", ".join(printable(one.name) for one in places.newer_strangers(placed)[-3:])
         click.echo(f"The latest of this database is {placed.name}. Newer, but not of it: {shown}.", err=True)

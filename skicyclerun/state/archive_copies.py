@@ -106,6 +106,14 @@ async def put_off(store: Store, copy: CopyRow, reason: str) -> None:
         await transaction.execute("copy_put_off", {"id": copy.id, "reason": reason})
 
 
+async def forget(store: Store, copy: CopyRow) -> None:
+    """Commit that there will be no copy of it. Raises IllegalTransition where it is no longer pending."""
+    async with store.transaction() as transaction:
+        if await transaction.execute("forget_copy", {"id": copy.id}) != 1:
+            raise IllegalTransition(f"The copy of {copy.file} is no longer pending.")
+        await record(transaction, "archive_copy", copy.id, copy.status, "forget", "")
+
+
 async def step(store: Store, copy: CopyRow, trigger: CopyTrigger, *, version: str | None = None) -> CopyRow:
     """Commit a transition. Raises IllegalTransition, also when the database no longer holds `copy.status`."""
     target = copy_target(copy.status, trigger)

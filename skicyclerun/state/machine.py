@@ -98,8 +98,6 @@ class CopyTrigger(StrEnum):
     CONFIRM = "confirm"
     REMOVED_HERE = "removed_here"
     LOST = "lost"
-    GONE = "gone"
-    """The archive here is gone, and no copy came to be."""
     PRUNE = "prune"
 
 
@@ -150,7 +148,6 @@ COPY_TRANSITIONS: Final = (
     (_CT.CONFIRM, _C.PENDING, _C.COPIED),
     (_CT.LOST, _C.COPIED, _C.PENDING),
     (_CT.REMOVED_HERE, _C.COPIED, _C.ONLY_THERE),
-    (_CT.GONE, _C.PENDING, _C.PRUNED),
     (_CT.PRUNE, _C.PENDING, _C.PRUNED),
     (_CT.PRUNE, _C.COPIED, _C.PRUNED),
     (_CT.PRUNE, _C.ONLY_THERE, _C.PRUNED),

@@ -544,6 +544,9 @@ SELECT * FROM archive_copies WHERE id = :id
 -- name: name_copy
 UPDATE archive_copies SET name = :name, token = :token, size = :size, sha256 = :sha256 WHERE id = :id AND status = 'pending'
 
+-- name: forget_copy
+DELETE FROM archive_copies WHERE id = :id AND status = 'pending'
+
 -- name: copy_put_off
 UPDATE archive_copies SET attempts = attempts + 1, reason = :reason WHERE id = :id AND status = 'pending'
 
