@@ -269,6 +269,9 @@ class PhotoInterrupted(PhotoError):
 class PhotoTransient(PhotoError):
     """May work the next time: retried with back-off before the photo is called failed."""
 
+    had_company = False
+    """Others were under way over the same line."""
+
 
 class PhotoSlow(PhotoTransient):
     """It took longer than it was given, perhaps because its original is being fetched from afar.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 import pytest
 
-from skicyclerun.actors.album_work import AlbumWork, Reached, TransientStreak, WorkLimits
+from skicyclerun.actors.album_work import AlbumWork, AtOnce, Reached, TransientStreak, WorkLimits
 from skicyclerun.errors import (
     PhotoError,
     PhotoGone,
@@ -452,3 +452,93 @@ def test_where_an_error_ends_the_work_the_next_album_hears_nothing() -> None:
 def test_an_album_whose_time_is_up_is_made_as_far_as_it_will_be() -> None:
     plays: dict[str, list[Attempt]] = {"a": [(1.0, None)], "b": [(1000.0, None)]}
     assert reached_at("ab", plays, workers=2) == {"all begun": 1.0, "all made": 601.0}
+
+
+# ── as many at once as a line bears ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class OverALine(Played):
+    """Each takes ten seconds; where more are under way than the line bears, none gets through in time."""
+
+    bears: int = 2
+    under_way: int = 0
+    most: int = 0
+
+    async def attempt(self, item: str, number: int) -> tuple[str, str]:
+        self.done.append(item)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            late = self.under_way > self.bears
+            await anyio.sleep(10)
+            if late or self.under_way > self.bears:
+                await anyio.sleep(110)
+                raise PhotoTransient("it took longer than 120 s")
+        finally:
+            self.under_way -= 1
+        return item, "done"
+
+
+class OverALineInBatches(OverALine):
+    batch_photos: int = 4
+
+    async def attempt_several(self, items: Sequence[str]) -> list[tuple[str, str] | Exception | None]:
+        came: list[tuple[str, str] | Exception | None] = [None] * len(items)
+        try:
+            came[0] = await self.attempt(items[0], 1)
+        except PhotoTransient as error:
+            came[0] = error
+        return came
+
+
+def over(line: OverALine, items: str, *, stop_after: float | None = None) -> AtOnce:
+    """An album over that line, ten at once where it bears them."""
+
+    async def main() -> AtOnce:
+        at_once = AtOnce(10)
+        wanted = replace(LIMITS, workers=10, pause_after=100)
+        streak = TransientStreak(100, lambda count, last: SourceStopped(f"{count} in a row: {last}"))
+        ends = None if stop_after is None else anyio.current_time() + stop_after
+        stop = lambda: ends is not None and anyio.current_time() >= ends  # noqa: E731
+        await AlbumWork(line, wanted, streak, stop, None, at_once).run(items)
+        return at_once
+
+    return run_in_virtual_time(main)
+
+
+@pytest.mark.parametrize("kind", [OverALine, OverALineInBatches])
+@pytest.mark.parametrize("bears", [1, 2, 4])
+def test_on_a_slow_line_fewer_are_sent_at_once_until_all_have_come(kind: type[OverALine], bears: int) -> None:
+    items = "abcdefghijklmnopqrstuvwxyz"
+    line = kind({}, bears=bears)
+    at_once = over(line, items)
+    assert line.settled == dict.fromkeys(items, "done")
+    assert at_once.number <= 2 * bears
+
+
+def test_a_line_that_bears_all_of_them_gets_all_of_them() -> None:
+    line = OverALine({}, bears=10)
+    assert over(line, "abcdefghijklmnopqrstuvwxyz").number == 10
+    assert (line.most, len(line.done)) == (10, 26)
+
+
+def test_one_failure_of_a_picture_is_made_up_for_by_those_that_come_through() -> None:
+    line = Played({"a": [(1.0, PhotoTransient("503")), (1.0, None)]})
+
+    async def main() -> tuple[int, int]:
+        at_once = AtOnce(4)
+        streak = TransientStreak(10, lambda count, last: SourceStopped(f"{count} in a row: {last}"))
+        await AlbumWork(line, replace(LIMITS, workers=4), streak, lambda: False, None, at_once).run("a")
+        after_one = at_once.number
+        await AlbumWork(line, replace(LIMITS, workers=4), streak, lambda: False, None, at_once).run("bcdefghijklm")
+        return after_one, at_once.number
+
+    assert run_in_virtual_time(main) == (2, 4)
+
+
+def test_a_stop_begins_nothing_that_waits_for_its_turn() -> None:
+    line = OverALine({}, bears=1)
+    over(line, "abcdefghijklmnopqrstuvwxyz", stop_after=121.0)
+    assert len(line.done) < 26
+    assert len(line.settled) < 5

@@ -14,15 +14,19 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from skicyclerun.archive.remote_folder import IDENTITY_FILE
 from skicyclerun.files.fault_points import FAULT_POINTS
 from skicyclerun.run.lock import RunLock
+from skicyclerun.state import archive_copies
 from skicyclerun.state.machine import COPY_TRANSITIONS, CopyStatus
+from skicyclerun.state.store import Store
 from tests.archive_trees import archive_outputs, make_outputs, read_tree
 from tests.command_line import (
     Ended,
@@ -87,13 +91,27 @@ class Library:
             settings["remote_service"] = {"endpoint_url": bucket.endpoint}
         self.config = write_config(root, cleanup=settings)
         self.where = ("--lib-root", str(self.root), "--config", str(self.config))
+        if bucket is None and not keep_local:
+            self.confirm()
+
+    def confirm(self) -> None:
+        """As `archive push --new-place` does: the folder is the one that is meant, empty and on this disk as it is."""
+        mark = self.disk / IDENTITY_FILE
+        mark.write_text("c0ffee\n")
+
+        async def remember() -> None:
+            async with await Store.open(self.root / "state/skicyclerun.sqlite3") as store:
+                await archive_copies.remember_identity(store, self.remote, "c0ffee", confirmed=True)
+
+        anyio.run(remember)
 
     def with_archives(self, *stamps: str) -> Library:
         outputs = self.root / "outputs"
         if not outputs.exists():
             make_outputs(outputs)
         for stamp in stamps or STAMPS[:1]:
-            made = archive_outputs(outputs, stamp=stamp, archive_id=f"{stamp}-1").path
+            created = datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+            made = archive_outputs(outputs, stamp=stamp, archive_id=f"{stamp}-1", created=created).path
             self.archive.mkdir(parents=True, exist_ok=True)
             made.rename(self.archive / made.name)
         return self
@@ -167,6 +185,7 @@ def test_what_is_to_be_there_alone_is_removed_here_only_when_it_is_there(place: 
 
 def test_an_archive_that_is_not_as_it_was_copied_there_stays_here(tmp_path: Path) -> None:
     library = Library(tmp_path, None).with_archives()
+    library.confirm()
     library.command("archive", "push")
     (library.disk / name_of(STAMPS[0])).write_bytes(b"torn")
     lone = write_config(tmp_path, cleanup={"remote": library.remote, "keep_local": False})
@@ -195,7 +214,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, se
 
 
 def test_every_fault_point_of_a_copy_is_gone_through() -> None:
-    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, *OF_A_REMOVAL}
+    others = {*OF_A_REMOVAL, "copy.cleared_there"}
+    assert {name for name in FAULT_POINTS if name.startswith("copy.")} == {*OF_A_COPY, *others}
 
 
 @pytest.mark.crash
@@ -593,7 +613,7 @@ def test_no_name_there_stops_a_listing(tmp_path: Path, monkeypatch: pytest.Monke
         assert all(name_of(stamp) in listed.stdout for stamp in stamps)
         assert len(library.command("archive", "list", "--json").json["archives"]) == len(stamps) + 1
         assert prune(library).code == 0
-        assert library.command("archive", "verify", "--all").code == 3
+        assert library.command("archive", "verify", *stamps).code == 3
         assert library.command("archive", "restore", STAMPS[0], "--to", tmp_path / "to").code == 0
     finally:
         monkeypatch.undo()
@@ -621,7 +641,12 @@ def test_what_lies_where_is_told_without_a_database(tmp_path: Path) -> None:
     listed = library.command("archive", "list")
     assert listed.code == 0
     assert "there, not by this database" in listed.stdout
-    assert library.command("archive", "restore", "latest", "--to", tmp_path / "to").code == 0
+    latest = library.command("archive", "restore", "latest", "--to", tmp_path / "to")
+    assert latest.code == 2
+    assert name_of(STAMPS[0]) in latest.stderr
+    restored = library.command("archive", "restore", STAMPS[0], "--to", tmp_path / "to")
+    assert restored.code == 0
+    assert "is not of this database" in restored.stderr
     assert library.command("archive", "prune", "--days", "1", "--dry-run", "--json").json["removed"] == []
 
 
@@ -739,11 +764,11 @@ def moved(before: Path, root: Path, *, keep_local: bool) -> Library:
     """A library with its disk, whose database knows the place by another path."""
     shutil.copytree(before / "lib", root / "lib")
     library = Library(root, None, keep_local=keep_local)
-    library.disk.rmdir()
+    shutil.rmtree(library.disk)
     shutil.copytree(before / "disk", library.disk)
     with closing(sqlite3.connect(library.root / "state/skicyclerun.sqlite3")) as connection, connection:
         for table in ("archive_copies", "archive_remotes"):
-            connection.execute(f"UPDATE {table} SET remote = ?", (library.remote,))
+            connection.execute(f"UPDATE OR REPLACE {table} SET remote = ?", (library.remote,))
     return library
 
 

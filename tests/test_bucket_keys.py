@@ -37,8 +37,14 @@ def test_keys_are_safe_and_no_two_files_share_one(prefix: str, by_album: bool, f
         assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in key)
         assert unquote(url_path(key)) == key
         assert not set(url_path(key)) & set(' #?"<>*\\')
-    indexes = {collision_key(rule.album_index(folder)) for folder, _ in files} | {collision_key(rule.index)}
+    folders = {folder for folder, _ in files}
+    indexes = {collision_key(keys.of_index(folder).key) for folder in folders} | {collision_key(rule.index)}
+    assert len(indexes) == len(folders) + 1
     assert indexes.isdisjoint(collision_key(claim.key) for claim in claims)
+    # On a disk no name is a folder and a file.
+    everything = [*(claim.key for claim in claims), *(keys.of_index(folder).key for folder in folders), rule.index]
+    above = {collision_key(key.rpartition("/")[0]) for key in everything}
+    assert above.isdisjoint(map(collision_key, everything))
 
 
 @settings(max_examples=60)
@@ -87,7 +93,8 @@ def test_paths_of_the_cdn_are_those_that_a_page_asks_for() -> None:
 @given(NAMES, NAMES, st.booleans())
 def test_addresses_in_an_index_lead_to_the_objects(folder: str, name: str, by_album: bool) -> None:
     rule = KeyRule("site", by_album)
-    key, index = ClaimedKeys(rule).of(folder, name).key, rule.album_index(folder)
+    keys = ClaimedKeys(rule)
+    key, index = keys.of(folder, name).key, keys.of_index(folder).key
     said = json.loads(album_index("x", index, [IndexedPicture(key, 1, "0" * 64, 1, 1, {})], with_positions=False))
     address = urljoin(f"https://example.org/{url_path(index)}", said["pictures"][0]["href"])
     assert unquote(address.removeprefix("https://example.org/")) == key

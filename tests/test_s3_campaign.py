@@ -55,6 +55,12 @@ def change_library(root: Path) -> None:
     (root / "Lake").rename(root / "Pond")
 
 
+def dissolve_album(root: Path) -> None:
+    """One of an album's two photos moves to another album, the other goes, and so does the album."""
+    (root / "Bay" / "IMG_0.jpg").rename(root / "Sea" / "from-bay.jpg")
+    shutil.rmtree(root / "Bay")
+
+
 @dataclass(frozen=True)
 class Campaign:
     """What a run starts from, and what an undisturbed one makes of it."""
@@ -86,12 +92,12 @@ def server(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield running
 
 
-def configure(lib_root: Path, bucket: BucketThere, distribution: str) -> None:
+def configure(lib_root: Path, bucket: BucketThere, distribution: str, *, delete_removed: bool = True) -> None:
     (lib_root / "config").mkdir(parents=True)
     cdn = {"enabled": True, "distribution_id": distribution}
     settings = {
         "export": {"group_photos": 2, "group_seconds": 30, "workers": 2},
-        "s3_deployment": {**bucket.section, "delete_removed": True, "cloudfront": cdn},
+        "s3_deployment": {**bucket.section, "delete_removed": delete_removed, "cloudfront": cdn},
     }
     (lib_root / "config" / "pipeline_config.json").write_text(json.dumps(settings))
 
@@ -137,6 +143,21 @@ def update(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPa
     code, shown = server.run(*first)
     assert code == 0, shown
     change_library(library)
+    return undisturbed(server, service, base, library, bucket, earlier, "--update")
+
+
+@pytest.fixture(scope="module")
+def dissolved(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """An update that leaves a picture of an album which is gone, and has another of it move."""
+    base = tmp_path_factory.mktemp("dissolved")
+    library, earlier, bucket = base / "library", base / "earlier", service.bucket()
+    for number, name in enumerate(("Bay/IMG_0.jpg", "Bay/IMG_1.jpg", "Sea/IMG_0.jpg")):
+        make_picture(library / name, 20 * number, size=80)
+    configure(earlier, bucket, new_distribution(service), delete_removed=False)
+    bucket.put("site/theirs.txt")
+    code, shown = server.run("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
+    assert code == 0, shown
+    dissolve_album(library)
     return undisturbed(server, service, base, library, bucket, earlier, "--update")
 
 
@@ -295,6 +316,38 @@ def test_an_update_killed_at_a_fault_point_and_resumed_equals_one_never_interrup
 ) -> None:
     assert carried_to_the_end(update, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
     compare(update, tmp_path / "root")
+
+
+def test_the_index_of_an_album_that_is_gone_names_what_stays_of_it(dissolved: Campaign) -> None:
+    there = dissolved.expected["bucket"]
+    assert sorted(there) == [
+        "site/Bay/IMG_1.jpg",
+        "site/Bay/index.json",
+        "site/Sea/IMG_0.jpg",
+        "site/Sea/from-bay.jpg",
+        "site/Sea/index.json",
+        "site/index.json",
+        "site/theirs.txt",
+    ]
+    assert [each["key"] for each in json.loads(there["site/Bay/index.json"][0])["pictures"]] == ["site/Bay/IMG_1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "s3.index_claimed:2",
+        "s3.index_sent:2",
+        "s3.index_entered:2",
+        "s3.index_sent:3",
+        "s3.removal_entered",
+        "s3.removed",
+    ],
+)
+def test_an_update_killed_while_an_album_is_dissolved_and_resumed_equals_one_never_interrupted(
+    dissolved: Campaign, tmp_path: Path, fault: str
+) -> None:
+    assert carried_to_the_end(dissolved, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
+    compare(dissolved, tmp_path / "root")
 
 
 @pytest.mark.parametrize("number", range(CRASHES))

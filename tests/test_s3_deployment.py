@@ -736,6 +736,21 @@ def test_a_service_that_does_not_answer_costs_a_time_out_and_not_hours(
     assert len(bucket.keys()) == 6
 
 
+def test_an_upload_that_takes_too_long_is_tried_again_with_fewer_beside_it(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    configure(sample, bucket, timeouts={"photo": 0.6})
+    late = iter([Bad(silent=True)])
+
+    def behave(asked: Asked) -> Bad | None:
+        return next(late, None) if asked.sends_object and asked.key == "site/Alps/IMG_2.jpg" else None
+
+    service.proxy.behave = behave
+    assert upload(sample).code == 0
+    assert "site/Alps/IMG_2.jpg" in bucket.keys()
+    assert "the line bears less: 1 at once from now on" in sample.log
+
+
 def test_a_line_that_stays_down_pauses_the_stage_and_a_resumed_run_goes_on(
     sample: Staged, bucket: BucketThere, service: Service
 ) -> None:

@@ -17,9 +17,10 @@ import logging
 import math
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -43,6 +44,9 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 #: A batch is worth asking for if it takes so long, and no idle worker minds if it takes no longer.
 _LEAST_SECONDS: Final = 0.01
+_MOST_PATIENCE: Final = 64
+#: Attempts that are not held against a picture, where others were under way over the same line.
+_FORGIVEN: Final = 4
 
 _Item = TypeVar("_Item")
 _Given = TypeVar("_Given", contravariant=True)
@@ -115,6 +119,60 @@ class TransientStreak:
                 self._count = 0
                 return
         raise self._stopped(self._count, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When an attempt began, and how many could be under way then."""
+
+    began: float
+    at_once: int = 1
+
+
+class AtOnce:
+    """How many attempts are made at once where all go over one line: as many as it bears.
+
+    Half as many after a failure that may pass (a time-out, a service that asks to slow down), once for all that were
+    under way; one more after some successes, and after ever more of them where that was too many. An attempt does not
+    begin, and its time does not run, before its turn.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limiter = anyio.CapacityLimiter(most)
+        self._successes = 0
+        self._patience = 1
+        self._changed_at = -math.inf
+
+    @property
+    def number(self) -> int:
+        """Attempts at once, now."""
+        return int(self._limiter.total_tokens)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Turn]:
+        """One attempt, or one thread's several."""
+        async with self._limiter:
+            yield Turn(anyio.current_time(), self.number)
+
+    def borne(self) -> None:
+        """One came through."""
+        self._successes += 1
+        if self._successes >= self.number * self._patience and self.number < self._most:
+            self._limiter.total_tokens += 1
+            self._successes = 0
+            if self.number == self._most:
+                self._patience = 1
+
+    def too_many(self, turn: Turn) -> None:
+        """One has failed in a way that may pass."""
+        if turn.began < self._changed_at:
+            return  # with more beside it than there are now
+        self._limiter.total_tokens = max(1, self.number // 2)
+        self._successes = 0
+        self._patience = min(2 * self._patience, _MOST_PATIENCE)
+        self._changed_at = anyio.current_time()
+        log.info("the line bears less: %d at once from now on", self.number)
 
 
 class Work(Protocol[_Given, _Outcome]):
@@ -209,8 +267,11 @@ class AlbumWork(Generic[_Item, _Outcome]):
         streak: TransientStreak,
         stop: Callable[[], bool],
         reached: Reached | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
+        """`at_once`: shared by all albums whose pictures go over one line."""
         self._work = work
+        self._at_once = at_once
         # Asked once: whether a protocol is kept to takes longer than much of what is done for a picture.
         self._in_batches: InBatches[_Item, _Outcome] | None = work if isinstance(work, InBatches) else None
         self._limits = limits
@@ -330,10 +391,13 @@ class AlbumWork(Generic[_Item, _Outcome]):
         assert self._in_batches is not None
         for _ in batch:
             feed.popleft()
-        began = anyio.current_time()
-        came = await self._in_batches.attempt_several(batch)
+        async with self._turn() as turn:
+            came = [None] * len(batch) if self._stop() else await self._in_batches.attempt_several(batch)
+        for one in came:
+            if one is not None:
+                self._learn(turn, one)
         made = sum(one is not None for one in came)
-        self._seconds_each = max((anyio.current_time() - began) / max(made, 1), 0.001)
+        self._seconds_each = max((anyio.current_time() - turn.began) / max(made, 1), 0.001)
         self._fitting = max(made, 2) if made < len(batch) else max(2 * made, self._fitting)
         feed.extendleft((item, 1) for item, one in zip(reversed(batch), reversed(came), strict=True) if one is None)
         outcomes = [one for one in came if one is not None and not isinstance(one, Exception)]
@@ -359,18 +423,21 @@ class AlbumWork(Generic[_Item, _Outcome]):
         name, limits = self._work.name_of(item), self._limits
         if first > 1:
             await anyio.sleep(limits.backoff_seconds)
-        for number in range(first, limits.attempts + 1):
+        forgiven = 0
+        for number in count(first):
             try:
                 if raised is not None:
                     error_of_first, raised = raised, None
                     raise error_of_first
-                outcome = await self._work.attempt(item, number)
+                outcome = await self._attempted(item, number)
             except PhotoInterrupted:
                 return None  # Its row stays planned, for the resume.
             except PhotoTransient as error:
                 log.info("%s, attempt %d: %s", name, number, error)
                 await self._streak.longer(error)
-                if number == limits.attempts:
+                if error.had_company and forgiven < _FORGIVEN:
+                    forgiven += 1  # It may have been those beside it.
+                elif number >= limits.attempts + forgiven:
                     reason = str(error)
                     if number > 1:
                         reason = f"{reason.removesuffix('.')}. Tried {number} times."
@@ -382,7 +449,7 @@ class AlbumWork(Generic[_Item, _Outcome]):
                     if self._first_round:
                         self._progressed()
                     return None
-                await anyio.sleep(limits.backoff_seconds * 2 ** (number - 1))
+                await anyio.sleep(limits.backoff_seconds * 2 ** (number - 1 - forgiven))
             except PhotoError as error:
                 # Its album says it in the log too, in a line; this is what lies behind it.
                 log.debug("%s: %s", name, error, exc_info=error)
@@ -408,6 +475,35 @@ class AlbumWork(Generic[_Item, _Outcome]):
                 self._streak.broken()
                 return outcome
         raise AssertionError("unreachable: the last attempt returns")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[Turn]:
+        if self._at_once is None:
+            yield Turn(anyio.current_time())
+        else:
+            async with self._at_once.turn() as turn:
+                yield turn
+
+    async def _attempted(self, item: _Item, number: int) -> _Outcome:
+        async with self._turn() as turn:
+            if self._at_once is not None and self._stop():
+                raise PhotoInterrupted("the run is to stop")
+            try:
+                outcome = await self._work.attempt(item, number)
+            except PhotoTransient as error:
+                self._learn(turn, error)
+                error.had_company = turn.at_once > 1
+                raise
+        self._learn(turn, outcome)
+        return outcome
+
+    def _learn(self, turn: Turn, came: _Outcome | Exception) -> None:
+        if self._at_once is None:
+            return
+        if isinstance(came, PhotoTransient):
+            self._at_once.too_many(turn)
+        elif not isinstance(came, Exception):
+            self._at_once.borne()
 
     async def _settle_in_groups(self, inbox: MemoryObjectReceiveStream[list[_Outcome]]) -> None:
         """Collect outcomes into groups of `group_photos`, or of `group_seconds`, and settle each group."""

@@ -7,12 +7,14 @@ The order of writes, each step committed before the next begins:
     copied      written there, read back from there, SHA-256 compared; then the row
     only_there  with `keep_local: false`: looked at there once more, removed here, folder synced; then the row
 
-What is not done stays pending: the next run takes it along, and `archive push` goes on with it.
+What is not done stays pending: the next run takes it along, and `archive push` goes on with it. What can never be done,
+because the archive here is gone, ends: what was reserved and written for it there is removed, then its row.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +33,7 @@ from skicyclerun.archive.remote import (
     RemoteFile,
     copy_archive,
     describe,
+    finished_or_cleared,
     found_again,
     reads_as,
     record_of,
@@ -52,6 +55,7 @@ from skicyclerun.state import archive_copies
 from skicyclerun.state.archive_copies import CopyRow
 from skicyclerun.state.machine import CopyStatus, CopyTrigger
 from skicyclerun.state.store import Store
+from skicyclerun.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,16 @@ NEXT: Final = "`skicyclerun archive push` goes on with it."
 #: How long a place may think about the first question once everything else of a run is done: a disk that is asleep
 #: wakes up in less.
 _PATIENCE_SECONDS: Final = 10.0
+
+
+def stays_here(url: str, count: int) -> str:
+    """Why nothing is removed here, though `cleanup.keep_local` is false."""
+    stay = "stays" if count == 1 else "stay"
+    return (
+        f"{counted(count, 'archive')} copied to {url} {stay} here too: when that place was first used it was empty, or "
+        "on the disk of the archives themselves, and may be a mount point without its disk. If it is the folder that "
+        "is meant, `skicyclerun archive push --new-place` says so."
+    )
 
 
 @dataclass(slots=True)
@@ -75,6 +89,10 @@ class Pushed:
     """File names of what is in neither place as it was archived, and cannot be copied; and why."""
     remarks: list[str] = field(default_factory=list)
     """Sentences of what else a person should know."""
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    """File names of what is no longer here and was never copied, and what became of it."""
+    kept_here: list[str] = field(default_factory=list)
+    """File names of what stays here although it is copied, because the place is not confirmed."""
 
 
 class ArchivePush:
@@ -87,15 +105,20 @@ class ArchivePush:
         archive_folder: Path,
         *,
         keep_local: bool,
+        new_place: bool = False,
         stopping: Callable[[], bool],
         say: Callable[[ProgressEvent], None],
         advance: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        """`stopping` is asked between blocks; `advance` hears, in a thread, of bytes done with a file and in all."""
+        """`new_place`: a person says that the place is the one that is meant, also where it was another before.
+
+        `stopping` is asked between blocks; `advance` hears, in a thread, of bytes done with a file and in all.
+        """
         self._store = store
         self._remote = remote
         self._folder = archive_folder
         self._keep_local = keep_local
+        self._new_place = new_place
         self._stopping = stopping
         self._say = say
         self._advance = advance
@@ -203,7 +226,10 @@ class ArchivePush:
                     raise ArchiveStopped("stopped before it was copied")
                 if self._silent is not None:
                     raise self._silent
-                pushed.copied.append(await self._copy(row, pushed))
+                if await self._is_gone(row):
+                    await self._end(pushed, row)
+                else:
+                    pushed.copied.append(await self._copy(row, pushed))
             except (ArchiveError, OSError) as error:
                 ends = isinstance(error, RemoteUnreachable | RemoteRefused | ArchiveStopped)
                 await self._put_off(pushed, pending[number:] if ends else [row], error)
@@ -234,8 +260,6 @@ class ArchivePush:
         """pending → copied. Raises RemoteError, ArchiveError, OSError."""
         await self._identify()
         path = self._folder / row.file
-        if not path.exists():
-            raise ArchiveError(f"{row.file} is no longer in {self._folder}.", next_step="It cannot be copied any more.")
         while True:
             try:
                 row, version = await self._written(row, path)
@@ -283,13 +307,54 @@ class ArchivePush:
         known = there is not None and (there.token, there.sha256) == (row.token, row.sha256)
         return there if known and there is not None else describe(path, row.token, stop=self._stop)
 
-    async def _identify(self) -> None:
-        known = await archive_copies.identity(self._store, self._remote.url)
-        found = await self._first_answer(partial(self._remote.identify, known, make=True))
-        if found != known:
-            await archive_copies.remember_identity(self._store, self._remote.url, found)
+    async def _is_gone(self, row: CopyRow) -> bool:
+        """Whether the archive is no longer in the archive folder, which itself is there."""
+        path = self._folder / row.file
+        there = await in_unwaited_thread(lambda: not self._folder.is_dir() or os.path.lexists(path))
+        return not there and not await archive_copies.is_in_use(self._store, row.file)
 
-    async def _first_answer(self, question: Callable[[], str]) -> str:
+    async def _end(self, pushed: Pushed, row: CopyRow) -> None:
+        """pending → forgotten; or → copied, where a stop came between copying it and entering that.
+
+        Raises RemoteError, ArchiveStopped.
+        """
+        await self._identify()
+        url = self._remote.url
+        work = partial(finished_or_cleared, self._remote, row.file, row.name, row.token, stop=self._stop)
+        finished = await in_unwaited_thread(work)
+        with anyio.CancelScope(shield=True):
+            if finished is not None:
+                name, record, version = finished
+                if name != row.name:
+                    row = await archive_copies.reserved(
+                        self._store, row, name, record.token, record.size, record.sha256
+                    )
+                row = await archive_copies.step(self._store, row, CopyTrigger.CONFIRM, version=version)
+                pushed.copied.append(row)
+                self._say(Notice(f"{row.file} is copied to {url} and was read back from there; it is no longer here."))
+                return
+            await archive_copies.forget(self._store, row)
+        said = f"it is no longer in {self._folder} and was not copied to {url}; it is not pending any more"
+        pushed.ended.append((row.file, said))
+        log.warning("%s: %s", row.file, said)
+        self._say(Notice(f"{row.file}: {said}.", "warning"))
+
+    async def _identify(self) -> None:
+        url = self._remote.url
+        known = await archive_copies.identity(self._store, url)
+        asked = "" if self._new_place else known
+        confirms = bool(asked) or self._new_place
+
+        def question() -> tuple[str, str]:
+            doubt = "" if confirms else self._remote.doubt(self._folder)
+            return doubt, self._remote.identify(asked, make=True)
+
+        doubt, found = await self._first_answer(question)
+        if found != known or self._new_place:
+            await archive_copies.remember_identity(self._store, url, found, confirmed=not doubt)
+        self._new_place = False
+
+    async def _first_answer(self, question: Callable[[], _T]) -> _T:
         """Of the place; its first one is waited for only so long once everything else is done. Raises RemoteError."""
         if self._asked_at is not None and self._first_question is None:
             return await in_unwaited_thread(question)
@@ -306,10 +371,16 @@ class ArchivePush:
             self._first_question.deadline = self._asked_at + _PATIENCE_SECONDS
 
     async def _remove_here(self, pushed: Pushed) -> None:
-        """copied → only_there, for each that no job needs here any more. What cannot be looked at there stays here."""
-        for row in await archive_copies.of_remote(self._store, self._remote.url):
-            if row.status is not CopyStatus.COPIED or row.prune_begun or row.damage:
-                continue
+        """copied → only_there, for each that no job needs here any more. What cannot be looked at there stays here, and
+        all of it where nobody knows whether the place is the disk that is meant."""
+        rows = await archive_copies.of_remote(self._store, self._remote.url)
+        copied = [row for row in rows if row.status is CopyStatus.COPIED and not row.prune_begun and not row.damage]
+        if copied and not await archive_copies.is_confirmed(self._store, self._remote.url):
+            pushed.kept_here = [row.file for row in copied if (self._folder / row.file).exists()]
+            if pushed.kept_here:
+                self._say(Notice(stays_here(self._remote.url, len(pushed.kept_here)), "warning"))
+            return
+        for row in copied:
             if await archive_copies.is_in_use(self._store, row.file):
                 continue
             try:

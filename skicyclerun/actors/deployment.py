@@ -5,8 +5,9 @@ object's, in one transaction → the index of its album, in one PUT → what has
 removed → forgotten → the invalidation is entered → asked for.
 A stop anywhere is found again from the rows and repeated.
 
-A move is a move: an object whose bytes another key took over in the same run leaves the old key, also without
-`delete_removed`. What left its album for nowhere leaves the bucket only with it.
+A move is a move: an object whose bytes another key took over leaves the old key, also without `delete_removed`, and
+not before an index names the new one. What left its album for nowhere leaves the bucket only with it. An index is sent
+anew before anything that it named leaves, also that of an album which is gone and keeps some of its pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ import orjson
 
 from skicyclerun import __version__
 from skicyclerun.actors.stage_plan import StageRun, facts_of_pictures
-from skicyclerun.bucket.album_index import IndexedAlbum, IndexedPicture, album_index, albums_index
+from skicyclerun.bucket.album_index import (
+    IndexedAlbum,
+    IndexedPicture,
+    album_index,
+    album_index_without,
+    albums_index,
+    pictures_by_index,
+)
 from skicyclerun.bucket.cloudfront import MOST_PATHS, PATIENCE_SECONDS, PAUSE_SECONDS, Distribution, paths_of
 from skicyclerun.bucket.known import Kind, KnownObject, KnownObjects, ObjectStatus
 from skicyclerun.bucket.objects import Bucket, Stored
@@ -32,7 +40,7 @@ from skicyclerun.errors import PhotoError, StagePaused
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.stages.s3_deployment import NAME, S3Deployment, paused_where_refused, unreachable
 from skicyclerun.stages.stage import ForNow
-from skicyclerun.state import bucket_objects, stage_pictures
+from skicyclerun.state import bucket_objects, runs, stage_pictures
 from skicyclerun.state.bucket_objects import Invalidation
 from skicyclerun.state.stage_pictures import PictureMade, PicturePlan, PictureStatus
 from skicyclerun.state.store import Store, Transaction
@@ -41,6 +49,7 @@ from skicyclerun.wording import bytes_in_words, counted
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_LONGEST_INDEX = 1 << 30
 
 
 class Deployment:
@@ -56,6 +65,10 @@ class Deployment:
         self._inputs: dict[str, str] = {}
         """Albums of this process; the digest of their inputs before they were planned."""
         self._unchanged: set[str] = set()
+        self._named: dict[str, int] = {}
+        """Keys of indexes that are as this process has made them: how many pictures each names."""
+        self._others: list[str] = []
+        """Keys of indexes under which somebody else's object lies."""
         self._on_their_way: frozenset[str] = frozenset()
         """SHA-256 of the pictures that were claimed last."""
         self._would_go = [0, 0]
@@ -77,10 +90,10 @@ class Deployment:
             self._begun = True
 
     async def is_unchanged(self, store: Store, folder: str, title: str) -> bool:
-        key = self._recipe.rule.album_index(folder)
+        wanted = self._recipe.rule.album_index(folder)
         inputs = await bucket_objects.digest_of_inputs(store, self._run.facts_from, self._run.upstreams, folder)
         self._inputs[folder] = self._digest(title, inputs)
-        was = await bucket_objects.index_there(store, self._place, key)
+        was = await bucket_objects.index_there(store, self._place, folder, wanted)
         same = was is not None and was.made_of == await self._made_of(store, folder)
         if same:
             self._unchanged.add(folder)
@@ -200,17 +213,20 @@ class Deployment:
             and (each := self._known.of_file(folder, row.input)) is not None
             and each.status is ObjectStatus.THERE
         ]
-        key = self._recipe.rule.album_index(folder)
-        if not pictures and key not in self._known.by_key:
+        index = self._known.album_index(folder)
+        if not pictures and index.key not in self._known.by_key:
             return
         indexed = await self._indexed(store, folder, rows, {each.input: each for each in pictures})
         with_positions = self._recipe.section.publish_location
-        text = await anyio.to_thread.run_sync(partial(album_index, title, key, indexed, with_positions=with_positions))
+        say = partial(album_index, title, index.key, indexed, with_positions=with_positions)
+        text = await anyio.to_thread.run_sync(say)
         there = {each.input: each.sha256 for each in pictures}
         whole = all(row.status is PictureStatus.LEFT_OUT or there.get(row.input) == row.input_sha256 for row in rows)
         # The inputs as they were before the album was planned: what came since is found the next time.
         made_of = await self._made_of(store, folder) if whole and folder in self._inputs else ""
-        await self._bring_index(store, KnownObject(key, key, Kind.ALBUM_INDEX, folder, ""), text, made_of)
+        self._gone_through[folder] = await self._bring_index(store, index, text, made_of)
+        if self._gone_through[folder]:
+            self._named[index.key] = len(indexed)
 
     async def _mark_left(self, store: Store, keys: Sequence[str]) -> None:
         if not keys:
@@ -239,18 +255,24 @@ class Deployment:
             found.append(IndexedPicture(each.key, each.size, each.sha256, width, height, known))
         return found
 
-    async def _bring_index(self, store: Store, index: KnownObject, text: bytes, made_of: str = "") -> None:
+    async def _bring_index(self, store: Store, index: KnownObject, text: bytes, made_of: str = "") -> bool:
         """Send an index unless it is in the bucket as it is, in one PUT: a page sees the old one or the new one.
 
-        `made_of`: what `is_unchanged` compares with the next time.
+        False where somebody else's object has its key. `made_of`: what `is_unchanged` compares with the next time.
         """
         was = self._known.by_key.get(index.key)
         same = was is not None and was.status is ObjectStatus.THERE and not was.left
         if was is not None and same and was.sha256 == hashlib.sha256(text).hexdigest():
-            async with store.transaction() as transaction:
-                await bucket_objects.index_is_made_of(transaction, self._place, index.key, made_of)
-            fault_point("s3.index_entered")
-            return
+            known = was
+            if await self._asked(lambda bucket: self._recipe.is_as_known(bucket, known)):
+                async with store.transaction() as transaction:
+                    await bucket_objects.index_is_made_of(transaction, self._place, index.key, made_of)
+                fault_point("s3.index_entered")
+                return True
+        if await self._asked(lambda _: self._recipe.is_of_others(index.key)):
+            log.warning("%s/%s is somebody else's object and stays", self._place, index.key)
+            self._others.append(index.key)
+            return False
         claimed = replace(was, status=ObjectStatus.CLAIMED, left=False) if was is not None else index
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, [claimed])
@@ -259,18 +281,14 @@ class Deployment:
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
         headers = self._recipe.headers(index.key)
-
-        def send(bucket: Bucket) -> Stored:
-            self._recipe.check_key_is_ours(index.key)
-            return bucket.put_bytes(index.key, text, headers)
-
-        stored = await self._asked(send)
+        stored = await self._asked(lambda bucket: bucket.put_bytes(index.key, text, headers))
         fault_point("s3.index_sent")
         async with store.transaction() as transaction:
             await bucket_objects.confirm(transaction, self._place, [stored])
             await bucket_objects.index_is_made_of(transaction, self._place, index.key, made_of)
         self._confirmed(stored)
         fault_point("s3.index_entered")
+        return True
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,21 +305,26 @@ class Deployment:
             return
         await self.begin(store)
         gone = await self._albums_gone(store)
-        leaving = self._leaving(gone)
-        await self._bring_albums_index(store, {each.key for each in leaving})
+        leaving = await self._without_what_is_named(store, gone, self._leaving(gone))
+        await self._bring_albums_index(store, leaving)
         if leaving:
             await self._remove(store, leaving)
-        async with store.transaction() as transaction:
-            await transaction.execute("moves_are_over", {"place": self._place})
+        await self._end_moves(store, gone)
         await self._invalidate(store, stopped)
+        if self._others:
+            raise StagePaused(
+                f"{NAME}: {self._place}/{self._others[0]} is an object that skicyclerun did not upload; it was left "
+                "alone, so that the index which belongs there is missing. Everything else is uploaded. Move it away, "
+                "then `skicyclerun run --resume`."
+            )
 
     async def _nothing_is_left_to_do(self, store: Store) -> bool:
         """Whether no object may have to go and the index of all albums is in the bucket as it is to be."""
         gone = {row["folder"] for row in await store.all("albums_gone_from_source", {"place": self._place})}
         if gone - self._gone_through.keys() or await bucket_objects.may_go(store, self._place):
             return False
-        albums, key = await self._albums_there(store, set()), self._recipe.rule.index
-        was = await bucket_objects.index_there(store, self._place, key)
+        albums, key = await self._albums_there(store, ()), self._recipe.rule.index
+        was = await bucket_objects.index_there(store, self._place, "", key)
         return was is not None and was.sha256 == hashlib.sha256(albums_index(key, albums)).hexdigest()
 
     async def _albums_gone(self, store: Store) -> set[str]:
@@ -319,48 +342,127 @@ class Deployment:
 
     def _leaving(self, gone: set[str]) -> list[KnownObject]:
         """What is to be removed now: indexes first. Below the prefix alone, and only where no index names it."""
-        everything = list(self._known.by_key.values())
-        taken_over = {each.moved_from for each in everything if each.moved_from and each.status is ObjectStatus.THERE}
+        rule, everything = self._recipe.rule, list(self._known.by_key.values())
+        heirs: dict[str, list[KnownObject]] = {}
+        for each in everything:
+            if each.moved_from and not each.left:
+                heirs.setdefault(each.moved_from, []).append(each)
 
         def goes(each: KnownObject) -> bool:
-            if not self._recipe.rule.holds(each.key):
-                return False
             if each.status is ObjectStatus.LEAVING:
-                return True
-            wanted = self._recipe.section.delete_removed or each.key in taken_over
-            unnamed = self._gone_through.get(each.folder, each.folder in gone)
-            return each.kind is Kind.PICTURE and each.left and wanted and unnamed
+                return rule.holds(each.key)
+            if each.kind is not Kind.PICTURE or not each.left or not rule.made(each.claimed):
+                return False
+            if not self._gone_through.get(each.folder, each.folder in gone):
+                return False
+            if each.key not in heirs:
+                return self._recipe.section.delete_removed
+            # Not before a page finds it under its new key.
+            return any(
+                heir.status is ObjectStatus.THERE and self._gone_through.get(heir.folder, False)
+                for heir in heirs[each.key]
+            )
 
         pictures = [each for each in everything if goes(each)]
         keys = {each.key for each in pictures}
         indexes = []
         for folder in sorted({each.folder for each in pictures}):
             rest = [each for each in self._known.in_folder(folder) if each.key not in keys]
-            empty = not any(each.kind is Kind.PICTURE for each in rest)
-            indexes += [
-                each for each in rest if empty and each.kind is Kind.ALBUM_INDEX and self._recipe.rule.holds(each.key)
-            ]
+            # What lies under another prefix is named by an index there, and stays with it.
+            if not any(each.kind is Kind.PICTURE and rule.made(each.claimed) for each in rest):
+                indexes += [each for each in rest if each.kind is Kind.ALBUM_INDEX and rule.made(each.claimed)]
         return indexes + pictures
 
-    async def _bring_albums_index(self, store: Store, leaving: set[str]) -> None:
-        albums = await self._albums_there(store, leaving)
-        key = self._recipe.rule.index
-        if albums or key in self._known.by_key:
-            text = albums_index(key, albums)
-            await self._bring_index(store, KnownObject(key, key, Kind.INDEX, "", ""), text)
+    async def _without_what_is_named(
+        self, store: Store, gone: set[str], leaving: list[KnownObject]
+    ) -> list[KnownObject]:
+        """`leaving`, once the indexes of albums that are gone and keep some pictures name none of it any more.
 
-    async def _albums_there(self, store: Store, leaving: set[str]) -> list[IndexedAlbum]:
-        """Albums whose index is in the bucket and stays, in their order."""
-        rule = self._recipe.rule
+        Their rows are gone with their photos, so that the index itself is what is left to make the new one of.
+        """
+        keys = {each.key for each in leaving}
+        stay: set[str] = set()
+        for folder in sorted({each.folder for each in leaving} & gone):
+            index = self._known.by_key.get(self._known.album_index(folder).key)
+            if index is None or index.key in keys or index.sha256 is None:
+                continue
+            text = await self._asked(partial(_read_if_ours, index))
+            rest = album_index_without(text, keys) if text is not None else None
+            if rest is None or not await self._bring_index(store, index, rest[0]):
+                log.warning("%s is not the index that was sent, so nothing of its album is removed", index.key)
+                stay.add(folder)
+            else:
+                self._named[index.key] = rest[1]
+        return [each for each in leaving if each.folder not in stay]
+
+    async def _end_moves(self, store: Store, gone: set[str]) -> None:
+        """A move is over when the old object is gone, or is known to stay in its album."""
+
+        def goes_on(each: KnownObject) -> bool:
+            source = self._known.by_key.get(each.moved_from)
+            if source is None or not self._recipe.rule.made(source.claimed):
+                return False
+            looked_at = self._gone_through.get(source.folder, source.folder in gone)
+            return source.left or not looked_at
+
+        over = [each.key for each in self._known.by_key.values() if each.moved_from and not goes_on(each)]
+        if not over:
+            return
+        async with store.transaction() as transaction:
+            await bucket_objects.mark(transaction, "move_is_over", self._place, over)
+        for key in over:
+            self._known.change(key, moved_from="")
+
+    async def _bring_albums_index(self, store: Store, leaving: Sequence[KnownObject]) -> None:
+        key = self._recipe.rule.index
+        was = self._known.by_key.get(key)
+        albums = await self._albums_there(store, leaving, was)
+        if was is None and not albums:
+            return
+        if was is None and await self._asked(lambda _: self._recipe.was_there_before(key)):
+            # The rows were lost. What they said of albums that this run was not asked for, only that index still says.
+            latest = await runs.latest(store)
+            if latest is not None and latest.selection:
+                self._recipe.say(
+                    f"{NAME}: {key} names albums that this run was not asked for, and stays as it is until a run of "
+                    "all albums."
+                )
+                return
+        await self._bring_index(store, KnownObject(key, key, Kind.INDEX, "", ""), albums_index(key, albums))
+
+    async def _albums_there(
+        self, store: Store, leaving: Sequence[KnownObject], was: KnownObject | None = None
+    ) -> list[IndexedAlbum]:
+        """Albums whose index is in the bucket and stays, in their order.
+
+        `was`: the index of all albums so far. Of an album whose index this run does not know to be up to date it says
+        how many pictures that names.
+        """
+        rule, keys = self._recipe.rule, {each.key for each in leaving}
         titles = {
             row["folder"]: row["title"] for row in await store.all("titles_of_folders", {"stage": self._run.stage.name})
         }
-        albums = [
-            IndexedAlbum(titles.get(row["folder"], row["folder"]), row["key"], row["pictures"])
+        rows = [
+            row
             for row in await store.all("albums_in_bucket", {"place": self._place})
-            if row["key"] not in leaving and rule.holds(row["key"]) and row["key"] == rule.album_index(row["folder"])
+            if row["key"] not in keys and row["wanted"] == rule.album_index(row["folder"])
+        ]
+        named = self._named
+        stale = any(row["key"] not in named and not self._gone_through.get(row["folder"]) for row in rows)
+        if stale and was is not None and was.sha256 is not None:
+            text = await self._asked(partial(_read_if_ours, was))
+            before = pictures_by_index(was.key, text or b"")
+            named = {key: number for key, number in before.items() if not self._gone_through.get(self._folder_of(key))}
+            named |= self._named
+        albums = [
+            IndexedAlbum(titles.get(row["folder"], row["folder"]), row["key"], named.get(row["key"], row["pictures"]))
+            for row in rows
         ]
         return sorted(albums, key=lambda album: (album.title, album.index_key))
+
+    def _folder_of(self, key: str) -> str:
+        known = self._known.by_key.get(key)
+        return known.folder if known is not None else ""
 
     async def _remove(self, store: Store, leaving: Sequence[KnownObject]) -> None:
         async with store.transaction() as transaction:
@@ -377,8 +479,8 @@ class Deployment:
                 head = bucket.head(each.key)
                 if head is None:
                     return
-                if not head.is_ours and head.etag != each.etag:
-                    kept.append(each.key)  # Somebody else's by now.
+                if head.etag != each.etag and head.mark != each.sha256:
+                    kept.append(each.key)  # Somebody else's by now, or another library's.
                     return
                 bucket.remove(each.key)
 
@@ -468,3 +570,14 @@ class Deployment:
                 raise unreachable(error) from error
 
         return await anyio.to_thread.run_sync(paused, abandon_on_cancel=True)
+
+
+def _read_if_ours(index: KnownObject, bucket: Bucket) -> bytes | None:
+    """The bytes of an index, if they are those that its row speaks of, or that were to replace them."""
+    head = bucket.head(index.key)
+    if head is None or head.size > _LONGEST_INDEX:
+        return None
+    text = bucket.get(index.key, at_most=head.size)
+    digest = hashlib.sha256(text).hexdigest()
+    about_to = index.status is ObjectStatus.CLAIMED and head.mark == digest
+    return text if digest == index.sha256 or about_to else None

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -85,6 +86,10 @@ class BucketRemote:
             next(iter(obstore.list(self._store(), chunk_size=1)), None)
         return ""
 
+    def doubt(self, archives: Path) -> str:
+        """None: a bucket is told by its name."""
+        return ""
+
     def files(self) -> list[RemoteFile]:
         obstore = self._library()
         with self._translated():
@@ -121,6 +126,14 @@ class BucketRemote:
                 max_concurrency=_UPLOADS_AT_ONCE,
             )
         return name
+
+    def unpublished(self, name: str, token: str) -> str:
+        return name
+
+    def discard(self, name: str, token: str) -> None:
+        self._library()
+        with self._translated():
+            self._abort_left_over(name)
 
     def publish(self, written: str, name: str) -> None:
         return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, urljoin
 
 import orjson
 
@@ -43,6 +44,27 @@ def album_index(title: str, key: str, pictures: Sequence[IndexedPicture], *, wit
     """The index of an album under this key. Addresses are relative to it."""
     found = [_picture(key, each, with_positions=with_positions) for each in pictures]
     return _text({"format": FORMAT, "album": title, "pictures": found})
+
+
+def album_index_without(text: bytes, keys: Collection[str]) -> tuple[bytes, int] | None:
+    """An album's index without the pictures under these keys, and how many it names; None where it is none of ours."""
+    try:
+        index = orjson.loads(text)
+        index["pictures"] = [each for each in index["pictures"] if each["key"] not in keys]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return _text(index), len(index["pictures"])
+
+
+def pictures_by_index(key: str, text: bytes) -> dict[str, int]:
+    """What the index of all albums says: the key of an album's index → how many pictures. Empty for anything else."""
+    try:
+        return {
+            unquote(urljoin(f"/{url_path(key)}", each["href"])).lstrip("/"): int(each["pictures"])
+            for each in orjson.loads(text)["albums"]
+        }
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def albums_index(key: str, albums: Sequence[IndexedAlbum]) -> bytes:

@@ -50,6 +50,11 @@ class KnownObject:
     left: bool = False
     """What it was made of is no longer in the album."""
 
+    @property
+    def claimed(self) -> Claim:
+        """How it came by its key."""
+        return Claim(self.folder, self.input, self.wanted, self.key)
+
 
 class KnownObjects:
     """By key, and the keys that files have. Written by the event loop's thread alone."""
@@ -61,12 +66,16 @@ class KnownObjects:
         self._by_folder: dict[str, set[str]] = {}
         for row in rows:
             self.enter(row)
-        pictures = (row for row in self.by_key.values() if row.kind is Kind.PICTURE)
-        self._keys = ClaimedKeys(rule, (Claim(row.folder, row.input, row.wanted, row.key) for row in pictures))
+        self._keys = ClaimedKeys(rule, (row.claimed for row in self.by_key.values() if row.kind is not Kind.INDEX))
 
     def claim(self, folder: str, file_name: str) -> Claim:
         """The key of a file."""
         return self._keys.of(folder, file_name)
+
+    def album_index(self, folder: str) -> KnownObject:
+        """The index of an album, as it is known or is to be claimed."""
+        claim = self._keys.of_index(folder)
+        return KnownObject(claim.key, claim.wanted, Kind.ALBUM_INDEX, folder, "")
 
     def of_file(self, folder: str, file_name: str) -> KnownObject | None:
         """The object that a file's key has a row for."""

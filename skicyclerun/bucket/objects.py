@@ -14,7 +14,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -251,6 +251,13 @@ class Bucket:
                 digest.update(chunk)
                 size += len(chunk)
         return digest.hexdigest(), size
+
+    def get(self, key: str, *, at_most: int) -> bytes:
+        """The bytes of a small object; of a larger one the first `at_most`, and one more."""
+        with translated(f"{key} could not be read"):
+            body = self._client.get_object(Bucket=self._service.bucket, Key=key)["Body"]
+            with closing(body):
+                return bytes(body.read(at_most + 1))
 
     # ── how it is sent ────────────────────────────────────────────────────────────────────────────────────────────
 

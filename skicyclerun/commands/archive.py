@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from skicyclerun.archive.retention import PrunePlan
     from skicyclerun.state.archive_copies import CopyRow
 
+#: So many archives that our database does not know are looked into for the folders that they were made of.
+_LOOKED_INTO = 10
+
 _json_option = click.option("--json", "json_wanted", is_flag=True, help="For other programs.")
 
 
@@ -63,31 +66,39 @@ def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted
         _print_json(document | {"archives": rows})
         return exit_codes.OK
     if not archives:
-        click.echo(f"There are no archives in {_places_in_words(places)}.", err=True)
+        click.echo(f"There are no archives in {printable(places.in_words)}.", err=True)
         return exit_codes.OK
+    placed_too = remote is not None or any(one.elsewhere for one in archives)
     width = max(len(one.name) for one in archives)
     head = f"{'archive':<{width}}  {'date':<16}  {'size':>10}  {'files':>8}  "
-    click.echo(head + (f"{'proved':<16}  where" if remote else "proved"))
+    click.echo(head + (f"{'proved':<16}  where" if placed_too else "proved"))
     for placed in archives:
         one = placed.listed
         files = "?" if one.files is None else f"{one.files:,}"
         proved = _local(one.proved) if one.proved else printable(f"no: {one.problem}" if one.problem else "no")
         size = bytes_in_words(one.size)
-        where = f"{proved:<16}  {placed.in_words(looked=places.looked)}" if remote else proved
+        where = f"{proved:<16}  {printable(placed.in_words(looked=places.looked))}" if placed_too else proved
         click.echo(f"{one.name:<{width}}  {_local(one.created):<16}  {size:>10}  {files:>8}  {where}")
-    click.echo(f"{counted(len(archives), 'archive')} in {_places_in_words(places)}", err=True)
+    within = sum(one.out_of_reach is None for one in archives)
+    click.echo(f"{counted(within, 'archive')} in {printable(places.in_words)}", err=True)
+    _say_out_of_reach(places.out_of_reach)
     return exit_codes.OK
 
 
 def _as_json(placed: PlacedArchive, remote: str) -> dict[str, Any]:
     one = placed.listed
     known = {"name": one.name, **asdict(one), "path": str(one.path)}
-    return known | {"here": placed.here, "copy": placed.as_json(remote)}
+    known |= {"here": placed.here, "of_this_database": placed.is_ours, "copy": placed.as_json(remote)}
+    places = [
+        {"remote": row.remote, "name": row.name, "status": row.status.value, "copied_at": row.copied_at}
+        for row in placed.elsewhere
+    ]
+    return known | {"copies_in_other_places": places}
 
 
 @archive.command("verify", epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "every", is_flag=True, help="Every archive there is.")
+@click.option("--all", "every", is_flag=True, help="Every archive of this database, and every one in its folder.")
 @click.option("--quick", is_flag=True, help="Only the directory and the manifest; not the photos' bytes.")
 @click.option("--full", is_flag=True, help="Every byte also of the copies elsewhere, which are read from there.")
 @place_options
@@ -114,7 +125,9 @@ def verify_command(
     if quick and full:
         raise UsageError("--quick and --full contradict each other.")
     places = _look_around(settings)
-    chosen = places.archives if every else [_named(places, name) for name in names]
+    chosen = (
+        [one for one in places.archives if one.is_ours] if every else [_named(settings, places, name) for name in names]
+    )
     results: list[_Verified] = []
     for placed in chosen:
         path = placed.listed.path
@@ -125,6 +138,10 @@ def verify_command(
                 found = verify_archive(path, quick=quick, progress=advance)
             depth = "its directory and manifest are whole" if quick else "every byte is as it was archived"
             results.append(_Verified(path.name, str(path), depth, found.problems))
+        elif (row := placed.out_of_reach) is not None:
+            said = f"it lies only in {row.remote}, which is not `cleanup.remote` now; {_set_back(row.remote)}"
+            results.append(_Verified(path.name, f"{row.remote}/{row.name}", "", (said,)))
+            continue
         elif not placed.name_there:
             results.append(_Verified(path.name, str(path), "", (placed.in_words(looked=places.looked),)))
         if placed.name_there and places.remote is not None:
@@ -134,15 +151,18 @@ def verify_command(
         rows = [
             {"name": one.name, "path": one.place, "ok": not one.problems, "problems": one.problems} for one in results
         ]
-        _print_json({"quick": quick, "archives": rows})
+        strangers = [one.name for one in places.strangers] if every else []
+        _print_json({"quick": quick, "archives": rows, "not_of_this_database": strangers})
     else:
         for one in results:
             if not one.problems:
                 click.echo(f"{one.name}: OK, {one.depth}")
             for problem in one.problems:
                 click.echo(f"{one.name}: {printable(problem)}")
-        if not results:
-            click.echo(f"There are no archives in {_places_in_words(places)}.", err=True)
+        if every and places.strangers:
+            click.echo(f"Not verified: {_strangers_in_words(places)} Name them to verify them.", err=True)
+        elif not results:
+            click.echo(f"There are no archives in {printable(places.in_words)}.", err=True)
     return exit_codes.WITH_FAILURES if any(one.problems for one in results) else exit_codes.OK
 
 
@@ -189,6 +209,7 @@ def _remember(settings: Settings, places: Places, results: Sequence[_Verified]) 
 
 
 def _copy_verified(places: Places, remote: Remote, placed: PlacedArchive, *, full: bool) -> _Verified:
+    from skicyclerun.actors.archive_places import NOT_OURS
     from skicyclerun.actors.archive_prune import problems_of_copy
 
     place = f"{remote.url}/{placed.name_there}"
@@ -202,6 +223,8 @@ def _copy_verified(places: Places, remote: Remote, placed: PlacedArchive, *, ful
     depth = "every byte is as it was archived" if full else "it is the one that was read back; its directory is whole"
     if not full and placed.copy is None:
         depth = "its size, directory and manifest are whole"
+    if not placed.is_ours:
+        depth += f"; it is {NOT_OURS}"
     return _Verified(printable(place), place, depth, problems, placed if answered and full else None)
 
 
@@ -274,28 +297,41 @@ def restore_command(
 
 
 def _place_to_read(settings: Settings, name: str, *, from_copy: bool) -> Path | RangedBytes:
-    """The archive here, else its copy elsewhere. Raises ArchiveUnknown, RemoteError, UsageError."""
-    from skicyclerun.archive.remote import open_there
+    """The archive here, else its copy elsewhere once it is known to be that. Raises ArchiveError, UsageError."""
+    from skicyclerun.archive.remote import open_copy
 
-    if not from_copy:
+    is_address = settings.cleanup.remote is not None and name.startswith(f"{settings.cleanup.remote}/")
+    if not from_copy and not is_address and name != "latest":
         try:
-            here = archive_named(settings.paths.archive, name)
-            if name != "latest" or settings.cleanup.remote is None:
-                return here
+            return archive_named(settings.paths.archive, name)
         except ArchiveUnknown:
-            if settings.cleanup.remote is None or os.sep in name:
+            if os.sep in name:
                 raise
-    places = _look_around(settings)
-    if places.remote is None:
+    if from_copy and settings.cleanup.remote is None:
         raise UsageError("--from-copy reads the copy in `cleanup.remote`, which is not set.")
-    placed = places.named(name)
+    places = _look_around(settings)
+    placed = _named(settings, places, name)
     if placed.here and not from_copy:
         return placed.listed.path
+    row = placed.out_of_reach
+    if row is not None:
+        raise ArchiveUnknown(
+            f"{placed.name} lies only in {row.remote}, which is not `cleanup.remote` now.",
+            next_step=f"{_set_back(row.remote, capital=True)}, and type this again.",
+        )
     if places.problem is not None:
         raise places.problem
-    if placed.there is None:
-        raise ArchiveUnknown(f"{placed.name} is not in {places.remote.url}.", next_step="`skicyclerun archive list`")
-    return open_there(places.remote, placed.there.file)
+    if places.remote is None or placed.there is None:
+        raise ArchiveUnknown(f"{placed.name} is not in {places.in_words}.", next_step="`skicyclerun archive list`")
+    if not placed.is_ours:
+        click.echo(
+            f"{printable(placed.name)} is not of this database: another machine copied it to "
+            f"{printable(places.remote.url)}, or this one did before its database was lost.",
+            err=True,
+        )
+    copy = placed.copy
+    size, sha256 = (copy.size, copy.sha256) if copy is not None else (None, None)
+    return open_copy(places.remote, placed.there, size=size, sha256=sha256)
 
 
 @archive.command("push", epilog=exit_codes.HELP)
@@ -309,21 +345,25 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
     No run can begin meanwhile (it ends with exit code 11). Ctrl-C stops it: what is not copied goes on with the next
     run or push.
     """
+    from skicyclerun.actors.archive_push import stays_here
     from skicyclerun.archive.open_remote import open_remote
 
-    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    settings = settings_of(config_file, lib_root, only=("cleanup",), writes=True)
     remote = open_remote(settings.cleanup)
     if remote is None:
         raise UsageError("No second place for archives is named.", next_step="Set `cleanup.remote`.")
+    anyio.run(_check_place, settings)
     line = growing_line(partial(_bytes_read, f"Copying to {printable(remote.url)}"))
     with _alone(settings, wanted=True), line as advance:
-        pushed, stopped = anyio.run(_push, settings, remote, advance, new_place)
+        pushed, elsewhere, stopped = anyio.run(_push, settings, remote, advance, new_place)
     if json_wanted:
         rows = [{"file": row.file, "name": row.name, "size": row.size, "sha256": row.sha256} for row in pushed.copied]
         waiting = [{"file": file, "reason": reason} for file, reason in pushed.waiting]
+        ended = [{"file": file, "reason": reason} for file, reason in pushed.ended]
         not_there = [{"file": file, "reason": reason} for file, reason in pushed.not_there]
-        known = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
-        _print_json(known | {"not_there": not_there, "remarks": pushed.remarks})
+        told = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
+        told |= {"ended": ended, "kept_here_until_confirmed": pushed.kept_here}
+        _print_json(told | {"not_there": not_there, "remarks": pushed.remarks})
     else:
         for row in pushed.copied:
             called = "" if row.name == row.file else f" as {row.name}"
@@ -335,9 +375,14 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
             click.echo(printable(remark), err=True)
         for reason, files in _by_reason(pushed.waiting):
             click.echo(f"{', '.join(files)}: pending. {printable(reason)}")
+        for file, reason in pushed.ended:
+            click.echo(f"{file}: {printable(reason)}")
         for file, reason in pushed.not_there:
             click.echo(f"{file}: not there. {printable(reason)}")
-        if not pushed.copied and not pushed.waiting and not pushed.not_there and not stopped:
+        if pushed.kept_here:
+            click.echo(printable(stays_here(remote.url, len(pushed.kept_here))), err=True)
+        _say_out_of_reach(elsewhere)
+        if not (pushed.copied or pushed.waiting or pushed.not_there or elsewhere or stopped):
             click.echo(f"Every archive is in {printable(remote.url)}.", err=True)
     return stopped or (exit_codes.WITH_FAILURES if pushed.waiting or pushed.not_there else exit_codes.OK)
 
@@ -352,11 +397,12 @@ def _by_reason(waiting: Sequence[tuple[str, str]]) -> Sequence[tuple[str, list[s
 
 async def _push(
     settings: Settings, remote: Remote, advance: Callable[[int, int], None] | None, new_place: bool
-) -> tuple[Pushed, int | None]:
-    """What came of it, and the exit code of a signal that ended it early."""
+) -> tuple[Pushed, list[CopyRow], int | None]:
+    """What came of it, what lies in places that are no longer configured alone, and the exit code of a signal that
+    ended it early."""
+    from skicyclerun.actors.archive_places import out_of_reach
     from skicyclerun.actors.archive_prune import finish_prunes
     from skicyclerun.actors.archive_push import ArchivePush, Pushed
-    from skicyclerun.state import archive_copies
     from skicyclerun.state.store import Store
 
     def said(event: object) -> None:
@@ -365,12 +411,14 @@ async def _push(
     shown = None if advance is None else lambda _file, done, total: advance(done, total)
     shutdown = Shutdown()
     pushed = Pushed()
+    elsewhere: list[CopyRow] = []
     async with await Store.open(settings.paths.state_db) as store, anyio.create_task_group() as listening:
         push = ArchivePush(
             store,
             remote,
             settings.paths.archive,
             keep_local=settings.cleanup.keep_local,
+            new_place=new_place,
             stopping=lambda: shutdown.draining,
             say=said,
             advance=shown,
@@ -378,15 +426,28 @@ async def _push(
         words = "Stopping. What is not copied stays pending; once more to stop at once."
         say = partial(click.echo, words, err=True)
         await listening.start(partial(listen, shutdown, listening.cancel_scope.cancel, lambda _: say()))
-        if new_place:
-            await archive_copies.remember_identity(store, remote.url, "")
-        finished = await finish_prunes(store, remote, settings.paths.archive)
         not_there = await push.enter_all()
+        finished = await finish_prunes(store, remote, settings.paths.archive)
         pushed = await push.push()
         pushed.not_there = not_there
         pushed.remarks[:0] = [f"{file}: its removal, which was stopped, is finished." for file in finished]
+        elsewhere = await out_of_reach(store, settings.paths.archive, remote.url)
         listening.cancel_scope.cancel()
-    return pushed, shutdown.exit_code
+    return pushed, elsewhere, shutdown.exit_code
+
+
+async def _check_place(settings: Settings) -> None:
+    """Refuse what a run over the source of the newest one would refuse. Raises ConfigError."""
+    from skicyclerun.settings.load import check_archive_place
+    from skicyclerun.state import runs
+    from skicyclerun.state.store import Store
+
+    try:
+        async with await Store.open_to_read(settings.paths.state_db) as store:
+            latest = await runs.latest(store)
+            check_archive_place(settings, latest.source_folder if latest is not None else None)
+    except NoState:
+        check_archive_place(settings, None)
 
 
 @archive.command("prune", epilog=exit_codes.HELP)
@@ -415,7 +476,7 @@ def prune_command(
     Without --days, `cleanup.archive_retention_days` counts (0: no archive is too old); without --keep-last,
     `cleanup.keep_last`. What is damaged or was not made by skicyclerun is left alone.
     """
-    settings = settings_of(config_file, lib_root, only=("cleanup",))
+    settings = settings_of(config_file, lib_root, only=("cleanup",), writes=True)
     retention = settings.cleanup.archive_retention_days if days is None else days
     # A retention of 0 days in the settings must not mean that `prune` without options removes all but one.
     keep = keep_last if keep_last is not None else (settings.cleanup.keep_last if retention or days == 0 else None)
@@ -424,6 +485,7 @@ def prune_command(
         for file in finished:
             click.echo(f"{file}: its removal, which was stopped, is finished.", err=True)
         places = _look_around(settings)
+        _say_out_of_reach(places.out_of_reach)
         with growing_line(partial(_bytes_read, "Reading the newest one that stays")) as advance:
             plan = interruptibly(partial(_prune_plan, places, retention, keep, full, advance))
         for left in plan.left_alone:
@@ -528,21 +590,20 @@ def _somebody_is_there() -> bool:
 
 
 def _look_around(settings: Settings) -> Places:
-    """Both places; what our database knows of the second one where there is a database."""
+    """Both places, and what our database knows of them and of others, where there is a database."""
     from skicyclerun.actors.archive_places import look_around
     from skicyclerun.archive.open_remote import open_remote
     from skicyclerun.state.store import Store
 
     async def look() -> Places:
         remote = open_remote(settings.cleanup)
-        if remote is not None:
-            try:
-                async with await Store.open_to_read(settings.paths.state_db) as store:
-                    return await look_around(settings, store, remote)
-            except NoState:
-                pass
-            except StateError as error:  # what lies where can be told without it, and then all the more
-                click.echo(f"{printable(str(error))} Which copies are ours is not known.", err=True)
+        try:
+            async with await Store.open_to_read(settings.paths.state_db) as store:
+                return await look_around(settings, store, remote)
+        except NoState:
+            pass
+        except StateError as error:  # what lies where can be told without it, and then all the more
+            click.echo(f"{printable(str(error))} Which copies are ours is not known.", err=True)
         return await look_around(settings, None, remote)
 
     places = anyio.run(look)
@@ -551,18 +612,51 @@ def _look_around(settings: Settings) -> Places:
     return places
 
 
-def _named(places: Places, name: str) -> PlacedArchive:
-    from skicyclerun.actors.archive_places import PlacedArchive
+def _named(settings: Settings, places: Places, name: str) -> PlacedArchive:
+    """The archive that a person means; says so where `latest` is not the newest of all that lie there."""
+    from skicyclerun.actors.archive_job import folder_homes
+    from skicyclerun.actors.archive_places import PlacedArchive, made_of
 
-    if places.remote is not None and os.sep not in name:
-        return places.named(name)
-    path = archive_named(places.folder, name)
-    return PlacedArchive(ListedArchive(path, 0, ""), here=True)
+    if os.sep in name and (places.remote is None or not name.startswith(f"{places.remote.url}/")):
+        return PlacedArchive(ListedArchive(archive_named(places.folder, name), 0, ""), here=True)
+    try:
+        placed = places.named(name)
+    except ArchiveUnknown as error:
+        if name == "latest" and places.remote is not None and places.looked:
+            homes = folder_homes(settings).values()
+            own = made_of(places.remote, places.strangers[-_LOOKED_INTO:], homes)
+            if own:
+                error.next_step = f"Of the folders of this lib_root: {', '.join(own)}. Name the one that is meant."
+        raise
+    if name == "latest" and places.newer_strangers(placed):
+        shown = ", ".join(printable(one.name) for one in places.newer_strangers(placed)[-3:])
+        click.echo(f"The latest of this database is {placed.name}. Newer, but not of it: {shown}.", err=True)
+    return placed
 
 
-def _places_in_words(places: Places) -> str:
-    folder = printable(str(places.folder))
-    return f"{folder} and {printable(places.remote.url)}" if places.remote is not None else folder
+def _set_back(remote: str, *, capital: bool = False) -> str:
+    return f"{'S' if capital else 's'}et `cleanup.remote` to {printable(remote)} again"
+
+
+def _say_out_of_reach(rows: Iterable[CopyRow]) -> None:
+    """One line for each place that is no longer the configured one and holds archives that lie nowhere else."""
+    by_place: dict[str, list[str]] = {}
+    for row in rows:
+        by_place.setdefault(row.remote, []).append(row.file)
+    for remote, names in by_place.items():
+        lie = "lies" if len(names) == 1 else "lie"
+        click.echo(
+            f"{counted(len(names), 'archive')} {lie} only in {printable(remote)}, which is not `cleanup.remote` now "
+            f"({', '.join(names[:3])}{' …' if len(names) > 3 else ''}). To reach them, {_set_back(remote)}.",
+            err=True,
+        )
+
+
+def _strangers_in_words(places: Places) -> str:
+    names = [printable(one.name) for one in places.strangers]
+    shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+    of = "It is" if len(names) == 1 else "They are"
+    return f"{counted(len(names), 'archive')} in {printable(places.in_words)} ({shown}). {of} not of this database."
 
 
 @contextmanager

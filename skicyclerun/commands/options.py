@@ -215,15 +215,19 @@ def settings_of(
     *,
     needs_lib_root: bool = True,
     only: Collection[str] | None = None,
+    writes: bool = False,
 ) -> Settings:
     """The settings with the command line's word on top; prints their warnings. Raises ConfigError.
 
-    `needs_lib_root` and `only` as for `load_settings`; what is wrong in sections that are not needed is counted.
+    `needs_lib_root`, `only` and `writes` as for `load_settings`; what is wrong in sections that are not needed is
+    counted.
     """
     from skicyclerun.settings.load import load_settings
 
     given = dict(overrides or {}) | given_source(source, library)
-    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
+    settings = load_settings(
+        config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only, writes=writes
+    )
     for warning in settings.warnings:
         _warn(warning)
     if settings.problems:

@@ -96,6 +96,8 @@ FAULT_POINTS: tuple[str, ...] = (
     "copy.pruned",
     # … and where there is no second place (archive/retention.py)
     "retention.removed",
+    # what is begun there for an archive that is gone here (archive/remote.py)
+    "copy.cleared_there",
     # photos that are left out by hand (state/left_out.py)
     "left_out.committed",
     # the end of an update (actors/departures.py)

@@ -156,6 +156,7 @@ class S3Deployment(Recipe):
     at_once = 10
     in_a_row = 8
     one_ahead = True
+    over_a_line = True
     needs_facts = False
     takes_over = False
 
@@ -326,14 +327,23 @@ class S3Deployment(Recipe):
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
         )
 
-    def check_key_is_ours(self, key: str) -> None:
-        """Raises PhotoError where somebody else's object has the key of an index."""
+    def is_of_others(self, key: str) -> bool:
+        """Whether somebody else's object has the key of an index."""
         listed, known = self._listed.get(key), self.known.by_key.get(key)
         if listed is None or (known is not None and known.etag == listed.etag) or key in self.sent:
-            return
+            return False
         head = self.bucket().head(key)
-        if head is not None and not head.is_ours:
-            raise PhotoError(f"{self.service.place}/{key} is an object that skicyclerun did not upload; it stays")
+        return head is not None and not head.is_ours
+
+    def was_there_before(self, key: str) -> bool:
+        """Whether the bucket had an object under this key when the run first looked."""
+        return key in self._listed
+
+    def is_as_known(self, bucket: Bucket, known: KnownObject) -> bool:
+        """Whether the object is there as its row says, with the headers that the section has now."""
+        head = bucket.head(known.key)
+        same = head is not None and (head.etag == known.etag or head.mark == known.sha256)
+        return head is not None and same and _same_headers(head.headers, self.headers(known.key))
 
     def distribution(self) -> Distribution:
         """The CDN. Raises BucketRefused without credentials."""

@@ -97,6 +97,10 @@ class Recipe(ABC):
     """Whether an album is planned and begun while the one before it comes to its end. Not with `takes_over`, which
     looks at what was made before."""
 
+    over_a_line: ClassVar[bool] = False
+    """All go over one line: as many at once as it bears, `at_once` at most, and what took too long is tried again, with
+    fewer beside it."""
+
     costly: ClassVar[bool] = False
     """A result takes so long (a minute of a model's time) that each is committed by itself: a stop loses none that is
     made."""

@@ -79,6 +79,16 @@ async def of_remote(store: Queries, remote: str) -> list[CopyRow]:
     return [CopyRow.of(row) for row in await store.all("copies_of_remote", {"remote": remote})]
 
 
+async def in_other_places(store: Queries, remote: str) -> list[CopyRow]:
+    """Copies that were confirmed in another place than this one (empty: in any), oldest first."""
+    return [CopyRow.of(row) for row in await store.all("copies_in_other_places", {"remote": remote})]
+
+
+async def files_archived(store: Queries) -> set[str]:
+    """Names of the archives that jobs of this database made."""
+    return {str(row["file"]) for row in await store.all("files_archived")}
+
+
 async def get(store: Store, copy_id: int) -> CopyRow:
     """Raises LookupError."""
     row = await store.one("copy_by_id", {"id": copy_id})
@@ -125,6 +135,14 @@ async def read_again(store: Store, copy: CopyRow, *, damage: str, version: str |
         await transaction.execute("copy_read_again", values)
 
 
+async def forget(store: Store, copy: CopyRow) -> None:
+    """Commit that there will be no copy of it. Raises IllegalTransition where it is no longer pending."""
+    async with store.transaction() as transaction:
+        if await transaction.execute("forget_copy", {"id": copy.id}) != 1:
+            raise IllegalTransition(f"The copy of {copy.file} is no longer pending.")
+        await record(transaction, "archive_copy", copy.id, copy.status, "forget", "")
+
+
 async def step(store: Store, copy: CopyRow, trigger: CopyTrigger, *, version: str | None = None) -> CopyRow:
     """Commit a transition. Raises IllegalTransition, also when the database no longer holds `copy.status`."""
     target = copy_target(copy.status, trigger)
@@ -155,6 +173,14 @@ async def identity(store: Store, remote: str) -> str:
     return str(row["identity"]) if row is not None else ""
 
 
-async def remember_identity(store: Store, remote: str, found: str) -> None:
+async def is_confirmed(store: Queries, remote: str) -> bool:
+    """Whether the place is surely the one that is meant; also where nothing is remembered of it."""
+    row = await store.one("remote_identity", {"remote": remote})
+    return row is None or bool(row["confirmed"])
+
+
+async def remember_identity(store: Store, remote: str, found: str, *, confirmed: bool) -> None:
+    """Enter which place it is; `confirmed`: that it is the one that is meant."""
     async with store.transaction() as transaction:
-        await transaction.execute("remember_remote", {"remote": remote, "identity": found})
+        values = {"remote": remote, "identity": found, "confirmed": int(confirmed)}
+        await transaction.execute("remember_remote", values)

@@ -49,9 +49,12 @@ class IndexThere:
     """Of an album's: digest of the rows that it and its pictures come from, as they were when all was there."""
 
 
-async def index_there(store: Store, place: str, key: str) -> IndexThere | None:
-    """The index under this key, if it is in the bucket."""
-    row = await store.one("index_in_bucket", {"place": place, "key": key})
+async def index_there(store: Store, place: str, folder: str, wanted: str) -> IndexThere | None:
+    """The index of an album, or with no folder that of all albums, if it is in the bucket.
+
+    `wanted`: its key, as it would be if no other had it.
+    """
+    row = await store.one("index_in_bucket", {"place": place, "folder": folder, "wanted": wanted})
     return IndexThere(row["sha256"], row["made_of"]) if row is not None else None
 
 
@@ -105,22 +108,21 @@ def _digest(found: object) -> str:
 
 async def claim(transaction: Transaction, place: str, objects: Sequence[KnownObject]) -> None:
     """Enter that something is about to be sent under these keys."""
-    await transaction.execute_many(
-        "claim_bucket_object",
-        [
-            {
-                "place": place,
-                "key": each.key,
-                "folded": collision_key(each.key),
-                "wanted": each.wanted,
-                "kind": each.kind.value,
-                "folder": each.folder,
-                "input": each.input,
-                "moved_from": each.moved_from,
-            }
-            for each in objects
-        ],
-    )
+    rows = [
+        {
+            "place": place,
+            "key": each.key,
+            "folded": collision_key(each.key),
+            "wanted": each.wanted,
+            "kind": each.kind.value,
+            "folder": each.folder,
+            "input": each.input,
+            "moved_from": each.moved_from,
+        }
+        for each in objects
+    ]
+    await transaction.execute_many("leave_the_name_to_bucket_object", rows)
+    await transaction.execute_many("claim_bucket_object", rows)
 
 
 async def confirm(transaction: Transaction, place: str, objects: Sequence[Stored]) -> None:

@@ -532,11 +532,20 @@ INSERT OR IGNORE INTO archive_copies (file, remote, token, entered_at) VALUES (:
 -- name: copies_of_remote
 SELECT * FROM archive_copies WHERE remote = :remote AND status <> 'pruned' ORDER BY id
 
+-- name: copies_in_other_places
+SELECT * FROM archive_copies WHERE remote <> :remote AND status IN ('copied', 'only_there') ORDER BY id
+
+-- name: files_archived
+SELECT DISTINCT file FROM archives WHERE file <> ''
+
 -- name: copy_by_id
 SELECT * FROM archive_copies WHERE id = :id
 
 -- name: name_copy
 UPDATE archive_copies SET name = :name, token = :token, size = :size, sha256 = :sha256 WHERE id = :id AND status = 'pending'
+
+-- name: forget_copy
+DELETE FROM archive_copies WHERE id = :id AND status = 'pending'
 
 -- name: copy_put_off
 UPDATE archive_copies SET attempts = attempts + 1, reason = :reason WHERE id = :id AND status = 'pending'
@@ -558,10 +567,10 @@ WHERE id = :id AND status IN ('copied', 'only_there') AND version = :known
 SELECT COUNT(*) AS jobs FROM archives WHERE file = :file AND status NOT IN ('done', 'failed')
 
 -- name: remote_identity
-SELECT identity FROM archive_remotes WHERE remote = :remote
+SELECT identity, confirmed FROM archive_remotes WHERE remote = :remote
 
 -- name: remember_remote
-INSERT OR REPLACE INTO archive_remotes (remote, identity) VALUES (:remote, :identity)
+INSERT OR REPLACE INTO archive_remotes (remote, identity, confirmed) VALUES (:remote, :identity, :confirmed)
 
 -- name: catalog_written
 SELECT path, identity FROM catalog_written
@@ -1010,29 +1019,36 @@ SELECT key, wanted, input, status, size, sha256, left_album FROM bucket_objects
 WHERE place = :place AND folder = :folder AND kind = 'picture' ORDER BY id
 
 -- name: index_in_bucket
-SELECT sha256, made_of FROM bucket_objects WHERE place = :place AND key = :key AND status = 'there' AND left_album = 0
+SELECT sha256, made_of FROM bucket_objects
+WHERE place = :place AND folder = :folder AND input = '' AND wanted = :wanted AND status = 'there' AND left_album = 0
 
 -- name: index_is_made_of
 UPDATE bucket_objects SET made_of = :made_of WHERE place = :place AND key = :key AND status = 'there'
   AND made_of <> :made_of
 
 -- name: albums_in_bucket
--- Albums whose index is there, and how many pictures it names.
-SELECT folder, key, (SELECT COUNT(*) FROM bucket_objects AS picture
+-- Albums whose index is there, or is about to be replaced by a new one, and how many pictures it names.
+SELECT folder, key, wanted, (SELECT COUNT(*) FROM bucket_objects AS picture
                      WHERE picture.place = album.place AND picture.folder = album.folder AND picture.kind = 'picture'
                        AND picture.status = 'there' AND picture.left_album = 0) AS pictures
-FROM bucket_objects AS album WHERE place = :place AND kind = 'album index' AND status = 'there'
+FROM bucket_objects AS album
+WHERE place = :place AND kind = 'album index' AND (status = 'there' OR (status = 'claimed' AND sha256 IS NOT NULL))
 
 -- name: bucket_objects_that_may_go
 SELECT EXISTS (SELECT 1 FROM bucket_objects
                WHERE place = :place AND (status = 'leaving' OR left_album = 1 OR moved_from <> '')) AS some
 
+-- name: leave_the_name_to_bucket_object
+-- A prefix has another case now: both places may have objects, and the one that is written to is minded by name.
+UPDATE bucket_objects SET folded = folded || char(10) || key
+WHERE place = :place AND folded = :folded AND key <> :key
+
 -- name: claim_bucket_object
 -- The bytes that it is known to have stay known until others are confirmed.
 INSERT INTO bucket_objects (place, key, folded, wanted, kind, folder, input, status, moved_from)
 VALUES (:place, :key, :folded, :wanted, :kind, :folder, :input, 'claimed', :moved_from)
-ON CONFLICT (place, folded) DO UPDATE SET status = 'claimed', left_album = 0, made_of = '', wanted = excluded.wanted,
-    folder = excluded.folder, input = excluded.input,
+ON CONFLICT (place, key) DO UPDATE SET status = 'claimed', left_album = 0, made_of = '', wanted = excluded.wanted,
+    folder = excluded.folder, input = excluded.input, folded = excluded.folded,
     moved_from = CASE WHEN excluded.moved_from <> '' THEN excluded.moved_from ELSE moved_from END
 
 -- name: confirm_bucket_object
@@ -1052,8 +1068,8 @@ UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag =
 -- name: forget_bucket_object
 DELETE FROM bucket_objects WHERE place = :place AND key = :key
 
--- name: moves_are_over
-UPDATE bucket_objects SET moved_from = '' WHERE place = :place AND moved_from <> ''
+-- name: move_is_over
+UPDATE bucket_objects SET moved_from = '' WHERE place = :place AND key = :key
 
 -- name: albums_gone_from_source
 -- Of these folders, those that hold no photo any more and that the newest export of all albums did not have. An export

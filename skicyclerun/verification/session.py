@@ -43,7 +43,7 @@ from skicyclerun.run.plan import source_for
 from skicyclerun.run.session import said_from_any_thread
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.settings.load import check_source_and_outputs
+from skicyclerun.settings.load import check_archive_place, check_source_and_outputs
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.chosen_photos import choosing
@@ -368,6 +368,8 @@ class _Repair:
     ) -> None:
         self.runs.append(run.id)
         self.made_again += await of_stages.take_on(self.store, run.stages, folders)
+        if source is None:
+            check_archive_place(self.settings, run.source_folder)
         command = ConfigureRun(Intent.RESUME, self.settings, run.stages, run.selection)
         parts = PipelineParts(self.store, source, render, self.renderer, self.shutdown, planned)
         result = await run_pipeline(command, parts)
