@@ -319,7 +319,8 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
         waiting = [{"file": file, "reason": reason} for file, reason in pushed.waiting]
         ended = [{"file": file, "reason": reason} for file, reason in pushed.ended]
         told = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
-        _print_json(told | {"ended": ended, "kept_here_until_confirmed": pushed.kept_here})
+        told |= {"ended": ended, "kept_here_until_confirmed": pushed.kept_here}
+        _print_json(told | {"only_in_other_places": [{"file": row.file, "remote": row.remote} for row in elsewhere]})
     else:
         for row in pushed.copied:
             called = "" if row.name == row.file else f" as {row.name}"
