@@ -96,6 +96,8 @@ def test_archives_that_lie_only_in_a_former_place_are_known_with_that_place(
         assert pushed.code == 0
         assert "Every archive is in" not in pushed.stderr
         assert f"2 archives lie only in {library.remote}" in pushed.stderr
+        told = library.command("archive", "push", "--json").json["only_in_other_places"]
+        assert told == [{"file": name_of(stamp), "remote": library.remote} for stamp in STAMPS[:2]]
 
     configured(library, remote=library.remote)
     assert library.command("archive", "verify", "--all", "--full").code == 0
@@ -135,7 +137,10 @@ def test_status_names_the_former_place_of_archives_that_lie_there_alone(tmp_path
 # ── places in which nothing may be written ────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", [("archive", "push"), ("archive", "push", "--new-place"), ("run", "--update")])
+@pytest.mark.parametrize(
+    "command",
+    [("archive", "push"), ("archive", "push", "--new-place"), ("run", "--update"), ("verify", "--repair")],
+)
 def test_a_place_in_the_source_of_the_newest_run_is_refused(
     tmp_path: Path, photos: Path, command: tuple[str, ...]
 ) -> None:

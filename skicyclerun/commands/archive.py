@@ -363,7 +363,8 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
         not_there = [{"file": file, "reason": reason} for file, reason in pushed.not_there]
         told = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
         told |= {"ended": ended, "kept_here_until_confirmed": pushed.kept_here}
-        _print_json(told | {"not_there": not_there, "remarks": pushed.remarks})
+        told |= {"not_there": not_there, "remarks": pushed.remarks}
+        _print_json(told | {"only_in_other_places": [{"file": row.file, "remote": row.remote} for row in elsewhere]})
     else:
         for row in pushed.copied:
             called = "" if row.name == row.file else f" as {row.name}"

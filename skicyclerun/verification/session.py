@@ -122,12 +122,14 @@ async def verify_and_repair(
 ) -> VerifyOutcome:
     """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
-    Raises LockHeld, NoState, UsageError where a run is unfinished, StateError, StorageError, and SourceStopped where
-    the source cannot go on; the repair can then be carried on with `run --resume`.
+    Raises ConfigError where archives would go into the source, LockHeld, NoState, UsageError where a run is unfinished,
+    StateError, StorageError, and SourceStopped where the source cannot go on; the repair can then be carried on with
+    `run --resume`.
     """
     # Where there is nothing to repair, nothing is made: not even the lock file.
-    async with await Store.open_to_read(settings.paths.state_db):
-        pass
+    async with await Store.open_to_read(settings.paths.state_db) as store:
+        latest = await runs.latest(store)
+        check_archive_place(settings, latest.source_folder if latest is not None else None)
     with RunLock(settings.lib_root, lock_file(settings)):
         began = anyio.current_time()
         with open_run_log(settings.log_file(timestamp_now()), settings.logging.level):
@@ -368,8 +370,6 @@ class _Repair:
     ) -> None:
         self.runs.append(run.id)
         self.made_again += await of_stages.take_on(self.store, run.stages, folders)
-        if source is None:
-            check_archive_place(self.settings, run.source_folder)
         command = ConfigureRun(Intent.RESUME, self.settings, run.stages, run.selection)
         parts = PipelineParts(self.store, source, render, self.renderer, self.shutdown, planned)
         result = await run_pipeline(command, parts)
