@@ -12,6 +12,7 @@
     │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
     ├── StagePaused                  a stage failed too often in a row; the others go on
     ├── BucketRefused                a bucket, or the CDN before it, cannot be used as things are
+    ├── BucketUnreachable            before a run: a bucket does not answer, or not as it should
     ├── SourceError                  the library or the folder as a whole
     │   ├── LibraryError             it is not a library, cannot be read, or has an unknown schema
     │   └── SourceStopped            the source cannot go on (permission denied, too many failures in a row)
@@ -22,6 +23,7 @@
     │   ├── PhotoRefused             the source answers with an error that is this photo's, or means that nothing works
     │   ├── PhotoTimedOut            it took longer than the configuration allows
     │   ├── PhotoInterrupted         the run is to stop, and it was given up half done
+    │   ├── KeyTaken                 its object's key has an object that was not there when the bucket was listed
     │   └── PhotoTransient           it may work the next time (a busy application)
     │       └── PhotoSlow            it took too long; tried again when the others of its album are done
     ├── StateError                   the state database
@@ -169,6 +171,10 @@ class BucketRefused(SkicyclerunError):
     """The service answers, and does not let us: credentials, permissions, no such bucket. Trying again is no help."""
 
 
+class BucketUnreachable(SkicyclerunError):
+    """Before a run: the service does not answer, or not as it should. Later it may."""
+
+
 class UnfinishedRun(UsageError):
     """A fresh run was asked for while an earlier one is unfinished; nothing is ever wiped silently."""
 
@@ -264,6 +270,13 @@ class PhotoTimedOut(PhotoError):
 
 class PhotoInterrupted(PhotoError):
     """The run is to stop, and what takes minutes was given up on the way; it is left to the resume, not failed."""
+
+
+class KeyTaken(PhotoError):
+    """An object was to be sent under a new key, and the bucket has one there by now."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is taken by an object that came to be since the bucket was listed; it was left alone")
 
 
 class PhotoTransient(PhotoError):

@@ -57,6 +57,8 @@ class Bad:
     """The service says that it got other bytes."""
     without_checksums: bool = False
     """As a service that knows no SHA-256: neither hears nor says them."""
+    without_conditions: bool = False
+    """As a service that does not know `If-None-Match`: what is there is replaced."""
     other_etag: bool = False
     """As a service that encrypts: its ETag is no MD5."""
 
@@ -138,6 +140,14 @@ def proxy_before(host: str, port: int) -> Iterator[Proxy]:
                     text = b"<Error><Code>BadDigest</Code><Message>The SHA256 did not match</Message></Error>"
                     self._answer(400, [("Content-Type", "application/xml")], text)
                     return
+            condition = asked.headers.get("if-none-match") == "*" and not bad.without_conditions
+            if condition and self._is_there(split.path):
+                text = (
+                    b"<Error><Code>PreconditionFailed</Code><Message>At least one of the pre-conditions you specified "
+                    b"did not hold</Message><Condition>If-None-Match</Condition></Error>"
+                )
+                self._answer(412, [("Content-Type", "application/xml")], text)
+                return
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
             if bad.without_checksums:
                 headers = {
@@ -166,6 +176,15 @@ def proxy_before(host: str, port: int) -> Iterator[Proxy]:
             if bad.other_etag:
                 found = [(name, '"0123-not-an-md5"' if name.lower() == "etag" else value) for name, value in found]
             self._answer(answer.status, found, said)
+
+        def _is_there(self, path: str) -> bool:
+            """Whether the service has the object; it looks at no condition itself (moto does not)."""
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            try:
+                connection.request("HEAD", path, headers={"Authorization": self.headers["Authorization"]})
+                return connection.getresponse().status == 200
+            finally:
+                connection.close()
 
         def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
             self.send_response_only(status)

@@ -671,6 +671,7 @@ def test_another_machines_archives_are_listed_and_never_pruned(tmp_path: Path) -
     assert two.command("archive", "push").code == 0
     listed = two.command("archive", "list").stdout
     assert listed.count("there, not by this database") == 3
+    assert listed.count("not known here") == 3
     assert two.command("archive", "prune", "--keep-last", "1", "--yes").code == 0
     names = {name for name in one.there() if name.endswith(".zip")}
     assert names == {*map(name_of, STAMPS), name_of(STAMPS[1]).replace(".zip", "-2.zip")}
@@ -1013,6 +1014,7 @@ def test_a_file_that_was_put_at_a_reserved_name_is_kept_and_the_archive_gets_ano
     assert there[name] == b"somebody's"
     assert there[other] == (library.archive / name).read_bytes()
     assert library.command("archive", "verify", "--all").stdout.count("OK") >= 2
+    assert f"here and there as {other}" in library.command("archive", "list").stdout
 
 
 def test_a_file_that_took_the_place_of_a_copy_is_not_pruned(tmp_path: Path) -> None:

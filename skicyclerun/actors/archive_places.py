@@ -97,6 +97,8 @@ class PlacedArchive:
         if self.copy is not None and self.copy.prune_begun:
             return "being removed; `skicyclerun archive prune` finishes that"
         words = self._in_both(looked)
+        if self.there is not None and self.there.name != self.name:
+            words += f" as {self.there.name}"
         if self.there is not None and self.has_another_size:
             words += f" ({bytes_in_words(self.there.file.size)} there: not its size)"
         if not self.elsewhere or (self.confirmed and not self.lost):

@@ -270,9 +270,7 @@ class Deployment:
                 fault_point("s3.index_entered")
                 return True
         if await self._asked(lambda _: self._recipe.is_of_others(index.key)):
-            log.warning("%s/%s is somebody else's object and stays", self._place, index.key)
-            self._others.append(index.key)
-            return False
+            return self._left_to_others(index.key)
         claimed = replace(was, status=ObjectStatus.CLAIMED, left=False) if was is not None else index
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, [claimed])
@@ -280,8 +278,9 @@ class Deployment:
                 await bucket_objects.changed_at_the_edge(transaction, self._distribution, [index.key])
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
-        headers = self._recipe.headers(index.key)
-        stored = await self._asked(lambda bucket: bucket.put_bytes(index.key, text, headers))
+        stored = await self._asked(lambda bucket: self._recipe.send_index(bucket, index.key, text))
+        if stored is None:
+            return self._left_to_others(index.key)
         fault_point("s3.index_sent")
         async with store.transaction() as transaction:
             await bucket_objects.confirm(transaction, self._place, [stored])
@@ -289,6 +288,12 @@ class Deployment:
         self._confirmed(stored)
         fault_point("s3.index_entered")
         return True
+
+    def _left_to_others(self, key: str) -> bool:
+        """False: the index that belongs under this key is not in the bucket."""
+        log.warning("%s/%s is somebody else's object and stays", self._place, key)
+        self._others.append(key)
+        return False
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 

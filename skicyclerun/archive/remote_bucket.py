@@ -36,6 +36,8 @@ _UPLOADS_AT_ONCE: Final = 4
 _PIECE: Final = 8 << 20
 _RETRIES: Final = 5
 _CONNECT_SECONDS: Final = 10.0
+#: For the list of unfinished uploads, without which a copy goes on.
+_UPLOADS_SECONDS: Final = 20.0
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _OTHER_REGION: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed"})
 _NOT_LET_IN: Final = frozenset(
@@ -186,8 +188,8 @@ class BucketRemote:
             )
         timing = Config(
             connect_timeout=_CONNECT_SECONDS,
-            read_timeout=self._seconds,
-            retries={"mode": "standard"},
+            read_timeout=min(_UPLOADS_SECONDS, self._seconds),
+            retries={"mode": "standard", "total_max_attempts": 2},
             s3={"us_east_1_regional_endpoint": "regional"},  # the address of FIPS there is derived from it
         )
         self._client = session.client("s3", endpoint_url=self._endpoint_url, config=timing)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from skicyclerun.bucket.service import Service, code_of, is_absent, translated
-from skicyclerun.errors import PhotoError, PhotoTransient, SkicyclerunError
+from skicyclerun.bucket.service import Service, code_of, is_absent, is_bare_refusal, translated
+from skicyclerun.errors import KeyTaken, PhotoError, PhotoTransient, SkicyclerunError
 
 log = logging.getLogger(__name__)
 
@@ -95,18 +95,26 @@ class Bucket:
         self._client = client
         self._part_bytes = max(part_bytes, _LEAST_PART)
         self._knows_checksums = True
+        self._unconditional: set[str] = set()
+        """Methods of the client that this service does not know to make only where nothing is yet."""
 
     # ── before the first upload ───────────────────────────────────────────────────────────────────────────────────
 
-    def check_there(self) -> None:
-        """That the bucket is there and ours to ask."""
+    def check_there(self, root: str) -> None:
+        """That the bucket is there and ours to ask, of what lies below `root` at least."""
+        from botocore.exceptions import ClientError
+
         with translated(f"The bucket {self._service.place} cannot be used"):
             try:
                 self._client.head_bucket(Bucket=self._service.bucket)
-            except Exception as error:
-                if hasattr(error, "response") and is_absent(error):
+            except ClientError as error:
+                if is_absent(error):
                     error.response["Error"] |= {"Code": "NoSuchBucket", "Message": "there is no such bucket"}
-                raise
+                if not is_bare_refusal(error):
+                    raise
+                # A wrong key, a wrong clock or no right: this answer can say which. Where it is none of them (rights
+                # may reach no further than `root`) nothing is wrong.
+                self._client.list_objects_v2(Bucket=self._service.bucket, Prefix=root, MaxKeys=1)
 
     def check_writable(self, root: str) -> None:
         """That objects below `root` may be written: an upload is begun and given up, nothing appears."""
@@ -153,7 +161,7 @@ class Bucket:
             try:
                 said = self._client.head_object(Bucket=self._service.bucket, Key=key, ChecksumMode="ENABLED")
             except Exception as error:
-                if hasattr(error, "response") and is_absent(error):
+                if is_absent(error):
                     return None
                 raise
         headers = Headers(said.get("ContentType", ""), said.get("CacheControl", ""), said.get("StorageClass", ""))
@@ -180,25 +188,28 @@ class Bucket:
         read, length = self.read(key)
         return Stored(key, size, sha256, head.etag, "read back") if (read, length) == (sha256, size) else None
 
-    def put(self, key: str, path: Path, sha256: str, headers: Headers) -> Stored:
+    def put(self, key: str, path: Path, sha256: str, headers: Headers, *, only_new: bool = False) -> Stored:
         """Send a file whose SHA-256 is known. Returns when the service has confirmed it.
 
+        `only_new`: nothing is replaced, where the service knows how not to. KeyTaken then says that something is there:
+        another one's object, or our own of an attempt whose answer was lost.
         Raises PhotoError where the file is another one by now, PhotoTransient where the service got other bytes.
         """
         size = path.stat().st_size
         if size >= self._part_bytes:
-            return self._put_in_parts(key, path, sha256, size, headers)
-        return self.put_bytes(key, path.read_bytes(), headers, sha256)
+            return self._put_in_parts(key, path, sha256, size, headers, only_new=only_new)
+        return self.put_bytes(key, path.read_bytes(), headers, sha256, only_new=only_new)
 
-    def put_bytes(self, key: str, data: bytes, headers: Headers, sha256: str = "") -> Stored:
-        """Send these bytes in one request, which replaces an object as a whole or not at all."""
+    def put_bytes(self, key: str, data: bytes, headers: Headers, sha256: str = "", *, only_new: bool = False) -> Stored:
+        """Send these bytes in one request, which replaces an object as a whole or not at all. For the rest as `put`."""
         digest = hashlib.sha256(data)
         if sha256 and digest.hexdigest() != sha256:
             raise _changed()
         given = {"Body": data, "Metadata": {MARK: digest.hexdigest()}, **headers.arguments()}
+        given |= {"Bucket": self._service.bucket, "Key": key}
         answer = self._with_checksum(
             f"{key} could not be sent",
-            lambda checksum: self._client.put_object(Bucket=self._service.bucket, Key=key, **given, **checksum),
+            lambda checksum: self._where_nothing_is("put_object", key, given | checksum, only_new=only_new),
             digest.digest(),
             md5=lambda: hashlib.md5(data, usedforsecurity=False).digest(),
         )
@@ -208,25 +219,29 @@ class Bucket:
 
         return self._believed(key, len(data), digest.hexdigest(), answer, _base64(digest.digest()), md5)
 
-    def copy(self, source: str, etag: str, key: str, sha256: str, size: int, headers: Headers) -> Stored | None:
+    def copy(
+        self, source: str, etag: str, key: str, sha256: str, size: int, headers: Headers, *, only_new: bool = False
+    ) -> Stored | None:
         """An object of ours under another key, without its bytes going over the line; None where that cannot be had.
 
-        `etag`: of the source as its row knows it; one that was replaced since is not copied.
+        `etag`: of the source as its row knows it; one that was replaced since is not copied. `only_new`: as for `put`,
+        but for KeyTaken: what is in the way is seen when the object is sent instead.
         """
         if size >= _MOST_COPIED:
             return None
+        given = {
+            "Bucket": self._service.bucket,
+            "Key": key,
+            "CopySource": {"Bucket": self._service.bucket, "Key": source},
+            "CopySourceIfMatch": etag,
+            "MetadataDirective": "REPLACE",
+            "Metadata": {MARK: sha256},
+            "ChecksumAlgorithm": "SHA256",
+            **headers.arguments(),
+        }
         try:
             with translated(f"{source} could not be copied"):
-                answer = self._client.copy_object(
-                    Bucket=self._service.bucket,
-                    Key=key,
-                    CopySource={"Bucket": self._service.bucket, "Key": source},
-                    CopySourceIfMatch=etag,
-                    MetadataDirective="REPLACE",
-                    Metadata={MARK: sha256},
-                    ChecksumAlgorithm="SHA256",
-                    **headers.arguments(),
-                )
+                answer = self._where_nothing_is("copy_object", key, given, only_new=only_new)
             result = answer.get("CopyObjectResult", {})
             if result.get("ChecksumSHA256") != _base64(bytes.fromhex(sha256)):
                 return None  # It is sent over it.
@@ -264,7 +279,9 @@ class Bucket:
     def _part_size(self, size: int) -> int:
         return max(self._part_bytes, -(-size // _MOST_PARTS))
 
-    def _put_in_parts(self, key: str, path: Path, sha256: str, size: int, headers: Headers) -> Stored:
+    def _put_in_parts(
+        self, key: str, path: Path, sha256: str, size: int, headers: Headers, *, only_new: bool
+    ) -> Stored:
         bucket = self._service.bucket
         given: dict[str, Any] = {"Metadata": {MARK: sha256}, **headers.arguments()}
         what = f"{key} could not be sent"
@@ -288,16 +305,51 @@ class Bucket:
                 parts.append(part | ({"ChecksumSHA256": _base64(digest)} if checksum else {}))
             if whole.hexdigest() != sha256:
                 raise _changed()
+            last = {"Bucket": bucket, "Key": key, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
             with translated(what):
-                answer = self._client.complete_multipart_upload(
-                    Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
-                )
+                try:
+                    answer = self._where_nothing_is("complete_multipart_upload", key, last, only_new=only_new)
+                except Exception as error:
+                    if code_of(error) != "NoSuchUpload":
+                        raise
+                    answer = self._ended_before(key, sha256)
         except BaseException:
             with suppress(SkicyclerunError), translated("The parts stay until the next run"):
                 self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
             raise
         expected = _base64(hashlib.sha256(digests).digest())
         return self._believed(key, size, sha256, answer, f"{expected}-{len(parts)}", None)
+
+    def _ended_before(self, key: str, sha256: str) -> Mapping[str, Any]:
+        """What an upload in parts has become that is ended already: its answer was lost, and the SDK asked again."""
+        head = self.head(key)
+        if head is None or head.mark != sha256:
+            raise PhotoTransient(f"the upload of {key} in parts was given up by somebody else")
+        return {"ETag": head.etag, "ChecksumSHA256": head.checksum}
+
+    def _where_nothing_is(self, method: str, key: str, given: Mapping[str, Any], *, only_new: bool) -> Any:
+        """Send, if `only_new` so that the service refuses it where the key has an object. Raises KeyTaken.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html; CopyObject since the end of 2025,
+        which an older SDK does not know.
+        """
+        from botocore.exceptions import ClientError
+
+        send, meta = getattr(self._client, method), self._client.meta
+        model = meta.service_model.operation_model(meta.method_to_api_mapping[method])
+        if not only_new or method in self._unconditional or "IfNoneMatch" not in model.input_shape.members:
+            return send(**given)
+        try:
+            return send(**given, IfNoneMatch="*")
+        except ClientError as error:
+            if code_of(error) in ("PreconditionFailed", "412", "304"):  # 304: MinIO before 2024 (minio/minio#19442)
+                raise KeyTaken(key) from error
+            if not _does_not_know(error, "if-none-match"):
+                raise
+            answer = send(**given)  # It may have been another header that is not known there.
+            log.warning("%s replaces what comes between listing and sending (%s)", self._service.place, code_of(error))
+            self._unconditional.add(method)
+            return answer
 
     def _begun(self, what: str, key: str, given: Mapping[str, Any]) -> Any:
         def begin(checksum: Mapping[str, Any]) -> Any:
@@ -327,7 +379,7 @@ class Bucket:
                 try:
                     return send(self._sha256_arguments(digest))
                 except ClientError as error:
-                    if not _does_not_know_checksums(error):
+                    if not _does_not_know(error, "checksum"):
                         raise
                     log.warning("%s keeps no SHA-256 checksums (%s); MD5 is used", self._service.place, code_of(error))
                     self._knows_checksums = False
@@ -382,11 +434,12 @@ def _check(key: str, said: str | None, digest: bytes) -> None:
         raise PhotoTransient(f"a part of {key} arrived with other bytes than were sent: the SHA-256 differs")
 
 
-def _does_not_know_checksums(error: Any) -> bool:
+def _does_not_know(error: Any, header: str) -> bool:
     """`InvalidArgument: Unsupported header 'x-amz-sdk-checksum-algorithm'` (boto/s3transfer#327), `NotImplemented`."""
-    said = str(error.response.get("Error", {}).get("Message", "")).lower()
+    told = error.response.get("Error", {})
+    said = f"{told.get('Message', '')} {told.get('Header', '')} {told.get('ArgumentName', '')}".lower()
     return code_of(error) == "NotImplemented" or (
-        code_of(error) in ("InvalidArgument", "InvalidRequest") and "checksum" in said
+        code_of(error) in ("InvalidArgument", "InvalidRequest") and header in said
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -23,36 +23,56 @@ from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient
 SDK_ATTEMPTS: Final = 3
 _CONNECT_SECONDS: Final = 10.0
 
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a HEAD has no body and its code is the status.
-_REFUSED: Final = frozenset(
-    {
-        "301",
-        "401",
-        "403",
-        "AccessDenied",
-        "AccountProblem",
-        "AllAccessDisabled",
-        "AuthFailure",
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidToken",
-        "NoSuchBucket",
-        "NoSuchDistribution",
-        "PermanentRedirect",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-    }
+_LEAST: Final = "docs/publishing.md has the least that must be allowed."
+_CREDENTIALS: Final = "Look at your credentials (`aws sts get-caller-identity`) and at s3_deployment.aws_profile."
+_RIGHTS: Final = f"Look at what these credentials may do there; {_LEAST}"
+_PLACE: Final = "Look at s3_deployment.bucket_name, region and endpoint_url."
+_KEY: Final = (
+    "Look which access key is taken (`aws configure list`, s3_deployment.aws_profile), and whether it is one of the "
+    "service at s3_deployment.endpoint_url."
 )
+_SECRET: Final = (
+    "The secret is not that of the access key: set both anew (`aws configure`, or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY in the environment)."
+)
+_CLOCK: Final = "Set the clock of this machine: signatures hold for 15 minutes."
+_SESSION: Final = "Log in anew (`aws sso login`), or renew AWS_SESSION_TOKEN."
+_TLS: Final = (
+    "Look at s3_deployment.endpoint_url: whether https is spoken there, and with a certificate that this machine "
+    "trusts (AWS_CA_BUNDLE names others)."
+)
+
+#: What no further try can mend, and what does.
+#: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a HEAD has no body and its code is the status.
+_REFUSED: Final[Mapping[str, str]] = {
+    "301": _PLACE,
+    "307": _PLACE,
+    "401": f"{_CREDENTIALS} {_LEAST}",
+    "403": f"{_CREDENTIALS} {_LEAST}",
+    "AccessDenied": _RIGHTS,
+    "AccountProblem": "Ask the service what is wrong with the account.",
+    "AllAccessDisabled": "Ask the service what is wrong with the account.",
+    "AuthFailure": _CREDENTIALS,
+    "AuthorizationHeaderMalformed": _PLACE,
+    "ExpiredToken": _SESSION,
+    "ExpiredTokenException": _SESSION,
+    "InvalidAccessKeyId": _KEY,
+    "InvalidClientTokenId": _KEY,
+    "InvalidSecurity": _CREDENTIALS,
+    "InvalidToken": _SESSION,
+    "NoSuchBucket": _PLACE,
+    "NoSuchDistribution": "Look at s3_deployment.cloudfront.distribution_id.",
+    "PermanentRedirect": _PLACE,
+    "RequestTimeTooSkewed": _CLOCK,
+    "SignatureDoesNotMatch": _SECRET,
+    "TokenRefreshRequired": _SESSION,
+}
 _MAY_PASS: Final = frozenset(
     {
         "408",
         "429",
         "BadDigest",
+        "ConditionalRequestConflict",
         "IncompleteBody",
         "InternalError",
         "OperationAborted",
@@ -126,6 +146,9 @@ class Service:
             for operation in ("PutObject", "UploadPart"):
                 client.meta.events.register(f"before-sign.s3.{operation}", _without_waiting)
                 client.meta.events.register_first(f"choose-signer.s3.{operation}", _signer_of_known_bytes)
+            client.meta.events.register_first("needs-retry.s3.HeadBucket", _without_asking_where_for_ever)
+            for operation in ("PutObject", "CopyObject"):
+                client.meta.events.register(f"needs-retry.s3.{operation}", _once_more_after_a_conflict)
             return client
 
 
@@ -162,6 +185,22 @@ def _without_waiting(request: Any, **_: object) -> None:
     """Before a request is signed: its body follows at once."""
     if "Expect" in request.headers:
         del request.headers["Expect"]
+
+
+def _without_asking_where_for_ever(request_dict: Any, response: Any, **_: object) -> None:
+    """After a HEAD of the bucket. Told that the bucket is in another region, and not in which, the SDK asks by a HEAD
+    of the bucket, and by another one after that, until Python's stack is full.
+    """
+    if response is not None and "x-amz-bucket-region" not in response[1]["ResponseMetadata"].get("HTTPHeaders", {}):
+        request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _once_more_after_a_conflict(response: Any, attempts: int, **_: object) -> float | None:
+    """Seconds until an object is sent again that is to be a new one, where another request for its key was under way;
+    the SDK itself does not try that again.
+    """
+    conflict = response is not None and response[1].get("Error", {}).get("Code") == "ConditionalRequestConflict"
+    return 1.0 if conflict and attempts < SDK_ATTEMPTS else None
 
 
 def _signer_of_known_bytes(signing_name: str, signature_version: Any, context: Any, **_: object) -> str | None:
@@ -213,6 +252,8 @@ def translated(what: str) -> Iterator[None]:
         exceptions.InvalidConfigError,
     ) as error:
         raise BucketRefused(f"{what}: {_one_line(str(error))}", next_step=_CREDENTIALS) from error
+    except exceptions.SSLError as error:
+        raise PhotoTransient(f"{what}: {_one_line(str(error))}", next_step=_TLS) from error
     except (
         exceptions.HTTPClientError,
         exceptions.ConnectionError,
@@ -225,17 +266,20 @@ def translated(what: str) -> Iterator[None]:
         raise PhotoError(f"{what}: {_one_line(str(error))}") from error
 
 
-_CREDENTIALS: Final = "Look at your credentials (`aws sts get-caller-identity`) and at s3_deployment.aws_profile."
+def code_of(error: BaseException) -> str:
+    """The service's code, where it has answered; empty for all else, such as an error of the line."""
+    answer = getattr(error, "response", None)  # errors of the line have one too, and it is None
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
 
-def code_of(error: Any) -> str:
-    """The service's code of a ClientError."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def is_absent(error: Any) -> bool:
-    """Whether a ClientError says that there is no such object."""
+def is_absent(error: BaseException) -> bool:
+    """Whether the service has answered that there is no such object."""
     return code_of(error) in ("404", "NoSuchKey", "NotFound")
+
+
+def is_bare_refusal(error: BaseException) -> bool:
+    """Whether the answer to a HEAD refuses it. Why would stand in its body, which it does not have."""
+    return code_of(error) in ("301", "307", "400", "401", "403")
 
 
 def _of_answer(what: str, error: Any) -> BucketRefused | PhotoError:
@@ -244,8 +288,7 @@ def _of_answer(what: str, error: Any) -> BucketRefused | PhotoError:
     said = _one_line(str(error.response.get("Error", {}).get("Message", "")))
     sentence = f"{what}: {said or 'no reason is given'} ({code or status})"
     if code in _REFUSED:
-        step = "Look at bucket_name, region and endpoint_url." if code in ("NoSuchBucket", "301") else _CREDENTIALS
-        return BucketRefused(sentence, next_step=f"{step} docs/publishing.md has the least that must be allowed.")
+        return BucketRefused(sentence, next_step=_REFUSED[code])
     if code in _MAY_PASS or status >= 500 or status == 429:
         return PhotoTransient(sentence)
     return PhotoError(sentence)

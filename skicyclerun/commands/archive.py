@@ -75,7 +75,8 @@ def list_command(*, lib_root: Path | None, config_file: Path | None, json_wanted
     for placed in archives:
         one = placed.listed
         files = "?" if one.files is None else f"{one.files:,}"
-        proved = _local(one.proved) if one.proved else printable(f"no: {one.problem}" if one.problem else "no")
+        unproved = "no" if placed.is_ours else "not known here"
+        proved = _local(one.proved) if one.proved else printable(f"no: {one.problem}" if one.problem else unproved)
         size = bytes_in_words(one.size)
         where = f"{proved:<16}  {printable(placed.in_words(looked=places.looked))}" if placed_too else proved
         click.echo(f"{one.name:<{width}}  {_local(one.created):<16}  {size:>10}  {files:>8}  {where}")

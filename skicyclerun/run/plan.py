@@ -37,6 +37,7 @@ from skicyclerun.actors.stage_runs import (
 )
 from skicyclerun.archive.plan import nearest_folder, require_space
 from skicyclerun.errors import (
+    BucketUnreachable,
     Cancelled,
     LockHeld,
     NoState,
@@ -420,7 +421,8 @@ class Planner:
     ) -> tuple[str, ...]:
         """Before anything is sent to a bucket: that it is there and may be written to, and how much will go. In words.
 
-        Nobody is asked where nothing is to go. `more`: stages before make what is not known yet. Raises StageError.
+        Nobody is asked where nothing is to go. `more`: stages before make what is not known yet. A service that does
+        not answer holds up none of them. Raises StageError, and BucketUnreachable where nothing else was asked for.
         """
         notes = []
         for each in stages:
@@ -439,7 +441,16 @@ class Planner:
             if not sizes and not more:
                 continue
             ask = partial(recipe.ask_the_service, may_write=not self.request.dry_run)
-            found = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+            try:
+                found = await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
+            except BucketUnreachable as error:
+                if not more:
+                    raise
+                notes.append(
+                    f"{error} {error.next_step} What else was asked for goes on; the bucket is asked again when its "
+                    "turn comes."
+                )
+                continue
             comes = "; what this run makes comes on top" if more else ""
             notes.append(
                 f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "

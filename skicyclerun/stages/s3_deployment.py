@@ -6,20 +6,29 @@ It makes no file here. What a picture's object is called, where it is and what i
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
 from skicyclerun.bucket.cloudfront import Distribution
 from skicyclerun.bucket.keys import KeyRule, clean_prefix
 from skicyclerun.bucket.known import KnownObject, KnownObjects, ObjectStatus
-from skicyclerun.bucket.objects import Bucket, Headers, Listed, Stored
+from skicyclerun.bucket.objects import Bucket, Head, Headers, Listed, Stored
 from skicyclerun.bucket.service import Service
-from skicyclerun.errors import BucketRefused, PhotoError, PhotoTransient, StageError, StagePaused
+from skicyclerun.errors import (
+    BucketRefused,
+    BucketUnreachable,
+    KeyTaken,
+    PhotoError,
+    PhotoTransient,
+    StageError,
+    StagePaused,
+)
 from skicyclerun.files.fault_points import fault_point
 from skicyclerun.settings.section import Section, StageSection, Text, Texts
 from skicyclerun.stages.stage import ForNow, Made, Picture, Recipe, Stage, Surroundings
@@ -47,13 +56,6 @@ _KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
 _LONGEST_READ: Final = 60.0
-#: The tag that leads to a position in EXIF (0x8825, either way round), and the name of one in XMP. Few pixels look like
-#: them, and then the header is read.
-_TAGS_OF_A_JPEG: Final = 2 << 16  # of 64 kB at most each
-_HEADER_OF_A_JPEG: Final = 4096  # of most that have no tags
-_START_OF_SCAN: Final = 0xDA
-_WITHOUT_LENGTH: Final = frozenset({0x01, 0xFF, *range(0xD0, 0xDA)})
-_SIGNS_OF_A_POSITION: Final = (b"\x88\x25\x00\x04", b"\x25\x88\x04\x00", b"GPSLatitude")
 
 
 class CloudFrontSettings(Section):
@@ -194,16 +196,24 @@ class S3Deployment(Recipe):
             )
 
     def ask_the_service(self, *, may_write: bool) -> str:
-        """Whether the bucket is there and, if asked for, may be written to; as a sentence. Raises StageError."""
+        """Whether the bucket is there and, if asked for, may be written to; as a sentence.
+
+        Raises StageError where it is not, BucketUnreachable where that cannot be told now.
+        """
         try:
             bucket = self.connected()
-            bucket.check_there()
+            bucket.check_there(self.rule.root)
             if may_write:
                 bucket.check_writable(self.rule.root)
+        except PhotoTransient as error:
+            raise BucketUnreachable(
+                f"{NAME} cannot upload now. {str(error).removesuffix('.')}.",
+                next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
+            ) from error
         except (BucketRefused, PhotoError) as error:
             raise StageError(
-                f"{NAME} cannot upload. {error}",
-                next_step=error.next_step or f"Try again later, or leave {NAME} out of --stages.",
+                f"{NAME} cannot upload. {str(error).removesuffix('.')}.",
+                next_step=error.next_step or "Look at s3_deployment.bucket_name, region and endpoint_url.",
             ) from error
         finally:
             self.close()
@@ -251,7 +261,7 @@ class S3Deployment(Recipe):
             if not self._listed_once:
                 with paused_where_refused():
                     bucket = self.connected()
-                    bucket.check_there()
+                    bucket.check_there(self.rule.root)
                     bucket.check_writable(self.rule.root)
                     bucket.abort_left_over(self.rule.root, lambda key: key in self.known.by_key)
                     self._listed = bucket.listing(self.rule.root)
@@ -288,17 +298,49 @@ class S3Deployment(Recipe):
         known = self.known.by_key.get(key)
         listed = self._listed.get(key)
         if listed is not None:
-            # Nothing was asked since the listing but by us; another one's object is never replaced.
+            # Another one's object is never replaced.
             there = self._as_it_is(bucket, key, picture, headers, known, listed)
             if there is not None:
                 return there
         if known is not None and known.moved_from:
             source = self.known.by_key.get(known.moved_from)
             if source is not None and source.sha256 == picture.sha256 and source.etag and source.size is not None:
-                copied = bucket.copy(source.key, source.etag, key, picture.sha256, source.size, headers)
+                copied = bucket.copy(
+                    source.key, source.etag, key, picture.sha256, source.size, headers, only_new=self._is_new(key)
+                )
                 if copied is not None:
                     return copied
-        return bucket.put(key, picture.path, picture.sha256, headers)
+        try:
+            return bucket.put(key, picture.path, picture.sha256, headers, only_new=self._is_new(key))
+        except KeyTaken:
+            there = self._taken_since(bucket, key, picture, headers)
+            return there or bucket.put(key, picture.path, picture.sha256, headers)
+
+    def _is_new(self, key: str) -> bool:
+        """Whether nothing is under this key as far as is known: neither listed nor sent since."""
+        return key not in self._listed and key not in self.sent
+
+    def _taken(self, bucket: Bucket, key: str) -> Head:
+        """What came under a key that was free."""
+        head = bucket.head(key)
+        if head is None:
+            raise PhotoTransient(f"{self.service.place}/{key} was taken, and is free again")
+        return head
+
+    def _taken_since(self, bucket: Bucket, key: str, picture: Picture, headers: Headers) -> Stored | None:
+        """What came under a key that was free, if it is as it should be; None if it is ours and to be replaced.
+
+        Ours: its answer was lost, or the listing was behind. PhotoError where it is somebody else's.
+        """
+        head = self._taken(bucket, key)
+        known = self.known.by_key.get(key)
+        ours = head.mark == picture.sha256 or (known is not None and known.etag == head.etag)
+        stored = None
+        if head.mark in ("", picture.sha256):
+            stored = bucket.confirmed(key, head, picture.path, picture.sha256, picture.path.stat().st_size)
+        if stored is None and not ours:
+            raise self._not_ours(key)
+        return stored if head.is_ours and _same_headers(head.headers, headers) else None
 
     def _as_it_is(
         self, bucket: Bucket, key: str, picture: Picture, headers: Headers, known: KnownObject | None, listed: Listed
@@ -322,10 +364,26 @@ class S3Deployment(Recipe):
             return stored
         if ours or head.is_ours or stored is not None or self._is_of_this_run(key, head.etag):
             return None
-        raise PhotoError(
+        raise self._not_ours(key)
+
+    def _not_ours(self, key: str) -> PhotoError:
+        return PhotoError(
             f"{self.service.place}/{key} is an object that skicyclerun did not upload; it was left alone. Move it "
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
         )
+
+    def send_index(self, bucket: Bucket, key: str, text: bytes) -> Stored | None:
+        """In one request. None where somebody else's object has come under the key, which was free."""
+        headers = self.headers(key)
+        try:
+            stored = bucket.put_bytes(key, text, headers, only_new=self._is_new(key))
+        except KeyTaken:
+            head = self._taken(bucket, key)
+            if head.mark != hashlib.sha256(text).hexdigest():
+                return None
+            stored = bucket.put_bytes(key, text, headers)  # it is this very index: the answer was lost
+        self.sent[key] = stored
+        return stored
 
     def is_of_others(self, key: str) -> bool:
         """Whether somebody else's object has the key of an index."""
@@ -359,10 +417,9 @@ class S3Deployment(Recipe):
         """Say once that files hold positions although they are not to be published."""
         if self._position_told:
             return
-        with path.open("rb") as stream:
-            # EXIF comes first in a JPEG, and XMP next; WebP has its tags behind the pixels.
-            data = _before_the_pixels(stream) if path.suffix.lower() in (".jpg", ".jpeg") else stream.read()
-        if not any(sign in data for sign in _SIGNS_OF_A_POSITION):
+        from skicyclerun.images.position_signs import may_hold_position
+
+        if not may_hold_position(path):
             return
         from skicyclerun.images.picture_facts import read_picture_facts
 
@@ -392,35 +449,16 @@ class paused_where_refused:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, BucketRefused):
-            step = f" {error.next_step}" if error.next_step else ""
-            raise StagePaused(
-                f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
-                "`skicyclerun run --resume` carries on with it."
-            ) from error
+            raise unreachable(error) from error
 
 
-def unreachable(error: PhotoTransient | PhotoError) -> StagePaused:
-    """For what is no picture's own failure: an index, a removal, an invalidation."""
+def unreachable(error: BucketRefused | PhotoError) -> StagePaused:
+    """For what is no picture's own failure: the bucket as a whole, an index, a removal, an invalidation."""
+    step = f" {error.next_step}" if error.next_step else ""
     return StagePaused(
-        f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept; "
+        f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
         "`skicyclerun run --resume` carries on with it."
     )
-
-
-def _before_the_pixels(stream: IO[bytes]) -> bytes:
-    """The beginning of a JPEG up to its first scan, or more where that is not found; at most `_TAGS_OF_A_JPEG`."""
-    data = stream.read(_HEADER_OF_A_JPEG)
-    place = 2
-    while data[place : place + 1] == b"\xff" and len(data) > place + 3:
-        kind = data[place + 1]
-        if kind == _START_OF_SCAN:
-            return data[:place]
-        if kind in _WITHOUT_LENGTH:
-            break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if place + 4 > len(data):
-            data += stream.read(_TAGS_OF_A_JPEG - len(data))
-    return data + stream.read(_TAGS_OF_A_JPEG - len(data))
 
 
 def _same_headers(there: Headers, wanted: Headers) -> bool:
