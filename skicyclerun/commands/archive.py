@@ -22,7 +22,16 @@ from skicyclerun.archive.listing import ListedArchive, archive_named
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.growing_line import growing_line
 from skicyclerun.commands.options import NAMED_PATH, place_options, settings_of
-from skicyclerun.errors import ArchiveUnknown, Cancelled, LockHeld, NoState, RemoteError, StateError, UsageError
+from skicyclerun.errors import (
+    ArchiveUnknown,
+    Cancelled,
+    LockHeld,
+    NoState,
+    RemoteError,
+    StateError,
+    StorageError,
+    UsageError,
+)
 from skicyclerun.run.lock import RunLock
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.models import Settings
@@ -205,7 +214,7 @@ def _remember(settings: Settings, places: Places, results: Sequence[_Verified]) 
     try:
         with _alone(settings, wanted=True):
             anyio.run(enter)
-    except LockHeld as error:
+    except (LockHeld, StorageError, StateError) as error:
         click.echo(f"{printable(str(error))} What was found is not remembered for `archive prune`.", err=True)
 
 
@@ -364,7 +373,7 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
         not_there = [{"file": file, "reason": reason} for file, reason in pushed.not_there]
         told = {"remote": remote.url, "copied": rows, "removed_here": pushed.removed_here, "pending": waiting}
         told |= {"ended": ended, "kept_here_until_confirmed": pushed.kept_here}
-        told |= {"not_there": not_there, "remarks": pushed.remarks}
+        told |= {"not_there": not_there, "remarks": pushed.remarks, "unfinished_removal": pushed.unfinished_removal}
         _print_json(told | {"only_in_other_places": [{"file": row.file, "remote": row.remote} for row in elsewhere]})
     else:
         for row in pushed.copied:
@@ -373,7 +382,7 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
             click.echo(f"{row.file}: copied to {printable(remote.url)}{called} ({size}), read back from there")
         for file in pushed.removed_here:
             click.echo(f"{file}: removed here")
-        for remark in pushed.remarks:
+        for remark in (*pushed.remarks, *filter(None, [pushed.unfinished_removal])):
             click.echo(printable(remark), err=True)
         for reason, files in _by_reason(pushed.waiting):
             click.echo(f"{', '.join(files)}: pending. {printable(reason)}")
@@ -386,7 +395,8 @@ def push_command(*, new_place: bool, lib_root: Path | None, config_file: Path | 
         _say_out_of_reach(elsewhere)
         if not (pushed.copied or pushed.waiting or pushed.not_there or elsewhere or stopped):
             click.echo(f"Every archive is in {printable(remote.url)}.", err=True)
-    return stopped or (exit_codes.WITH_FAILURES if pushed.waiting or pushed.not_there else exit_codes.OK)
+    undone = pushed.waiting or pushed.not_there or pushed.unfinished_removal
+    return stopped or (exit_codes.WITH_FAILURES if undone else exit_codes.OK)
 
 
 def _by_reason(waiting: Sequence[tuple[str, str]]) -> Sequence[tuple[str, list[str]]]:
@@ -429,9 +439,13 @@ async def _push(
         say = partial(click.echo, words, err=True)
         await listening.start(partial(listen, shutdown, listening.cancel_scope.cancel, lambda _: say()))
         not_there = await push.enter_all()
-        finished = await finish_prunes(store, remote, settings.paths.archive)
+        finished, unfinished = [], ""
+        try:
+            finished = await finish_prunes(store, remote, settings.paths.archive)
+        except (RemoteError, StorageError) as error:  # what is to be copied is copied all the same
+            unfinished = f"{error} {error.next_step}".rstrip()
         pushed = await push.push()
-        pushed.not_there = not_there
+        pushed.not_there, pushed.unfinished_removal = not_there, unfinished
         pushed.remarks[:0] = [f"{file}: its removal, which was stopped, is finished." for file in finished]
         elsewhere = await out_of_reach(store, settings.paths.archive, remote.url)
         listening.cancel_scope.cancel()
