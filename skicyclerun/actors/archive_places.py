@@ -69,7 +69,10 @@ class PlacedArchive:
 
     @property
     def may_be_latest(self) -> bool:
-        """Whether it is an archive of ours: not a file that only bears an archive's name, nor one that is nowhere."""
+        """Whether it is an archive of ours: not a file that only bears an archive's name, nor one that is nowhere or
+        being removed."""
+        if self.copy is not None and self.copy.prune_begun:
+            return False
         if self.here:
             return self.made_by_us or self.copy is not None or not self.listed.problem
         return self.confirmed or bool(self.elsewhere)

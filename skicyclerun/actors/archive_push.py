@@ -262,6 +262,8 @@ class ArchivePush:
         """pending → copied. Raises RemoteError, ArchiveError, OSError."""
         await self._identify()
         path = self._folder / row.file
+        if not path.exists():  # its folder is not there, or a job needs it still; otherwise its entry has ended
+            raise ArchiveError(f"{path} is not there.")
         while True:
             try:
                 row, version = await self._written(row, path)
