@@ -10,7 +10,7 @@
     │   ├── AllExcluded              nothing is left of the albums
     │   ├── UnfinishedRun            a fresh run would wipe one that can be resumed
     │   └── EmptyingNotAgreed        a run would empty folders, and nobody has said yes to that
-    ├── StagePaused                  a stage failed too often in a row; the others go on
+    ├── StagePaused                  a stage goes no further in this run; the others go on
     ├── BucketRefused                a bucket, or the CDN before it, cannot be used as things are
     ├── BucketUnreachable            before a run: a bucket does not answer, or not as it should
     ├── SourceError                  the library or the folder as a whole
@@ -164,7 +164,14 @@ class AllExcluded(UsageError):
 
 
 class StagePaused(SkicyclerunError):
-    """A stage failed too often in a row and goes no further in this run; what it has not done stays pending."""
+    """A stage goes no further in this run; what it has not done stays pending.
+
+    `because`: the stage and the reason alone, for where the sentence's advice stands already (`status`).
+    """
+
+    def __init__(self, sentence: str, *, because: str = "") -> None:
+        super().__init__(sentence)
+        self.because = (because or sentence).removesuffix(".")
 
 
 class BucketRefused(SkicyclerunError):

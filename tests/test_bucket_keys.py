@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from urllib.parse import unquote, urljoin
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skicyclerun.bucket.album_index import IndexedPicture, album_index
-from skicyclerun.bucket.cloudfront import paths_of
+from skicyclerun.bucket.cloudfront import addresses_begin, may_match, meant, paths_of
 from skicyclerun.bucket.keys import MAX_KEY_BYTES, MAX_PREFIX_BYTES, Claim, ClaimedKeys, KeyRule, clean_prefix, url_path
 from skicyclerun.files.naming import collision_key
 
@@ -87,6 +88,86 @@ def test_paths_of_the_cdn_are_those_that_a_page_asks_for() -> None:
     assert paths_of(keys, ["/site/Alps/*"]) == ["/site/Alps/*", "/site/index.json", "/other/x.jpg"]
     assert paths_of(["site/Alps/a.jpg"], ["/other/*"]) == ["/site/Alps/a.jpg"]
     assert paths_of(keys, [], "/site") == ["/Alps/a%20b%231.jpg", "/Alps/%C3%A9.jpg", "/index.json"]
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("/site/My Alps/*", "/site/My%20Alps/*"),
+        ("/site/My%20Alps/*", "/site/My%20Alps/*"),
+        ("/site/My Al*", "/site/My%20Al*"),
+        ("/site/Zu\u0308rich/*", "/site/Z%C3%BCrich/*"),
+        ("/site/Z%c3%bcrich/*", "/site/Z%C3%BCrich/*"),
+        ("/site/Z%FCrich/*", "/site/Z%FCrich/*"),
+        ("/site/a(b)&c=%28d%29/*", "/site/a(b)&c=(d)/*"),
+        ("/site/Why? #1/*", "/site/Why%3F%20%231/*"),
+        ("/site/50% off/*", "/site/50%25%20off/*"),
+        ("/*", "/*"),
+        ("/site/My Alps/a b.jpg", "/site/My%20Alps/a%20b.jpg"),
+    ],
+)
+def test_a_path_for_the_cdn_is_sent_as_pages_ask_for_what_it_means(written: str, sent: str) -> None:
+    assert meant(written) == sent
+    assert meant(sent) == sent
+
+
+def test_a_path_as_people_write_it_covers_what_it_means() -> None:
+    keys = ["site/My Alps/a b.jpg", "site/My Alps/index.json", "site/Zürich/x.jpg", "site/My Alpsen/x.jpg"]
+    assert paths_of(keys, ["/site/My Alps/*", "/site/Zu\u0308rich/*"]) == [
+        "/site/My%20Alps/*",
+        "/site/Z%C3%BCrich/*",
+        "/site/My%20Alpsen/x.jpg",
+    ]
+    assert paths_of(keys[:2], ["/My%20Alps/*"], "/site") == ["/My%20Alps/*"]
+
+
+@settings(max_examples=100)
+@given(NAMES, NAMES)
+def test_the_folder_of_an_album_as_a_path_covers_its_pictures(folder: str, name: str) -> None:
+    rule = KeyRule("site", True)
+    key = ClaimedKeys(rule).of(folder, name).key
+    above = key.rsplit("/", 1)[0]
+    assume("*" not in above and not re.search("%[0-9a-fA-F]{2}", above))
+    encoded = f"/{url_path(above)}/*"
+    assert paths_of([key], [f"/{above}/*"]) == paths_of([key], [encoded]) == [encoded]
+
+
+@pytest.mark.parametrize(
+    ("root", "origin_path", "beginning"),
+    [
+        ("", "", "/"),
+        ("site/", "", "/site/"),
+        ("my site/", "", "/my%20site/"),
+        ("site/", "/site", "/"),
+        ("a/b/", "/a", "/b/"),
+        ("a/", "/a/b", "/"),
+        ("", "/a", "/"),
+        ("a/", "/b", None),
+        ("ab/", "/a", None),
+    ],
+)
+def test_addresses_begin_with_what_the_prefix_leaves_behind_the_origin_path(
+    root: str, origin_path: str, beginning: str | None
+) -> None:
+    assert addresses_begin(root, origin_path) == beginning
+
+
+@pytest.mark.parametrize(
+    ("pattern", "may"),
+    [
+        ("/*", True),
+        ("/my*", True),
+        ("/my site/*", True),
+        ("/my%20site/Alps/*", True),
+        ("/my site/index.json", True),
+        ("/other/*", False),
+        ("/my site", False),
+        ("/my site/Alps/", False),
+        ("/my sites/*", False),
+    ],
+)
+def test_a_path_that_can_match_nothing_below_the_prefix_is_known(pattern: str, may: bool) -> None:
+    assert may_match(pattern, "/my%20site/") is may
 
 
 @settings(max_examples=60)

@@ -72,5 +72,5 @@ class _Parts:
     def __init__(self, on_committed: object) -> None:
         self.on_committed = on_committed
 
-    def on_end(self, stage: str, ending: Ending) -> None:
+    def on_end(self, stage: str, ending: Ending, because: str) -> None:
         """Not looked at."""

@@ -93,7 +93,7 @@ def server(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def configure(lib_root: Path, bucket: BucketThere, distribution: str, *, delete_removed: bool = True) -> None:
-    (lib_root / "config").mkdir(parents=True)
+    (lib_root / "config").mkdir(parents=True, exist_ok=True)
     cdn = {"enabled": True, "distribution_id": distribution}
     settings = {
         "export": {"group_photos": 2, "group_seconds": 30, "workers": 2},
@@ -105,11 +105,13 @@ def configure(lib_root: Path, bucket: BucketThere, distribution: str, *, delete_
 def undisturbed(
     server: ForkServer, service: Service, base: Path, library: Path, bucket: BucketThere, earlier: Path, *options: str
 ) -> Campaign:
+    """`options`: of an upload of the library; `--resume` is one by itself."""
     in_bucket = bucket.whole()
     place = base / "root"
     shutil.copytree(earlier, place, symlinks=True)
     before = last_run(place)[0]
-    arguments = ("run", "--library", str(library), "--stages", STAGES, *options)
+    resumes = options == ("--resume",)
+    arguments = ("run", *(() if resumes else ("--library", str(library), "--stages", STAGES)), *options)
     service.proxy.clear()
     began = os.times().elapsed
     code, shown = server.run(*arguments, "--lib-root", place, "--yes")
@@ -144,6 +146,23 @@ def update(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPa
     assert code == 0, shown
     change_library(library)
     return undisturbed(server, service, base, library, bucket, earlier, "--update")
+
+
+@pytest.fixture(scope="module")
+def corrected(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """An update that stopped at a distribution which is not there, and goes on when the right one is configured."""
+    base = tmp_path_factory.mktemp("corrected")
+    library, earlier, bucket = base / "library", base / "earlier", service.bucket()
+    make_picture(library / "Sea" / "IMG_0.jpg", 120, size=80)
+    configure(earlier, bucket, "EWRONG")
+    first = ("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
+    code, shown = server.run(*first)
+    assert code == 0, shown
+    make_picture(library / "Sea" / "IMG_0.jpg", 130, size=80)
+    code, shown = server.run(*first, "--update")
+    assert code == 3, shown
+    configure(earlier, bucket, new_distribution(service))
+    return undisturbed(server, service, base, library, bucket, earlier, "--resume")
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +321,9 @@ IN_AN_UPDATE = (
 )
 
 
+IN_A_CORRECTED_RUN = ("s3.changes_taken_over", "s3.invalidation_entered", "s3.invalidation_sent")
+
+
 @pytest.mark.parametrize("fault", IN_A_FRESH_UPLOAD)
 def test_a_first_upload_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
     fresh: Campaign, tmp_path: Path, fault: str
@@ -316,6 +338,15 @@ def test_an_update_killed_at_a_fault_point_and_resumed_equals_one_never_interrup
 ) -> None:
     assert carried_to_the_end(update, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
     compare(update, tmp_path / "root")
+
+
+@pytest.mark.parametrize("fault", IN_A_CORRECTED_RUN)
+def test_a_corrected_run_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
+    corrected: Campaign, tmp_path: Path, fault: str
+) -> None:
+    assert len(corrected.expected["told"]) == 1
+    assert carried_to_the_end(corrected, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
+    compare(corrected, tmp_path / "root")
 
 
 def test_the_index_of_an_album_that_is_gone_names_what_stays_of_it(dissolved: Campaign) -> None:
@@ -368,5 +399,5 @@ def test_a_run_killed_at_each_start_at_another_step_still_gets_there(update: Cam
 
 
 def test_every_fault_point_of_a_bucket_is_visited_here() -> None:
-    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *IN_AN_UPDATE)}
+    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *IN_AN_UPDATE, *IN_A_CORRECTED_RUN)}
     assert {name for name in FAULT_POINTS if name.startswith("s3.")} <= visited <= set(FAULT_POINTS)

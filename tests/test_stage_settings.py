@@ -345,3 +345,30 @@ def test_commands_run_after_the_stage_they_read(tmp_path: Path) -> None:
 def test_a_command_is_a_stage_with_its_own_version_and_folder(tmp_path: Path) -> None:
     (stage,) = load(tmp_path, {"stages": {"x": {"command": COMMAND, "version": 4}}}).own_stages()
     assert (stage.version, stage.output, stage.settings) == (4, "stages.x.output_folder", CommandStageSettings)
+
+
+# ── what looks like a slip ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def uploading(**further: object) -> dict[str, object]:
+    cloudfront = {"enabled": True, "distribution_id": "E1", **further}
+    section = {"bucket_name": "abc", "bucket_prefix": "my site", "cloudfront": cloudfront}
+    return {"pipeline": {"stages": ["export", "s3_deployment"]}, "s3_deployment": section}
+
+
+def test_a_path_for_the_cdn_that_can_match_nothing_is_warned_of(tmp_path: Path) -> None:
+    settings = load(tmp_path, uploading(paths=["/my site/Alps/*", "/other/*", "/my%20site/*"]))
+    (warning,) = settings.warnings
+    assert 's3_deployment.cloudfront.paths[1] ("/other/*") matches nothing' in warning
+    assert "/my%20site/" in warning
+
+
+def test_an_origin_path_beside_the_prefix_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = load(tmp_path, uploading(origin_path="/site", paths=["/*"])).warnings
+    assert "s3_deployment.cloudfront.origin_path (/site) and bucket_prefix (my site) lie apart" in warning
+    assert load(tmp_path, uploading(origin_path="/my site", paths=["/Alps/*"])).warnings == ()
+
+
+def test_a_path_for_the_cdn_may_be_written_in_any_letters(tmp_path: Path) -> None:
+    assert load(tmp_path, uploading(paths=["/my site/Zürich/*"])).warnings == ()
+    assert "has its `*` elsewhere" in str(refused(tmp_path, uploading(paths=["/my site/a\nb"])))

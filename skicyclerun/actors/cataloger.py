@@ -52,7 +52,7 @@ class CatalogerParts:
     master_catalog: Path
     progress: Callable[[ProgressEvent], None]
     on_committed: Callable[[int], None]
-    on_end: Callable[[str, Ending], None]
+    on_end: Callable[[str, Ending, str], None]
     stages: bool = False
     """Whether stages come after the export, which may take days: the catalog is then also written at its end."""
 
@@ -78,12 +78,12 @@ async def cataloger(inbox: MemoryObjectReceiveStream[CatalogerMessage], parts: C
                         await keeping.write()
                     keeping.news, keeping.exporting = True, True
                     keeping.settled = ending is Ending.COMPLETE
-                    parts.on_end("export", ending)
-                case StageEnded(stage=stage, ending=ending):
+                    parts.on_end("export", ending, "")
+                case StageEnded(stage=stage, ending=ending, because=because):
                     keeping.news = True
                     if not keeping.exporting:
                         keeping.settled = keeping.settled is not False and ending is Ending.COMPLETE
-                    parts.on_end(stage, ending)
+                    parts.on_end(stage, ending, because)
                 case _:
                     assert_never(message)
         if keeping.news:

@@ -143,7 +143,7 @@ class Deployment:
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, claimed)
             await bucket_objects.mark(transaction, "bucket_object_left", self._place, superseded)
-            await bucket_objects.changed_at_the_edge(transaction, self._distribution, replaced)
+            await bucket_objects.changed_at_the_edge(transaction, self._place, self._distribution, replaced)
         for each in claimed:
             self._known.enter(each)
         for key in superseded:
@@ -275,7 +275,7 @@ class Deployment:
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, [claimed])
             if was is not None and was.sha256:
-                await bucket_objects.changed_at_the_edge(transaction, self._distribution, [index.key])
+                await bucket_objects.changed_at_the_edge(transaction, self._place, self._distribution, [index.key])
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
         stored = await self._asked(lambda bucket: self._recipe.send_index(bucket, index.key, text))
@@ -320,7 +320,9 @@ class Deployment:
             raise StagePaused(
                 f"{NAME}: {self._place}/{self._others[0]} is an object that skicyclerun did not upload; it was left "
                 "alone, so that the index which belongs there is missing. Everything else is uploaded. Move it away, "
-                "then `skicyclerun run --resume`."
+                "then `skicyclerun run --resume`.",
+                because=f"{NAME}: {self._place}/{self._others[0]}, where an index belongs, is an object that "
+                "skicyclerun did not upload",
             )
 
     async def _nothing_is_left_to_do(self, store: Store) -> bool:
@@ -473,7 +475,7 @@ class Deployment:
         async with store.transaction() as transaction:
             keys = [each.key for each in leaving]
             await bucket_objects.mark(transaction, "bucket_object_leaves", self._place, keys)
-            await bucket_objects.changed_at_the_edge(transaction, self._distribution, keys)
+            await bucket_objects.changed_at_the_edge(transaction, self._place, self._distribution, keys)
         fault_point("s3.removal_entered")
         kept: list[str] = []
         problems: list[StagePaused] = []
@@ -522,13 +524,16 @@ class Deployment:
         if not self._distribution:
             return
         cloudfront = self._recipe.section.cloudfront
+        paths = partial(paths_of, patterns=cloudfront.paths, origin_path=cloudfront.origin_path)
+        # The section may have been corrected since: nothing that changed stays untold.
+        if await bucket_objects.take_over_changes(store, self._place, self._distribution, paths):
+            fault_point("s3.changes_taken_over")
         while True:
             pending = await bucket_objects.open_invalidations(store, self._distribution)
             keys = await bucket_objects.changes(store, self._distribution)
             if keys and all(each.remote_id for each in pending):
                 some = keys[:MOST_PATHS]
-                paths = paths_of(some, cloudfront.paths, cloudfront.origin_path)
-                await bucket_objects.enter_invalidation(store, self._distribution, some, paths)
+                await bucket_objects.enter_invalidation(store, self._place, self._distribution, some, paths(some))
                 fault_point("s3.invalidation_entered")
                 continue
             if not pending:

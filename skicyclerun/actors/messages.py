@@ -136,6 +136,8 @@ class StageEnded:
 
     stage: str
     ending: Ending
+    because: str = ""
+    """Why it was paused."""
 
 
 CatalogerMessage = PhotosCommitted | AlbumEnded | ExportEnded | PicturesCommitted | StageAlbumEnded | StageEnded

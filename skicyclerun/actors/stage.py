@@ -91,7 +91,7 @@ async def stage_actor(
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(working.close)
         ending = parts.endings[parts.stage.stage.name] = working.ending()
-        await catalog.send(StageEnded(parts.stage.stage.name, ending))
+        await catalog.send(StageEnded(parts.stage.stage.name, ending, working.paused_because))
 
 
 class _StageWorking:
@@ -109,6 +109,7 @@ class _StageWorking:
         self._staging = StagingFolder(outputs, self._name) if outputs is not None else None
         self._opened = False
         self._paused = False
+        self.paused_because = ""
         self._left = False
         """Whether an album stays pending."""
 
@@ -188,6 +189,7 @@ class _StageWorking:
 
     def _pause(self, why: BaseException) -> None:
         self._paused = self._left = True
+        self.paused_because = self.paused_because or (why.because if isinstance(why, StagePaused) else str(why))
         log.warning("%s is paused", self._name, exc_info=why)
         self._parts.progress(Notice(str(why), "warning"))
 
@@ -398,7 +400,8 @@ class _StageWorking:
 def _paused(stage: str, failures: int, last: PhotoTransient) -> SkicyclerunError:
     return StagePaused(
         f"{stage} failed {failures} times in a row, last with: {last} It goes no further in this run; what was made is "
-        "kept, and the other stages go on. `skicyclerun run --resume` carries on with it."
+        "kept, and the other stages go on. `skicyclerun run --resume` carries on with it.",
+        because=f"{stage} failed {failures} times in a row, last with: {last}",
     )
 
 

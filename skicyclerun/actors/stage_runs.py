@@ -1,7 +1,8 @@
 """The stages after the export that a run carries out: each with its recipe, limits and folders.
 
 What decides their results is fixed when the run is created and kept in its row, as for the export: a resumed run ends
-with the same bytes, whatever the configuration says by then.
+with the same bytes, whatever the configuration says by then. Not where a section says where results go rather than what
+they are (`StageSection.as_it_is_now`): a wrong bucket is put right in the configuration, and the run goes on there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from skicyclerun.actors.stage_plan import StageAhead, StageRun, plan_album
 from skicyclerun.errors import EnvironmentUnset, StageError
 from skicyclerun.settings.command_stages import CommandStageSettings
 from skicyclerun.settings.dotenv_file import lend_to_libraries
+from skicyclerun.settings.errors import raise_all
 from skicyclerun.settings.later_stages import (
     LeftStage,
     is_enabled,
@@ -69,6 +71,7 @@ def options_for_row(settings: Settings, names: Sequence[str], said: Mapping[str,
     stages = {name: stage for name, stage in later_stages(settings).items() if name in names}
     if not stages:
         return {}
+    stages = {name: stage for name, stage in stages.items() if not _is_as_it_is_now(stage)}
     hidden = settings.variables.hidden  # a secret does not go into the state; `_kept_section` puts it back
     kept: dict[str, Any] = {
         SECTIONS_OPTION: {
@@ -146,11 +149,29 @@ def options_after_retry(settings: Settings, run: RunRow, retried: Sequence[str] 
     return {**run.options, SECTIONS_OPTION: {**run.options.get(SECTIONS_OPTION, {}), **new}}
 
 
+def check_sections(settings: Settings, names: Sequence[str], *, retries: bool) -> None:
+    """Where the sections of these stages count as they are now, they have to be right, whatever `pipeline.stages` has.
+
+    Raises ConfigError. `retries`: all of them do.
+    """
+    sections = {
+        stage.section
+        for name, stage in later_stages(settings).items()
+        if name in names and stage.section
+        if retries or _is_as_it_is_now(stage)
+    }
+    raise_all([error for error in settings.unneeded if error.key.partition(".")[0] in sections])
+
+
+def _is_as_it_is_now(stage: Stage) -> bool:
+    return stage.settings is not None and stage.settings.as_it_is_now
+
+
 def _kept_section(stage: Stage, kept: object, now: StageSection) -> StageSection:
     """The section that the run was begun with, with the limits that it has now; `now` where its row has none that this
     version understands.
     """
-    if kept is None or stage.settings is None:
+    if kept is None or stage.settings is None or _is_as_it_is_now(stage):
         return now
     try:
         section = stage.settings.model_validate_json(orjson.dumps(kept))

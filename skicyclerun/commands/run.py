@@ -161,7 +161,9 @@ def run(
             raise UsageError("--album names the albums; --choose and --dialogs ask for them. Only one of the three.")
 
     def build(another_root: Path | None, more: Mapping[str, object]) -> RunRequest:
-        settings = settings_of(config_file, another_root or lib_root, source, library, overrides | dict(more))
+        given = (config_file, another_root or lib_root, source, library)
+        # Which sections count is known only with the stages: what was said before could be wrong.
+        settings = settings_of(*given, overrides | dict(more), carries_on=resume, quiet=bool(stages))
         configured = settings.pipeline.stages
         if resume:  # by the stages of that run; these say only what is looked at first
             chosen = tuple(stage.name for stage in enabled_stages(settings, configured)) or ("export",)
@@ -170,7 +172,7 @@ def run(
         if stages:
             # Once more, now that it is known which sections count: a wrong value in one of them is a mistake.
             named = overrides | dict(more) | {"pipeline.stages": chosen}
-            settings = settings_of(config_file, another_root or lib_root, source, library, named)
+            settings = settings_of(*given, named)
         settings = with_excluded(settings, choice)
         if force_clean and chosen != ("cleanup",):
             raise UsageError(
@@ -246,7 +248,7 @@ def retry_failed(
     overrides = {"logging.level": "DEBUG"} if verbose else {}
     chosen = None
     with refusals_in_log(config_file, lib_root, touching_nothing=dry_run):
-        settings = settings_of(config_file, lib_root, overrides=overrides)
+        settings = settings_of(config_file, lib_root, overrides=overrides, carries_on=True)
         if stages:
             chosen = tuple(stage.name for stage in parse_stages(stages, settings.own_stages()))
     request = RunRequest(Intent.RETRY_FAILED, settings, dry_run=dry_run, retry_stages=chosen)

@@ -56,6 +56,7 @@ FAULT_POINTS: tuple[str, ...] = (
     "s3.first_removed",
     "s3.removed",
     "s3.removal_forgotten",
+    "s3.changes_taken_over",
     "s3.invalidation_entered",
     "s3.invalidation_sent",
     # forgetting rows of old runs (state/pruning.py)

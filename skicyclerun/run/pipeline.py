@@ -120,6 +120,8 @@ class _Supervisor:
         self._parts = parts
         self.run_id: int | None = None
         self.endings: dict[str, Ending] = {}
+        self.paused: dict[str, str] = {}
+        """Stages that were paused, and why."""
         self.exported = 0
         self.archive: ArchiveRow | None = None
         self._push: ArchivePush | None = None
@@ -207,8 +209,10 @@ class _Supervisor:
     def _count(self, photos: int) -> None:
         self.exported += photos
 
-    def _ended(self, progress: Callable[[ProgressEvent], None], stage: str, ending: Ending) -> None:
+    def _ended(self, progress: Callable[[ProgressEvent], None], stage: str, ending: Ending, because: str) -> None:
         self.endings[stage] = ending
+        if ending is Ending.PAUSED:
+            self.paused[stage] = because
         if stage in self._expected:
             progress(StageFinished(stage, ending is Ending.COMPLETE))
 
@@ -351,7 +355,7 @@ async def _settle(store: Store, supervisor: _Supervisor, failure: str) -> RunRow
     reasons = {
         Ending.DRAINED: "stopped by a signal",
         Ending.OUT_OF_TIME: "the run's time was up",
-        Ending.PAUSED: "a stage failed too often in a row",
+        Ending.PAUSED: "; ".join(supervisor.paused.values()),
     }
     reason = failure or (reasons.get(supervisor.ending, "albums are pending") if supervisor.ending else "stopped")
     return await runs.step(store, run, RunTrigger.INTERRUPT, reason)

@@ -28,6 +28,7 @@ from skicyclerun.actors.stage_runs import (
     PlannedStage,
     bytes_ahead,
     check_inputs,
+    check_sections,
     keeps_other_settings,
     options_for_retry,
     options_for_row,
@@ -520,6 +521,7 @@ class Planner:
             wanted_stages = self.request.retry_stages
             later = tuple(name for name in later if wanted_stages is None or name in wanted_stages)
             options = options_for_retry(self._settings, later, run.options)
+        check_sections(self._settings, later, retries=intent is Intent.RETRY_FAILED)
         stages = await self._checked_stages(later, options)
         place = ""
         if await self._exports_again(store, run, intent):

@@ -346,7 +346,7 @@ def _lines(report: RunReport, width: int | None, places: str) -> Iterator[str]:
     state = "running" if report.running else RUN_WORDS[run.status]
     if run.status is RunStatus.FINISHED and not report.accounted_for:
         state = "finished, with failures"
-    because = f" ({run.reason})" if run.reason and not report.running else ""
+    because = f" ({printable(run.reason)})" if run.reason and not report.running else ""
     of = run.options.get("repairs_run")
     kind = f" (repairs run {of})" if of else " (update)" if run.mode == "update" else ""
     if not of and "export" not in run.stages:

@@ -6,10 +6,10 @@ those of stages are shared with other programs (`read_stages.py`), and the rest 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from skicyclerun.errors import ConfigError, StageError
 from skicyclerun.settings.absolute_paths import absolute, home
@@ -35,10 +35,12 @@ from skicyclerun.settings.placeholders import escape, late_names
 from skicyclerun.settings.read_stages import read_command_stages, read_stage_sections
 from skicyclerun.settings.safety import lies_in, unsafe_outputs, unsafe_paths
 from skicyclerun.settings.sections import Scope, read_section
+from skicyclerun.settings.written_secrets import hidden_in, warn_of_secrets, without_secrets
 from skicyclerun.stages.registry import FILE_KEYS, STAGES, check_stage_name, missing_packages, section_models
 from skicyclerun.stages.stage import Stage
 from skicyclerun.wording import nearest
 
+_REMOTE_SERVICE: Final = "cleanup.remote_service"
 _CATALOG_FILES: Final = ("paths.master_catalog", "paths.geocode_cache")
 
 
@@ -60,10 +62,14 @@ def settings_from(
     if not isinstance(environ, Variables):
         environ = Variables(environ)
     variables = replace(environ, referred=referred_variables(dict(written)))
-    problems = Problems(file, overrides, warnings=list(variables.warnings), hide=variables.hide)
+    hide = _hiding(variables)
+    problems = Problems(file, overrides, warnings=list(variables.warnings), hide=hide)
     sections = (*SECTIONS, *section_models(), "stages")
     raw = _with_overrides(written, overrides, sections, environ, problems)
     read, carried = ours_and_carried(raw, written, sections, problems)
+    _refuse_secrets_of_the_remote(read, carried, problems)
+    closed = [name for name, model in section_models().items() if model.no_secrets]
+    warn_of_secrets(written, (*closed, _REMOTE_SERVICE), problems)
     ours = {name: problems.as_object(name, read[name]) for name in (*SECTIONS, "stages")}
     strict = {name: model for name, model in SECTIONS.items() if name != "paths"}
     ours |= without_unknown(strict, ours, carried, problems)
@@ -94,7 +100,7 @@ def settings_from(
         stages=read_stage_sections(read, written, {stage.section for stage in needed_stages}, scope, carried, problems),
         command_stages=read_command_stages(ours["stages"], paths, requested, scope, carried, problems),
         carried=carried,
-        warnings=tuple(problems.warnings[:MAX_PROBLEMS]),
+        warnings=tuple(map(hide, problems.warnings[:MAX_PROBLEMS])),
         unneeded=tuple(problems.unneeded[:MAX_PROBLEMS]),
         variables=variables,
     )
@@ -107,6 +113,20 @@ def settings_from(
         error.log_file = _log_file_all_the_same(settings, unsafe)
         raise
     return replace(settings, problems=tuple([*problems.errors, *unsafe][:MAX_PROBLEMS]))
+
+
+def _hiding(variables: Variables) -> Callable[[str], str]:
+    return lambda text: hidden_in(variables.hide(text))
+
+
+def _refuse_secrets_of_the_remote(read: Mapping[str, object], carried: dict[str, Any], problems: Problems) -> None:
+    """`cleanup.remote_service`, like `s3_deployment`, says where credentials are and holds none."""
+    section, key = _REMOTE_SERVICE.split(".")
+    holders = [ours for sections in (read, carried) if isinstance(ours := sections.get(section), dict)]
+    holders = [ours for ours in holders if isinstance(ours.get(key), dict)]
+    kept = without_secrets(_REMOTE_SERVICE, [ours[key] for ours in holders], problems)
+    for ours, part in zip(holders, kept, strict=True):
+        ours[key] = part
 
 
 def _stops(error: ConfigError, only: Collection[str] | None) -> bool:

@@ -25,6 +25,7 @@ from skicyclerun.settings.dotenv_file import Variables
 from skicyclerun.settings.foreign_keys import format_meant
 from skicyclerun.settings.placeholders import fill_in
 from skicyclerun.settings.section import Retries, Seconds, Section, StageSection, Text, Texts
+from skicyclerun.settings.written_secrets import hidden_secrets
 from skicyclerun.stages.registry import section_models
 from skicyclerun.stages.stage import Stage
 
@@ -315,7 +316,7 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """The whole configuration with every placeholder of ours resolved, as `config show` prints it.
 
-        But for variables that look like secrets, which stay as they are written.
+        But for variables that look like secrets, which stay as they are written, and secrets, which are hidden.
         """
         paths = {key: str(path) for key, path in {"lib_root": self.lib_root, **self.paths.resolved()}.items()}
         ours: dict[str, Any] = {
@@ -324,8 +325,7 @@ class Settings:
         ours |= {name: section.model_dump(mode="json") for name, section in self.stages.items()}
         if self.command_stages:
             ours["stages"] = {name: stage.model_dump(mode="json") for name, stage in self.command_stages.items()}
-        shown: dict[str, Any] = self.variables.hidden(merged(ours, self.carried))
-        return shown
+        return hidden_secrets(self.variables.hidden(merged(ours, self.carried)))
 
 
 def default_config() -> dict[str, Any]:

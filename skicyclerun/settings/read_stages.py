@@ -6,7 +6,6 @@ because of a watermark.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -28,11 +27,12 @@ from skicyclerun.settings.file import join, show
 from skicyclerun.settings.models import Paths
 from skicyclerun.settings.section import StageSection
 from skicyclerun.settings.sections import Scope, plain, read_section, resolved_object
+from skicyclerun.settings.written_secrets import without_secrets
 from skicyclerun.stages.registry import STAGE_BY_NAME, section_models
 from skicyclerun.wording import nearest
 
-#: In a key's letters: `aws_secret_access_key`, `accessKeyId`, `session-token`, `password`, `credentials`.
-_SECRET: Final = re.compile("secret|accesskey|sessiontoken|securitytoken|password|passwd|credential|privatekey")
+#: After what is wrong in a section that no stage has which the configuration or the command line asks for.
+UNNEEDED: Final = "No stage that runs needs it; the defaults stand."
 _LATE: Final = PICTURE_NAMES | ALBUM_NAMES
 
 
@@ -51,19 +51,24 @@ def read_stage_sections(
     read: dict[str, StageSection] = {}
     for name, model in section_models().items():
         found = Problems(problems.file, problems.from_command_line, hide=problems.hide)
-        section, foreign = without_foreign(model, name, found.as_object(name, ours[name]), written.get(name), found)
-        secrets = _without_secrets(name, foreign) if model.no_secrets else []
-        for key in secrets:
-            found.add(
-                key,
-                "names a credential, and none may stand in this file: others read it, and it goes into backups. It was "
-                "not used",
-                next_step="Take it out, and give it to the AWS tools (`aws configure`), or name a profile in "
-                f"{name}.aws_profile. If the file was ever shared, make a new key.",
-            )
+        given, notes = found.as_object(name, ours[name]), carried.pop(name, {})
+        if model.no_secrets:
+            secrets = Problems(problems.file, problems.from_command_line, hide=problems.hide)
+            given, notes = without_secrets(name, (given, notes), secrets)
+            if name in used:
+                problems.errors += secrets.errors
+            else:
+                problems.unneeded += secrets.errors
+                problems.warnings += [f"{error}. {error.next_step}" for error in secrets.errors]
+        section, foreign = without_foreign(model, name, given, written.get(name), found)
+        if notes:
+            carried[name] = notes
         if foreign:
             carried[name] = merged(foreign, carried.get(name, {}))
         read[name] = read_section(model, name, _with_texts(model, section), scope, found)
+        if name in used and not found.errors:
+            doubts = read[name].doubts().items()
+            problems.warnings += [f"{problems.file}: {join(name, key)} {doubt}" for key, doubt in doubts]
         told = [error for error in found.errors if name in used or error.file is None]
         problems.errors += told
         # A path that only this stage needs, and that needs a variable, is nothing to be warned of.
@@ -71,9 +76,7 @@ def read_stage_sections(
         problems.unneeded += [error for error in wrong if error not in told]
         untold = dict.fromkeys(str(error) for error in wrong if error not in told)
         problems.warnings += found.warnings
-        problems.warnings += [
-            f"{text.removesuffix('.')}. No stage that runs needs it; the defaults stand." for text in untold
-        ]
+        problems.warnings += [f"{text.removesuffix('.')}. {UNNEEDED}" for text in untold]
     return read
 
 
@@ -81,18 +84,6 @@ def _with_texts(model: type[StageSection], section: Mapping[str, object]) -> dic
     """The section with the defaults that hold placeholders of the configuration, to be resolved like its own texts."""
     defaults = {key: field.default for key, field in model.model_fields.items() if key not in model.templates}
     return {key: text for key, text in defaults.items() if isinstance(text, str) and "{" in text} | dict(section)
-
-
-def _without_secrets(parent: str, foreign: dict[str, Any]) -> list[str]:
-    """Takes what looks like a credential out of `foreign`, however deep, so that it is shown nowhere; its keys."""
-    found = []
-    for key, value in list(foreign.items()):
-        if _SECRET.search(re.sub("[^a-z]", "", key.lower())):
-            del foreign[key]
-            found.append(join(parent, key))
-        elif isinstance(value, dict):
-            found += _without_secrets(join(parent, key), value)
-    return found
 
 
 def read_command_stages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -57,8 +58,16 @@ class StageSection(Section):
     of_this_process: ClassVar[frozenset[str]] = frozenset()
     """Keys that say how the stage goes about it and change no result: a resumed run takes them as they are now."""
 
+    as_it_is_now: ClassVar[bool] = False
+    """Whether a resumed run takes the whole section as it is now: it says where results go, and what is there already
+    is known by place, so that nothing is lost by it, and what stopped the run may be put right here."""
+
     no_secrets: ClassVar[bool] = False
-    """Whether keys that name credentials are refused rather than left alone."""
+    """Whether credentials in it are refused (`written_secrets.py`)."""
+
+    def doubts(self) -> Mapping[str, str]:
+        """What is allowed and looks like a slip, by the key below the section; the rest of a sentence."""
+        return {}
 
     enabled: bool = True
     """False: a run that goes through `pipeline.stages` leaves this stage out."""

@@ -306,7 +306,8 @@ class LlmImageAnalysis(Recipe):
 def _paused(sentence: str) -> SkicyclerunError:
     return StagePaused(
         f"llm_image_analysis: {sentence} It goes no further in this run; what was made is kept, and the other stages "
-        "go on. `skicyclerun run --resume` carries on with it."
+        "go on. `skicyclerun run --resume` carries on with it.",
+        because=f"llm_image_analysis: {sentence}",
     )
 
 

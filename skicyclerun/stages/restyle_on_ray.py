@@ -285,7 +285,8 @@ class RayEngine:
         return StagePaused(
             f"lora_processing: no worker of the Ray cluster {self._cluster.address} is left, each of those asked for "
             "was lost. What was made is kept, and the other stages go on. The log has the details; "
-            "`skicyclerun run --resume` tries it again."
+            "`skicyclerun run --resume` tries it again.",
+            because=f"lora_processing: no worker of the Ray cluster {self._cluster.address} is left",
         )
 
     def _worker_lost(self, worker: Any, error: Exception) -> SkicyclerunError:
@@ -306,7 +307,8 @@ class RayEngine:
     def _cluster_lost(self) -> StagePaused:
         return StagePaused(
             f"lora_processing: the Ray cluster {self._cluster.address} is lost. What was made is kept, and the other "
-            "stages go on. `skicyclerun run --resume` carries on when the cluster is there again."
+            "stages go on. `skicyclerun run --resume` carries on when the cluster is there again.",
+            because=f"lora_processing: the Ray cluster {self._cluster.address} is lost",
         )
 
     def _is_there(self) -> bool:

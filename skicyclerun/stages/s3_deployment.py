@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator
 
-from skicyclerun.bucket.cloudfront import Distribution
+from skicyclerun.bucket.cloudfront import Distribution, addresses_begin, may_match
 from skicyclerun.bucket.keys import KeyRule, clean_prefix
 from skicyclerun.bucket.known import KnownObject, KnownObjects, ObjectStatus
 from skicyclerun.bucket.objects import Bucket, Head, Headers, Listed, Stored
@@ -55,6 +55,7 @@ _OTHER_KIND: Final = "application/octet-stream"
 _KEY_ID: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _HEADER: Final = re.compile(r"[\x20-\x7e]*")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_READ: Final = 60.0
 
 
@@ -82,7 +83,7 @@ class CloudFrontSettings(Section):
         if len(paths) > 15:
             raise ValueError("names more than 15 paths; CloudFront takes no more with a wildcard at once")
         for path in paths:
-            if not path.startswith("/") or "*" in path[:-1] or not _HEADER.fullmatch(path):
+            if not path.startswith("/") or "*" in path[:-1] or _CONTROL.search(path):
                 raise ValueError("holds a path that does not begin with `/`, or has its `*` elsewhere than at the end")
         return paths
 
@@ -90,6 +91,7 @@ class CloudFrontSettings(Section):
 class S3DeploymentSettings(StageSection):
     """The section `s3_deployment`."""
 
+    as_it_is_now: ClassVar[bool] = True
     no_secrets: ClassVar[bool] = True
 
     bucket_name: Text | None = None
@@ -121,6 +123,18 @@ class S3DeploymentSettings(StageSection):
     publish_location: bool = False
     dry_run: bool = False
     cloudfront: CloudFrontSettings = CloudFrontSettings()
+
+    def doubts(self) -> Mapping[str, str]:
+        cloudfront, prefix = self.cloudfront, self.bucket_prefix
+        if not cloudfront.enabled:
+            return {}
+        beginning = addresses_begin(f"{prefix}/" if prefix else "", cloudfront.origin_path)
+        if beginning is None:
+            apart = f"({cloudfront.origin_path}) and bucket_prefix ({prefix}) lie apart"
+            return {"cloudfront.origin_path": f"{apart}: CloudFront shows none of the pictures, and is told nothing."}
+        astray = [(at, path) for at, path in enumerate(cloudfront.paths) if not may_match(path, beginning)]
+        why = f"matches nothing: the addresses of the pictures begin with {beginning}"
+        return {f"cloudfront.paths[{at}]": f'("{path}") {why}' for at, path in astray}
 
     @field_validator("bucket_name")
     @classmethod
@@ -457,7 +471,8 @@ def unreachable(error: BucketRefused | PhotoError) -> StagePaused:
     step = f" {error.next_step}" if error.next_step else ""
     return StagePaused(
         f"{NAME} goes no further: {str(error).removesuffix('.')}. What was uploaded is kept.{step} "
-        "`skicyclerun run --resume` carries on with it."
+        "`skicyclerun run --resume` carries on with it.",
+        because=f"{NAME}: {error}",
     )
 
 

@@ -7,7 +7,7 @@ picture's row. So a stop anywhere leaves nothing in the bucket that no row knows
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -149,10 +149,39 @@ async def mark(transaction: Transaction, query: str, place: str, keys: Sequence[
     await transaction.execute_many(query, [{"place": place, "key": key} for key in keys])
 
 
-async def changed_at_the_edge(transaction: Transaction, distribution: str, keys: Sequence[str]) -> None:
-    """Enter keys of which a CDN may show the old bytes. Nothing where there is no CDN."""
+async def changed_at_the_edge(transaction: Transaction, place: str, distribution: str, keys: Sequence[str]) -> None:
+    """Enter keys of a bucket of which a CDN may show the old bytes. Nothing where there is no CDN."""
     if distribution:
-        await transaction.execute_many("cdn_change", [{"distribution": distribution, "key": key} for key in keys])
+        rows = [{"distribution": distribution, "key": key, "place": place} for key in keys]
+        await transaction.execute_many("cdn_change", rows)
+
+
+async def take_over_changes(
+    store: Store, place: str, distribution: str, paths_of: Callable[[Sequence[str]], Sequence[str]]
+) -> bool:
+    """Whatever of this bucket another distribution was to be told of, and never was, is this one's from now on.
+
+    So is what this one was to be told of by other paths than those that the keys mean now. Whether there was anything.
+    """
+    at = {"distribution": distribution, "place": place}
+    keys = [row["key"] for row in await store.all("cdn_changes_of_others", at)]
+    again: list[int] = []
+    handed_on: list[int] = []
+    for row in await store.all("unsent_cdn_invalidations", {"place": place}):
+        of_row = orjson.loads(row["keys"])
+        if of_row and (row["distribution"] != distribution or list(paths_of(of_row)) != orjson.loads(row["paths"])):
+            again.append(row["id"])
+            keys += of_row
+        elif not of_row and row["distribution"] != distribution:
+            handed_on.append(row["id"])  # of an earlier version: it knows its paths alone
+    if not (keys or handed_on):
+        return False
+    async with store.transaction() as transaction:
+        await transaction.execute("forget_cdn_changes_of_others", at)
+        await transaction.execute_many("forget_cdn_invalidation", [{"id": each} for each in again])
+        await transaction.execute_many("hand_on_cdn_invalidation", [{"id": each, **at} for each in handed_on])
+        await changed_at_the_edge(transaction, place, distribution, keys)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +208,9 @@ async def changes(store: Store, distribution: str) -> list[str]:
     return [row["key"] for row in await store.all("cdn_changes", {"distribution": distribution})]
 
 
-async def enter_invalidation(store: Store, distribution: str, keys: Sequence[str], paths: Sequence[str]) -> None:
+async def enter_invalidation(
+    store: Store, place: str, distribution: str, keys: Sequence[str], paths: Sequence[str]
+) -> None:
     """These changes are an invalidation from now on. `paths` empty: they concern nothing that the CDN shows."""
     async with store.transaction() as transaction:
         await transaction.execute_many(
@@ -195,6 +226,8 @@ async def enter_invalidation(store: Store, distribution: str, keys: Sequence[str
                     "reference": f"skicyclerun-{reference}",
                     "paths": text,
                     "at": transaction.now,
+                    "place": place,
+                    "keys": orjson.dumps(keys).decode(),
                 },
             )
 

@@ -1091,7 +1091,13 @@ WHERE folder = :folder AND stage IN (SELECT value FROM json_each(:stages)) AND d
 SELECT folder, title FROM stage_albums WHERE stage = :stage ORDER BY run_id, pass
 
 -- name: cdn_change
-INSERT OR IGNORE INTO cdn_changes (distribution, key) VALUES (:distribution, :key)
+INSERT OR IGNORE INTO cdn_changes (distribution, key, place) VALUES (:distribution, :key, :place)
+
+-- name: cdn_changes_of_others
+SELECT key FROM cdn_changes WHERE distribution <> :distribution AND place IN ('', :place) ORDER BY key
+
+-- name: forget_cdn_changes_of_others
+DELETE FROM cdn_changes WHERE distribution <> :distribution AND place IN ('', :place)
 
 -- name: cdn_changes
 SELECT key FROM cdn_changes WHERE distribution = :distribution ORDER BY key
@@ -1100,8 +1106,18 @@ SELECT key FROM cdn_changes WHERE distribution = :distribution ORDER BY key
 DELETE FROM cdn_changes WHERE distribution = :distribution AND key = :key
 
 -- name: insert_cdn_invalidation
-INSERT INTO cdn_invalidations (distribution, reference, paths, status, at)
-VALUES (:distribution, :reference, :paths, 'pending', :at)
+INSERT INTO cdn_invalidations (distribution, reference, paths, status, at, place, keys)
+VALUES (:distribution, :reference, :paths, 'pending', :at, :place, :keys)
+
+-- name: unsent_cdn_invalidations
+SELECT id, distribution, paths, keys FROM cdn_invalidations
+WHERE status = 'pending' AND place IN ('', :place) ORDER BY id
+
+-- name: hand_on_cdn_invalidation
+UPDATE cdn_invalidations SET distribution = :distribution, place = :place WHERE id = :id
+
+-- name: forget_cdn_invalidation
+DELETE FROM cdn_invalidations WHERE id = :id
 
 -- name: open_cdn_invalidations
 SELECT * FROM cdn_invalidations WHERE distribution = :distribution AND status <> 'completed' ORDER BY id
