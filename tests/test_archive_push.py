@@ -818,6 +818,27 @@ def test_a_removal_that_was_stopped_is_said_to_be_one_and_a_dry_run_leaves_it(
     assert f"{name_of(STAMPS[0])}: its removal, which was stopped, is finished." in finishing.stderr
 
 
+@pytest.mark.crash
+def test_a_removal_that_cannot_be_finished_does_not_keep_a_push_from_copying(
+    server: ForkServer, service: Bucket, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, service).with_archives(*STAMPS[:2])
+    library.command("archive", "push")
+    words = ("archive", "prune", "--keep-last", "1", "--yes", *library.where)
+    assert server.run(*words, fault="copy.deleted_there")[0] == -signal.SIGKILL
+    library.with_archives(STAMPS[2])
+    with service.troubled() as proxy:
+        proxy.judge = lambda method, path: "403" if method == "POST" and "delete" in path else None
+        through(library, proxy.endpoint)
+        pushed = library.command("archive", "push")
+    assert pushed.code == 3
+    assert f"{name_of(STAMPS[0])} could not be removed from {library.remote}" in pushed.stderr
+    assert f"{name_of(STAMPS[2])}: copied" in pushed.stdout
+    through(library, service.endpoint)
+    assert library.command("archive", "push").code == 0
+    assert set(library.there()) == {each + end for each in map(name_of, STAMPS[1:]) for end in ("", ".json")}
+
+
 def test_a_prune_that_is_refused_there_has_removed_nothing_and_says_what_to_type(
     service: Bucket, tmp_path: Path
 ) -> None:

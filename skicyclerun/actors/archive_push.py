@@ -87,6 +87,8 @@ class Pushed:
     """File names, and why each is still pending."""
     not_there: list[tuple[str, str]] = field(default_factory=list)
     """File names of what is in neither place as it was archived, and cannot be copied; and why."""
+    unfinished_removal: str = ""
+    """Why one that `archive prune` began is not finished."""
     remarks: list[str] = field(default_factory=list)
     """Sentences of what else a person should know."""
     ended: list[tuple[str, str]] = field(default_factory=list)
