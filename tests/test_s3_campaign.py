@@ -149,6 +149,25 @@ def update(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
+def lost(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """An update over a bucket of which no row speaks any more: the CDN is told of what is replaced, nothing else."""
+    base = tmp_path_factory.mktemp("lost")
+    library, earlier, bucket = base / "library", base / "earlier", service.bucket()
+    make_library(library)
+    configure(earlier, bucket, new_distribution(service))
+    bucket.put("site/theirs.txt")
+    code, shown = server.run("run", "--library", library, "--stages", STAGES, "--lib-root", earlier, "--yes")
+    assert code == 0, shown
+    for path in (earlier / "state").glob("skicyclerun.sqlite3*"):
+        path.unlink()
+    code, shown = server.run("rebuild-state", "--library", library, "--lib-root", earlier)
+    assert code == 0, shown
+    make_picture(library / "Alps" / "IMG_1.jpg", 33, size=90)
+    make_picture(library / "Sea" / "new.jpg", 44, size=80)
+    return undisturbed(server, service, base, library, bucket, earlier, "--update")
+
+
+@pytest.fixture(scope="module")
 def corrected(server: ForkServer, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """An update that stopped at a distribution which is not there, and goes on when the right one is configured."""
     base = tmp_path_factory.mktemp("corrected")
@@ -267,7 +286,7 @@ def compare(campaign: Campaign, lib_root: Path) -> None:
             assert each.key != "site/theirs.txt"
 
 
-def test_the_undisturbed_runs_do_what_is_to_be_compared(fresh: Campaign, update: Campaign) -> None:
+def test_the_undisturbed_runs_do_what_is_to_be_compared(fresh: Campaign, update: Campaign, lost: Campaign) -> None:
     assert sorted(fresh.expected["bucket"]) == [
         "elsewhere/Alps/IMG_0.jpg",
         *(f"site/Alps/IMG_{number}.jpg" for number in range(8)),
@@ -292,6 +311,9 @@ def test_the_undisturbed_runs_do_what_is_to_be_compared(fresh: Campaign, update:
         "site/theirs.txt",
     ]
     assert len(update.expected["told"]) == 1
+    assert lost.expected["told"] == [
+        ["/site/Alps/IMG_1.jpg", "/site/Alps/index.json", "/site/Sea/index.json", "/site/index.json"]
+    ]
 
 
 IN_A_FRESH_UPLOAD = (
@@ -319,6 +341,15 @@ IN_AN_UPDATE = (
     "s3.invalidation_entered",
     "s3.invalidation_sent",
 )
+IN_AN_UPDATE_AFTER_LOST_ROWS = (
+    "s3.change_entered",
+    "s3.object_sent:9",
+    "s3.index_claimed",
+    "s3.change_entered:2",
+    "s3.index_sent:2",
+    "s3.change_entered:4",
+    "s3.invalidation_entered",
+)
 
 
 IN_A_CORRECTED_RUN = ("s3.changes_taken_over", "s3.invalidation_entered", "s3.invalidation_sent")
@@ -338,6 +369,14 @@ def test_an_update_killed_at_a_fault_point_and_resumed_equals_one_never_interrup
 ) -> None:
     assert carried_to_the_end(update, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
     compare(update, tmp_path / "root")
+
+
+@pytest.mark.parametrize("fault", IN_AN_UPDATE_AFTER_LOST_ROWS)
+def test_an_update_after_lost_rows_killed_at_a_fault_point_and_resumed_equals_one_never_interrupted(
+    lost: Campaign, tmp_path: Path, fault: str
+) -> None:
+    assert carried_to_the_end(lost, tmp_path / "root", iter([fault])) == 1, f"{fault} was not reached"
+    compare(lost, tmp_path / "root")
 
 
 @pytest.mark.parametrize("fault", IN_A_CORRECTED_RUN)
@@ -383,9 +422,9 @@ def test_an_update_killed_while_an_album_is_dissolved_and_resumed_equals_one_nev
 
 @pytest.mark.parametrize("number", range(CRASHES))
 def test_an_upload_killed_at_random_and_resumed_equals_one_never_interrupted(
-    fresh: Campaign, update: Campaign, tmp_path: Path, number: int
+    fresh: Campaign, update: Campaign, lost: Campaign, tmp_path: Path, number: int
 ) -> None:
-    campaign = (fresh, update)[number % 2]
+    campaign = (fresh, update, lost)[number % 3]
     chance = random.Random(SEED + number)
     moments = [chance.uniform(0.2, 1.0) * campaign.seconds for _ in range(chance.randint(1, 3))]
     carried_to_the_end(campaign, tmp_path / "root", iter(moments))
@@ -399,5 +438,6 @@ def test_a_run_killed_at_each_start_at_another_step_still_gets_there(update: Cam
 
 
 def test_every_fault_point_of_a_bucket_is_visited_here() -> None:
-    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *IN_AN_UPDATE, *IN_A_CORRECTED_RUN)}
+    updates = (*IN_AN_UPDATE, *IN_AN_UPDATE_AFTER_LOST_ROWS, *IN_A_CORRECTED_RUN)
+    visited = {name.partition(":")[0] for name in (*IN_A_FRESH_UPLOAD, *updates)}
     assert {name for name in FAULT_POINTS if name.startswith("s3.")} <= visited <= set(FAULT_POINTS)

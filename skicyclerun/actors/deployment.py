@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import orjson
 
@@ -71,6 +72,8 @@ class Deployment:
         """Keys of indexes under which somebody else's object lies."""
         self._on_their_way: frozenset[str] = frozenset()
         """SHA-256 of the pictures that were claimed last."""
+        self._changes: set[str] = set()
+        """Keys that stand as changed for the CDN, entered by this process."""
         self._would_go = [0, 0]
         """With dry_run: files, bytes."""
 
@@ -84,6 +87,7 @@ class Deployment:
         return cloudfront.distribution_id if cloudfront.enabled else ""
 
     async def begin(self, store: Store) -> None:
+        self._recipe.before_replacing = partial(self._enter_change, store)
         if not self._begun:
             rows = await bucket_objects.of_place(store, self._place)
             self._recipe.known = KnownObjects(self._recipe.rule, rows)
@@ -131,7 +135,7 @@ class Deployment:
         claimed = [self._claimed(folder, plan) for plan in plans if plan.to_do]
         if not claimed:
             return
-        replaced = [each.key for each in claimed if (was := self._known.by_key.get(each.key)) and was.sha256]
+        replaced = [each.key for each in claimed if each.was_there]
         # An album's folder, a prefix or the setting of albums has changed: the file has another key now.
         keys = {each.key for each in claimed}
         files = {(each.folder, each.input) for each in claimed}
@@ -148,7 +152,20 @@ class Deployment:
             self._known.enter(each)
         for key in superseded:
             self._known.change(key, left=True)
+        self._changes.update(replaced)
         fault_point("s3.claimed")
+
+    def _enter_change(self, store: Store, key: str) -> None:
+        """In a worker thread, before it replaces an object that no row has spoken for: enter what a CDN may show."""
+
+        async def enter() -> None:
+            async with store.transaction() as transaction:
+                await bucket_objects.changed_at_the_edge(transaction, self._place, self._distribution, [key])
+            self._changes.add(key)
+            fault_point("s3.change_entered")
+
+        if self._distribution and key not in self._changes:
+            anyio.from_thread.run(enter)
 
     def _claimed(self, folder: str, plan: PicturePlan) -> KnownObject:
         claim = self._known.claim(folder, plan.input.file_name)
@@ -274,7 +291,7 @@ class Deployment:
         claimed = replace(was, status=ObjectStatus.CLAIMED, left=False) if was is not None else index
         async with store.transaction() as transaction:
             await bucket_objects.claim(transaction, self._place, [claimed])
-            if was is not None and was.sha256:
+            if claimed.was_there:
                 await bucket_objects.changed_at_the_edge(transaction, self._place, self._distribution, [index.key])
         self._known.enter(claimed)
         fault_point("s3.index_claimed")
@@ -486,7 +503,7 @@ class Deployment:
                 head = bucket.head(each.key)
                 if head is None:
                     return
-                if head.etag != each.etag and head.mark != each.sha256:
+                if each.sha256 is None or (head.etag != each.etag and head.mark != each.sha256):
                     kept.append(each.key)  # Somebody else's by now, or another library's.
                     return
                 bucket.remove(each.key)

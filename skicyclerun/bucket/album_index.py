@@ -70,15 +70,34 @@ def pictures_by_index(key: str, text: bytes) -> dict[str, int]:
 def albums_index(key: str, albums: Sequence[IndexedAlbum]) -> bytes:
     """The index of all albums."""
     found = [
-        {"album": each.title, "href": _relative(key, each.index_key), "pictures": each.pictures} for each in albums
+        {"album": each.title, "href": relative_address(key, each.index_key), "pictures": each.pictures}
+        for each in albums
     ]
     return _text({"format": FORMAT, "albums": found})
+
+
+def keys_named(index: bytes) -> set[str]:
+    """The keys of the pictures that an album's index names. Raises ValueError where it is none."""
+    return _named(index, "pictures", "key")
+
+
+def addresses_named(index: bytes) -> set[str]:
+    """The addresses of the albums' indexes, as the index of all albums writes them. Raises ValueError."""
+    return _named(index, "albums", "href")
+
+
+def _named(index: bytes, items: str, name: str) -> set[str]:
+    value = orjson.loads(index)
+    found = value.get(items) if isinstance(value, dict) else None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ValueError(f"holds no {items}")
+    return {str(each.get(name)) for each in found}
 
 
 def _picture(index_key: str, picture: IndexedPicture, *, with_positions: bool) -> dict[str, Any]:
     facts = picture.facts
     said: dict[str, Any] = {
-        "href": _relative(index_key, picture.key),
+        "href": relative_address(index_key, picture.key),
         "key": picture.key,
         "size": picture.size,
         "sha256": picture.sha256,
@@ -96,7 +115,7 @@ def _picture(index_key: str, picture: IndexedPicture, *, with_positions: bool) -
     return {name: value for name, value in said.items() if value not in (None, "", {})}
 
 
-def _relative(index_key: str, key: str) -> str:
+def relative_address(index_key: str, key: str) -> str:
     """The address of `key` as a page beside the index writes it."""
     here, there = index_key.split("/")[:-1], key.split("/")
     shared = 0

@@ -45,10 +45,23 @@ class KnownObject:
     sha256: str | None = None
     etag: str | None = None
     checksum: str = ""
+    """What confirmed it last; it stays when the rest is not believed any more."""
     moved_from: str = ""
     """The key of an object of the same bytes, if this one took its place in the run at hand."""
     left: bool = False
     """What it was made of is no longer in the album."""
+    made_of: str = ""
+    """Of an album's index: as its row had it when it was read (`state/bucket_objects.py`)."""
+
+    @property
+    def was_there(self) -> bool:
+        """Whether the service has ever confirmed an object of ours under this key."""
+        return bool(self.checksum)
+
+    @property
+    def is_to_be_sent_again(self) -> bool:
+        """Whether a verification has found it amiss, and nothing was confirmed since; the ETag is what it saw there."""
+        return self.status is ObjectStatus.CLAIMED and self.was_there and self.sha256 is None
 
     @property
     def claimed(self) -> Claim:

@@ -74,7 +74,7 @@ def verify(
             told |= {"ok": report.sound and bucket.sound, "remote": bucket_as_json(bucket)}
         click.echo(json.dumps(told, indent=2))
     else:
-        click.echo(as_text(report, name_all=name_all), nl=False)
+        click.echo(as_text(report, name_all=name_all, before_bucket=bucket is not None), nl=False)
         for line in bucket_as_lines(bucket, name_all=name_all) if bucket is not None else ():
             click.echo(line)
     if outcome.signal_code is not None:

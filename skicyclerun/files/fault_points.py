@@ -48,6 +48,7 @@ FAULT_POINTS: tuple[str, ...] = (
     "stages.departed_forgotten",
     # objects in a bucket (stages/s3_deployment.py, actors/deployment.py)
     "s3.claimed",
+    "s3.change_entered",
     "s3.object_sent",
     "s3.index_claimed",
     "s3.index_sent",

@@ -453,6 +453,8 @@ class Planner:
                 )
                 continue
             comes = "; what this run makes comes on top" if more else ""
+            if sizes and not recipe.known.by_key:
+                comes += "; what the bucket has already is not sent again"
             notes.append(
                 f"{each.run.stage.name}: {found}. {counted(len(sizes), 'file')} ({bytes_in_words(sum(sizes))}) to go "
                 f"up as things are now{comes}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -185,6 +185,8 @@ class S3Deployment(Recipe):
         """What rows speak for; `actors/deployment.py` fills it before anything is planned."""
         self.sent: dict[str, Stored] = {}
         """Confirmed by the service, by key, and perhaps not in a row yet."""
+        self.before_replacing: Callable[[str], None] = lambda key: None
+        """Called in the thread that is about to replace the object under this key; `actors/deployment.py` sets it."""
         self._opening = threading.Lock()
         self._client: Any = None
         self._bucket: Bucket | None = None
@@ -316,6 +318,7 @@ class S3Deployment(Recipe):
             there = self._as_it_is(bucket, key, picture, headers, known, listed)
             if there is not None:
                 return there
+            self.before_replacing(key)
         if known is not None and known.moved_from:
             source = self.known.by_key.get(known.moved_from)
             if source is not None and source.sha256 == picture.sha256 and source.etag and source.size is not None:
@@ -328,7 +331,10 @@ class S3Deployment(Recipe):
             return bucket.put(key, picture.path, picture.sha256, headers, only_new=self._is_new(key))
         except KeyTaken:
             there = self._taken_since(bucket, key, picture, headers)
-            return there or bucket.put(key, picture.path, picture.sha256, headers)
+            if there is not None:
+                return there
+            self.before_replacing(key)
+            return bucket.put(key, picture.path, picture.sha256, headers)
 
     def _is_new(self, key: str) -> bool:
         """Whether nothing is under this key as far as is known: neither listed nor sent since."""
@@ -381,16 +387,26 @@ class S3Deployment(Recipe):
         raise self._not_ours(key)
 
     def _not_ours(self, key: str) -> PhotoError:
+        known = self.known.by_key.get(key)
+        if known is not None and known.was_there:
+            since = "since `verify` saw it" if known.is_to_be_sent_again else "since it was uploaded"
+            return PhotoError(
+                f"{self.service.place}/{key} was replaced by somebody else {since}; it was left alone. Move it "
+                "away, or have it replaced (`skicyclerun verify --remote --repair`), then "
+                f"`skicyclerun run --stages {NAME}`."
+            )
         return PhotoError(
             f"{self.service.place}/{key} is an object that skicyclerun did not upload; it was left alone. Move it "
             "away, or set another s3_deployment.bucket_prefix, then `skicyclerun retry-failed`."
         )
 
     def send_index(self, bucket: Bucket, key: str, text: bytes) -> Stored | None:
-        """In one request. None where somebody else's object has come under the key, which was free."""
+        """In one request, unless it is there. None where somebody else's object has come under the key."""
         headers = self.headers(key)
         try:
-            stored = bucket.put_bytes(key, text, headers, only_new=self._is_new(key))
+            stored = self._index_as_it_is(bucket, key, text, headers) or bucket.put_bytes(
+                key, text, headers, only_new=self._is_new(key)
+            )
         except KeyTaken:
             head = self._taken(bucket, key)
             if head.mark != hashlib.sha256(text).hexdigest():
@@ -398,6 +414,19 @@ class S3Deployment(Recipe):
             stored = bucket.put_bytes(key, text, headers)  # it is this very index: the answer was lost
         self.sent[key] = stored
         return stored
+
+    def _index_as_it_is(self, bucket: Bucket, key: str, text: bytes, headers: Headers) -> Stored | None:
+        """The index that is there, if it is as it should be and no row spoke for it; None where it is to be sent."""
+        listed, known = self._listed.get(key), self.known.by_key.get(key)
+        if listed is None or (known is not None and known.was_there) or key in self.sent:
+            return None
+        head = bucket.head(key) if listed.size == len(text) else None
+        if head is not None and _same_headers(head.headers, headers):
+            stored = bucket.confirmed_bytes(key, head, text)
+            if stored is not None:
+                return stored
+        self.before_replacing(key)
+        return None
 
     def is_of_others(self, key: str) -> bool:
         """Whether somebody else's object has the key of an index."""

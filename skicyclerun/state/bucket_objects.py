@@ -7,7 +7,7 @@ picture's row. So a stop anywhere leaves nothing in the bucket that no row knows
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -37,6 +37,7 @@ def _of(row: Row) -> KnownObject:
         checksum=row["checksum"],
         moved_from=row["moved_from"],
         left=bool(row["left_album"]),
+        made_of=row["made_of"],
     )
 
 
@@ -102,6 +103,11 @@ async def digest_of_results(store: Store, stage: str, place: str, folder: str) -
     return _digest([[tuple(row) for row in made], [tuple(row) for row in objects]])
 
 
+async def is_of_these_results(store: Store, stage: str, place: str, folder: str, made_of: str) -> bool:
+    """Whether an album's index, made of that, is of the rows that its pictures have now."""
+    return made_of.rpartition(" ")[2] == await digest_of_results(store, stage, place, folder)
+
+
 def _digest(found: object) -> str:
     return hashlib.sha256(orjson.dumps(found)).hexdigest()
 
@@ -147,6 +153,15 @@ async def confirm(transaction: Transaction, place: str, objects: Sequence[Stored
 async def mark(transaction: Transaction, query: str, place: str, keys: Sequence[str]) -> None:
     """Run the named statement for each of these objects."""
     await transaction.execute_many(query, [{"place": place, "key": key} for key in keys])
+
+
+async def send_again(transaction: Transaction, place: str, seen: Mapping[str, str | None]) -> None:
+    """Enter that these objects are to be sent again, whatever lies under their keys by now.
+
+    `seen`: key → the ETag that was seen there, None where there was nothing. Only that one is replaced.
+    """
+    rows = [{"place": place, "key": key, "etag": etag} for key, etag in seen.items()]
+    await transaction.execute_many("bucket_object_to_be_sent_again", rows)
 
 
 async def changed_at_the_edge(transaction: Transaction, place: str, distribution: str, keys: Sequence[str]) -> None:

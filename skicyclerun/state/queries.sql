@@ -1063,7 +1063,9 @@ UPDATE bucket_objects SET left_album = 1 WHERE place = :place AND key = :key
 UPDATE bucket_objects SET status = 'leaving' WHERE place = :place AND key = :key
 
 -- name: bucket_object_to_be_sent_again
-UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag = NULL WHERE place = :place AND key = :key
+-- What confirmed it last stays: by that it is known to have been there once.
+UPDATE bucket_objects SET status = 'claimed', size = NULL, sha256 = NULL, etag = :etag, made_of = ''
+WHERE place = :place AND key = :key
 
 -- name: forget_bucket_object
 DELETE FROM bucket_objects WHERE place = :place AND key = :key
@@ -1081,6 +1083,9 @@ WHERE NOT EXISTS (SELECT 1 FROM albums JOIN photos ON photos.album = albums.id
     < (SELECT COALESCE(MAX(id), 0) FROM runs
        WHERE planned = 1 AND selection = '[]' AND status IN ('active', 'finished')
          AND EXISTS (SELECT 1 FROM json_each(stages) WHERE value = 'export'))
+
+-- name: inputs_done_by_stage
+SELECT folder, input FROM stage_pictures WHERE stage = :stage AND departed = 0 AND status = 'done'
 
 -- name: sizes_of_inputs
 SELECT file_name, width, height FROM stage_pictures

@@ -7,7 +7,8 @@ Objects of others are only counted.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
@@ -15,10 +16,10 @@ from typing import Any
 
 import anyio.to_thread
 
-from skicyclerun.bucket.known import KnownObject, ObjectStatus
+from skicyclerun.bucket.known import Kind, KnownObject, ObjectStatus
 from skicyclerun.bucket.objects import PROBE_NAME, Bucket, Listed
 from skicyclerun.errors import BucketRefused, PhotoError, StageError
-from skicyclerun.run.lock import RunLock
+from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.dotenv_file import lend_to_libraries
 from skicyclerun.settings.later_stages import later_stages, section_of
 from skicyclerun.settings.models import Settings
@@ -27,6 +28,7 @@ from skicyclerun.stages.s3_deployment import NAME, S3Deployment
 from skicyclerun.stages.stage import Surroundings
 from skicyclerun.state import bucket_objects, runs
 from skicyclerun.state.store import Store
+from skicyclerun.verification.bucket_indexes import Index, indexes_to_be_there
 from skicyclerun.verification.session import lock_file
 from skicyclerun.wording import bytes_in_words, counted, printable
 
@@ -40,6 +42,10 @@ class Amiss(StrEnum):
     MISSING = "missing"
     SIZE_DIFFERS = "size_differs"
     CONTENT_DIFFERS = "content_differs"
+    INDEX_MISSING = "index_missing"
+    """Pictures are there, and no row speaks for the index that has to name them."""
+    INDEX_OUTDATED = "index_outdated"
+    """It is as it was sent, and does not name what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class ObjectProblem:
     finding: Amiss
     key: str
     detail: str
+    is_over: bool = False
+    """Its picture has left its album, or its album the library, so that nobody can send it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class BucketVerification:
     place: str
     """The bucket with its prefix."""
     objects: int
-    """That rows speak for; all were looked for."""
+    """That rows speak for and the service has confirmed; all were looked for."""
     bytes: int
     read: int
     """Of those: read back and hashed."""
@@ -69,12 +77,25 @@ class BucketVerification:
     elsewhere: int
     """Of an earlier prefix; they were not looked for."""
     problems: tuple[ObjectProblem, ...]
+    to_be_sent_again: int = 0
+    """That an earlier repair has entered, and no run has sent since."""
+    unconfirmed: int = 0
+    """That a run was about to send, and the service has not confirmed."""
+    to_be_removed: int = 0
+    """That a run was about to remove, and that may still be there."""
+    without_object: int = 0
+    """Pictures that the stage has done by its rows, of whose objects below this prefix none speaks."""
+    unfinished_run: int | None = None
+    """The newest run, if it is not finished."""
+    running: str = ""
+    """Who works in the lib_root now."""
     repaired: bool = False
     """The objects that are amiss are sent again by the next run of the stage."""
 
     @property
     def sound(self) -> bool:
-        return not self.problems
+        owed = self.to_be_sent_again + self.unconfirmed + self.to_be_removed + self.without_object
+        return not self.problems and not owed
 
 
 async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False) -> BucketVerification:
@@ -93,26 +114,58 @@ async def verify_bucket(settings: Settings, *, full: bool, repair: bool = False)
         Surroundings(settings.paths.metadata_dir, settings.paths.geocode_cache, settings.file.parent),
     )
     recipe.check()
-    async with await Store.open_to_read(settings.paths.state_db) as store:
-        rows = await bucket_objects.of_place(store, recipe.service.place)
-    found = await anyio.to_thread.run_sync(partial(_compared, recipe, rows, full=full), abandon_on_cancel=True)
-    if not repair or not found.problems:
-        return found
+    if not repair:
+        running = current_holder(lock_file(settings)) or ""
+        async with await Store.open_to_read(settings.paths.state_db) as store:
+            found = (await _looked_through(store, recipe, full=full)).found
+        # A run may have begun meanwhile; what it does shows as much.
+        return replace(found, running=running or current_holder(lock_file(settings)) or "")
+    async with await Store.open_to_read(settings.paths.state_db):
+        pass
     with RunLock(settings.lib_root, lock_file(settings)):
         async with await Store.open(settings.paths.state_db) as store:
-            latest = await runs.latest(store)
-            if latest is not None and latest.unfinished:
+            looked = await _looked_through(store, recipe, full=full)
+            found = looked.found
+            if not found.problems:
+                return found
+            if found.unfinished_run is not None:
                 raise StageError(
-                    f"Run {latest.id} is unfinished. Nothing was touched.",
+                    f"Run {found.unfinished_run} is unfinished. Nothing was touched.",
                     next_step="`skicyclerun run --resume` carries on; then `skicyclerun verify --remote --repair`.",
                 )
-            keys = [problem.key for problem in found.problems]
+            place = recipe.service.place
+            over = [each.key for each in found.problems if each.is_over]
             async with store.transaction() as transaction:
-                await bucket_objects.mark(transaction, "bucket_object_to_be_sent_again", recipe.service.place, keys)
+                await bucket_objects.send_again(transaction, place, looked.seen)
+                await bucket_objects.mark(transaction, "forget_bucket_object", place, over)
     return replace(found, repaired=True)
 
 
-def _compared(recipe: S3Deployment, rows: list[KnownObject], *, full: bool) -> BucketVerification:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    found: BucketVerification
+    seen: Mapping[str, str | None]
+    """What a repair enters to be sent again: key → the ETag of what lies there."""
+
+
+async def _looked_through(store: Store, recipe: S3Deployment, *, full: bool) -> _Looked:
+    place = recipe.service.place
+    rows = await bucket_objects.of_place(store, place)
+    indexes = await indexes_to_be_there(store, NAME, place, recipe.rule, rows)
+    gone = {row["folder"] for row in await store.all("albums_gone_from_source", {"place": place})}
+    done = {(row["folder"], row["input"]) for row in await store.all("inputs_done_by_stage", {"stage": NAME})}
+    there = {(row.folder, row.input) for row in rows if not row.left and recipe.rule.made(row.claimed)}
+    latest = await runs.latest(store)
+    unfinished = latest.id if latest is not None and latest.unfinished else None
+    look = partial(_compared, recipe, rows, indexes, gone, full=full)
+    looked = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+    found = replace(looked.found, unfinished_run=unfinished, without_object=len(done - there))
+    return replace(looked, found=found)
+
+
+def _compared(
+    recipe: S3Deployment, rows: list[KnownObject], indexes: Sequence[Index], gone: Collection[str], *, full: bool
+) -> _Looked:
     try:
         bucket = recipe.connected()
         listed = bucket.listing(recipe.rule.root)
@@ -125,13 +178,24 @@ def _compared(recipe: S3Deployment, rows: list[KnownObject], *, full: bool) -> B
                 read += 1
                 problem = _read_back(bucket, row)
             if problem is not None:
-                problems.append(problem)
+                is_over = row.left or row.folder in gone
+                over = "; what it was made of has left, so that it cannot be sent again" if is_over else ""
+                problems.append(replace(problem, detail=problem.detail + over, is_over=is_over))
+        waiting = [row for row in rows if _waits(recipe, row, gone)]
+        problems += [each for row in waiting if (each := _replaced(bucket, row, listed.get(row.key))) is not None]
+        amiss = {each.key for each in problems}
+        problems += [
+            each
+            for index in indexes
+            if index.key not in amiss and (each := _index_amiss(bucket, index, listed)) is not None
+        ]
     except (BucketRefused, PhotoError) as error:
         raise StageError(f"The bucket could not be looked through. {error}", next_step=error.next_step) from error
     finally:
         recipe.close()
     known = {row.key for row in rows}
-    return BucketVerification(
+    again = [row.is_to_be_sent_again for row in waiting if row.key not in amiss]
+    found = BucketVerification(
         place=f"{recipe.service.place}/{recipe.rule.root}",
         objects=len(ours),
         bytes=sum(row.size or 0 for row in ours),
@@ -140,7 +204,21 @@ def _compared(recipe: S3Deployment, rows: list[KnownObject], *, full: bool) -> B
         left=sum(row.left for row in ours),
         elsewhere=sum(not recipe.rule.holds(row.key) for row in rows),
         problems=tuple(problems),
+        to_be_sent_again=again.count(True),
+        unconfirmed=again.count(False),
+        to_be_removed=sum(row.status is ObjectStatus.LEAVING and recipe.rule.holds(row.key) for row in rows),
     )
+    keys = [each.key for each in problems if not each.is_over]
+    return _Looked(found, {key: listed[key].etag if key in listed else None for key in keys})
+
+
+def _waits(recipe: S3Deployment, row: KnownObject, gone: Collection[str]) -> bool:
+    """Whether a run has yet to bring this object."""
+    if row.kind is Kind.INDEX:
+        is_wanted = row.key == recipe.rule.index
+    else:
+        is_wanted = row.folder not in gone and recipe.rule.made(row.claimed)
+    return row.status is ObjectStatus.CLAIMED and not row.left and is_wanted
 
 
 def _amiss(bucket: Bucket, row: KnownObject, listed: Listed | None) -> ObjectProblem | None:
@@ -160,7 +238,38 @@ def _amiss(bucket: Bucket, row: KnownObject, listed: Listed | None) -> ObjectPro
 def _read_back(bucket: Bucket, row: KnownObject) -> ObjectProblem | None:
     if bucket.read(row.key) == (row.sha256, row.size):
         return None
+    return _read_differs(row)
+
+
+def _read_differs(row: KnownObject) -> ObjectProblem:
     return ObjectProblem(Amiss.CONTENT_DIFFERS, row.key, "what comes back has another SHA-256 than was sent")
+
+
+def _replaced(bucket: Bucket, row: KnownObject, listed: Listed | None) -> ObjectProblem | None:
+    """Of an object that is to be sent: whether somebody else's lies there now, which no run replaces."""
+    if listed is None or not row.was_there or listed.etag == row.etag:
+        return None
+    head = bucket.head(row.key)
+    if head is None or head.is_ours:
+        return None
+    return ObjectProblem(Amiss.CONTENT_DIFFERS, row.key, "somebody has replaced it before a run could send it again")
+
+
+def _index_amiss(bucket: Bucket, index: Index, listed: Mapping[str, Listed]) -> ObjectProblem | None:
+    if index.row is None and index.key in listed:
+        detail = "an object is there that no row speaks for; the next run looks whether it is the index"
+        return ObjectProblem(Amiss.INDEX_MISSING, index.key, detail)
+    if index.row is None:
+        what = "albums" if index.of_all_albums else "the pictures of its album"
+        detail = f"{what} are in the bucket, their index is not; it goes up when all of them are there"
+        return ObjectProblem(Amiss.INDEX_MISSING, index.key, detail)
+    if index.row.status is not ObjectStatus.THERE:
+        return None  # It is counted among those that wait.
+    text = bucket.get(index.row.key, at_most=index.row.size or 0)
+    if hashlib.sha256(text).hexdigest() != index.row.sha256:
+        return _read_differs(index.row)
+    detail = index.problem(text)
+    return ObjectProblem(Amiss.INDEX_OUTDATED, index.row.key, detail) if detail else None
 
 
 def as_json(found: BucketVerification) -> dict[str, Any]:
@@ -185,10 +294,35 @@ def as_lines(found: BucketVerification, *, name_all: bool) -> Iterator[str]:
     if found.elsewhere:
         yield f"{counted(found.elsewhere, 'object')} of ours below another prefix; not looked for, and never removed."
     if found.foreign:
-        yield f"{counted(found.foreign, 'object')} that skicyclerun did not upload; left alone."
+        yield f"{counted(found.foreign, 'object')} that skicyclerun did not upload, by its rows; left alone."
+    yield from _unsettled(found)
     if found.sound:
         yield "Nothing is wrong in the bucket."
-    elif found.repaired:
-        yield f"Next: `skicyclerun run --stages {NAME}` sends what is amiss again."
-    else:
-        yield f"Next: `skicyclerun verify --remote --repair`, then `skicyclerun run --stages {NAME}` sends it again."
+    elif not found.running:  # Whoever is at work may be mending just this.
+        yield _next(found)
+
+
+def _unsettled(found: BucketVerification) -> Iterator[str]:
+    """What rows say is to be done, and was not."""
+    if count := found.to_be_sent_again:
+        yield f"{counted(count, 'object')} to be sent again: a repair has entered that, and no run has sent since."
+    run = f"run {found.unfinished_run}, which has not ended" if found.unfinished_run is not None else "a run"
+    if count := found.unconfirmed:
+        yield f"{counted(count, 'object')} claimed by {run}: the service has not confirmed what was to be sent."
+    if count := found.without_object:
+        yield f"{counted(count, 'picture')} uploaded, by the rows of {NAME}, and none says where below this prefix."
+    if count := found.to_be_removed:
+        yield f"{counted(count, 'object')} to be removed by {run}, and perhaps still there."
+
+
+def _next(found: BucketVerification) -> str:
+    if found.unfinished_run is not None:
+        return f"Next: `skicyclerun run --resume` carries on with run {found.unfinished_run}."
+    kinds = {problem.finding for problem in found.problems}
+    if found.problems and all(problem.is_over for problem in found.problems):
+        if found.repaired:
+            return "These objects count as ours no more."
+        return "Next: `skicyclerun verify --remote --repair` lets go of them: they count as ours no more."
+    if found.repaired or kinds <= {Amiss.INDEX_MISSING}:
+        return f"Next: `skicyclerun run --stages {NAME}` sends what is amiss again."
+    return f"Next: `skicyclerun verify --remote --repair`, then `skicyclerun run --stages {NAME}` sends it again."

@@ -297,12 +297,15 @@ def _stage_json(stage: StageVerification) -> dict[str, Any]:
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_text(report: VerificationReport, *, name_all: bool = False) -> str:
-    """The report for people; every name is made safe for a terminal. `name_all`: every problem, every album."""
-    return "\n".join(_lines(report, name_all)) + "\n"
+def as_text(report: VerificationReport, *, name_all: bool = False, before_bucket: bool = False) -> str:
+    """The report for people; every name is made safe for a terminal. `name_all`: every problem, every album.
+
+    `before_bucket`: what is said of a bucket follows, so that nothing here may be read as if it spoke for that.
+    """
+    return "\n".join(_lines(report, name_all, " with the files here" if before_bucket else "")) + "\n"
 
 
-def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
+def _lines(report: VerificationReport, name_all: bool, here: str) -> Iterator[str]:
     for album in report.albums:
         if album.sound and not name_all:
             continue
@@ -326,7 +329,7 @@ def _lines(report: VerificationReport, name_all: bool) -> Iterator[str]:
         yield from _problem_lines(unknown, name_all)
     if not report.sound or report.stages:
         yield ""
-    yield from _summary(report)
+    yield from _summary(report, here)
 
 
 def _stage_line(stage: StageVerification) -> str:
@@ -354,7 +357,7 @@ def _problem_lines(problems: list[Problem] | tuple[Problem, ...], name_all: bool
         yield f"    … and {len(problems) - len(named)} more (`skicyclerun verify --all` names all)"
 
 
-def _summary(report: VerificationReport) -> Iterator[str]:
+def _summary(report: VerificationReport, here: str) -> Iterator[str]:
     sound = sum(album.sound for album in report.albums)
     expected = sum(album.expected for album in report.albums)
     exported = sum(album.exported for album in report.albums)
@@ -367,12 +370,12 @@ def _summary(report: VerificationReport) -> Iterator[str]:
     files = counted(report.files, "exported file" if report.stages else "file")
     yield f"{files} checked{read}, in {took}: {report.depth.in_words}."
     if report.repair is not None:
-        yield from _repair_lines(report.repair)
+        yield from _repair_lines(report.repair, here)
     at_work = f"In progress: {report.running}. What it changes meanwhile may show as a problem here."
     if report.sound:
         if report.running:
             yield at_work
-        yield "Nothing is wrong."
+        yield f"Nothing is wrong{here}."
         return
     found = ", ".join(f"{count} {finding.value}" for finding, count in sorted(report.counts.items()))
     yield f"Left: {found}." if report.repair else f"Found: {found}."
@@ -403,7 +406,7 @@ def _next(report: VerificationReport) -> Iterator[str]:
         yield f"Next: `skicyclerun run --stages {','.join(stages)}` asks again for what was not made."
 
 
-def _repair_lines(repair: RepairSummary) -> Iterator[str]:
+def _repair_lines(repair: RepairSummary, here: str) -> Iterator[str]:
     parts = []
     numbers = ", ".join(str(run) for run in repair.runs)
     if repair.fetched_again:
@@ -415,7 +418,7 @@ def _repair_lines(repair: RepairSummary) -> Iterator[str]:
         parts.append(f"{counted(repair.times_set, 'file')} given back the photo's date")
     if repair.catalog_written:
         parts.append("the catalog written")
-    yield f"Repaired: {'; '.join(parts)}." if parts else "Repaired: nothing needed to be."
+    yield f"Repaired: {'; '.join(parts)}." if parts else f"Repaired{here and ' here'}: nothing needed to be."
     if repair.kept_in and (repair.repaired or repair.made_again):
         yield f"What stood in the place of the replaced files is kept in {printable(str(repair.kept_in))}."
     elif repair.kept_in:
