@@ -44,6 +44,9 @@
     │   ├── ArchiveStopped           asked to stop before it was proved
     │   ├── ArchiveUnknown           no archive of that name
     │   ├── RemoteError              the place elsewhere: it refuses, is full, or holds something else
+    │   │   ├── RemoteRefused        it cannot be used at all as things are: no bucket, no credentials, no library
+    │   │   ├── RemoteFileGone       what was to be read there is no longer there
+    │   │   ├── RemoteNameTaken      another's file lies at the name that an archive was to have there
     │   │   └── RemoteUnreachable    it does not answer, or its disk is not connected
     │   └── RestoreRefused           a member or a target that must not be written
     ├── LockHeld                     another run holds the lock
@@ -428,6 +431,22 @@ class RemoteError(ArchiveError):
     """The place that archives are copied to (`cleanup.remote`): it refuses, is full, or holds something else."""
 
 
+class RemoteRefused(RemoteError):
+    """It cannot be used at all as things are, for this archive or another: asking for the next one is no use."""
+
+
+class RemoteFileGone(RemoteError):
+    """What was to be read there is no longer there: another machine may have removed it."""
+
+
+class RemoteNameTaken(RemoteError):
+    """Another's file lies at the name that an archive was to have there; it was left."""
+
+    def __init__(self, name: str, remote: str) -> None:
+        self.name, self.remote = name, remote
+        super().__init__(f"Another file lies at {name} in {remote}, and was left as it is.")
+
+
 class RemoteUnreachable(RemoteError):
     """It does not answer, or its disk is not connected; what was to be copied there stays pending."""
 
@@ -451,10 +470,13 @@ class LockHeld(SkicyclerunError):
 
     def __init__(self, lib_root: Path, holder: str) -> None:
         self.lib_root, self.holder = lib_root, holder
-        super().__init__(
-            f"Another skicyclerun works in {lib_root}: {holder}.",
-            next_step="Wait for it, or look with `skicyclerun status`.",
-        )
+        wait = "Wait for it, or look with `skicyclerun status`."
+        if "archive push" in holder:
+            wait = (
+                "It copies archives to the second place. Wait for it, or stop it with Ctrl-C: what is not copied then "
+                "goes on with the next run."
+            )
+        super().__init__(f"Another skicyclerun works in {lib_root}: {holder}.", next_step=wait)
 
 
 class Cancelled(SkicyclerunError):

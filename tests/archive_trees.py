@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -68,12 +69,16 @@ def read_tree(root: Path) -> dict[str, bytes]:
 
 
 def archive_outputs(
-    lib: Path, *, stamp: str = STAMP, archive_id: str = ID, folders: list[ArchivedFolder] | None = None
+    lib: Path,
+    *,
+    stamp: str = STAMP,
+    archive_id: str = ID,
+    folders: list[ArchivedFolder] | None = None,
+    created: datetime | None = None,
 ) -> ProvedArchive:
-    """Write, prove, publish; the folders stay."""
-    written = write_archive(
-        plan_archive(folders or folders_of(lib)), lib / "archive", timestamp=stamp, archive_id=archive_id
-    )
+    """Write, prove, publish; the folders stay. `created` None: now."""
+    plan = plan_archive(folders or folders_of(lib))
+    written = write_archive(plan, lib / "archive", timestamp=stamp, archive_id=archive_id, created=created)
     proved = prove_archive(written.partial, written)
     return replace(proved, path=publish_archive(proved))
 

@@ -15,7 +15,7 @@ import tests.aws_descriptions  # noqa: F401  (sessions share what they read)
 
 BUCKET = "archives"
 #: What a test lets the proxy do with a request; None: pass it on.
-Trouble = Literal["503", "reset", "silent", "half", "slow", "other_bytes"]
+Trouble = Literal["503", "reset", "silent", "half", "slow", "other_bytes", "403"]
 Judge = Callable[[str, str], Trouble | None]
 """Asked with method and path."""
 
@@ -44,6 +44,9 @@ class Proxy:
                 trouble = proxy.judge(self.command, self.path)
                 if trouble == "503":
                     self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
+                    return
+                if trouble == "403":
+                    self._answer(403, [], b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
                     return
                 if trouble == "reset":
                     self.close_connection = True

@@ -145,7 +145,7 @@ def test_prune_asks_before_it_removes(lib: Path) -> None:
 
 def test_prune_can_be_declined(lib: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(lib / "archive" / NAME, lib / "archive" / f"pipeline_{STAMP}-2.zip")
-    monkeypatch.setattr("skicyclerun.commands.archive._somebody_is_there", lambda: True)
+    monkeypatch.setattr("skicyclerun.commands.archive_prune._somebody_is_there", lambda: True)
     result = CliRunner().invoke(
         archive, ["prune", "--days", "0", "--lib-root", str(lib)], input="n\n", standalone_mode=False
     )

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import obstore
 import pytest
 
 from skicyclerun.archive.archive_bytes import RangedBytes
@@ -333,6 +335,28 @@ def test_the_folders_own_mark_is_no_archive(tmp_path: Path) -> None:
     assert copies_there(remote) == []
 
 
+def test_records_that_a_killed_process_had_not_named_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    remote = FolderRemote(disk)
+    known = remote.identify("", make=True)
+    ours = ["pipeline_20260101_000000.zip.json.new-0123456789ab", f"{IDENTITY_FILE}.new-0123456789ab"]
+    recent = "pipeline_20260101_000000-2.zip.json.new-0123456789ab"
+    theirs = [
+        "holiday.json.new-0123456789ab",
+        "pipeline_20260101_000000.zip.json.new-x",
+        "pipeline_20260101_000000.zip",
+    ]
+    for name in (*ours, recent, *theirs):
+        (disk / name).write_bytes(b"x")
+        if name != recent:
+            os.utime(disk / name, (1_700_000_000, 1_700_000_000))
+    remote.identify(known, make=False)
+    assert set(os.listdir(disk)) == {IDENTITY_FILE, *ours, recent, *theirs}
+    remote.identify(known, make=True)
+    assert set(os.listdir(disk)) == {IDENTITY_FILE, recent, *theirs}
+
+
 # ── a bucket ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -377,6 +401,38 @@ def test_no_credentials_are_said_and_none_are_shown(bucket: Bucket, monkeypatch:
     place = ArchiveUrl(bucket=BUCKET)
     with pytest.raises(RemoteError, match="profile"):
         BucketRemote(place, endpoint_url=None, aws_profile="nobody", region=None, seconds=5).identify("", make=True)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "settings", "asked"),
+    [
+        (None, "eu-central-1", {}, "https://s3.eu-central-1.amazonaws.com"),
+        (None, "cn-north-1", {}, "https://s3.cn-north-1.amazonaws.com.cn"),
+        (None, "us-gov-west-1", {}, "https://s3.us-gov-west-1.amazonaws.com"),
+        (None, "us-east-1", {"AWS_USE_FIPS_ENDPOINT": "true"}, "https://s3-fips.us-east-1.amazonaws.com"),
+        (None, "eu-west-1", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "https://s3.dualstack.eu-west-1.amazonaws.com"),
+        (None, "us-east-1", {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"}, "https://s3.example.org"),
+        *(
+            (host, "us-east-1", {}, host)
+            for host in (
+                "https://bucket.vpce-0a1b-2c3d.s3.us-east-1.vpce.amazonaws.com",
+                "https://s3-fips.us-east-1.amazonaws.com",
+                "http://minio.amazonaws.com.example.org:9000",
+                "https://minio.example.org",
+            )
+        ),
+    ],
+)
+def test_a_service_is_asked_at_the_address_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, region: str, settings: dict[str, str], asked: str
+) -> None:
+    credentials(monkeypatch)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    place = ArchiveUrl(bucket=BUCKET, prefix="of/mine")
+    store = BucketRemote(place, endpoint_url=endpoint, aws_profile=None, region=region, seconds=5)._store()
+    signed = obstore.sign(store, "GET", "x.zip", timedelta(minutes=1))
+    assert signed.startswith(f"{asked}/{BUCKET}/of/mine/x.zip?")
 
 
 @pytest.mark.parametrize("missing", ["obstore", "boto3"])
@@ -540,7 +596,7 @@ def test_an_archive_elsewhere_is_verified_by_stream(remote: Remote, large: Path)
     name, record, version = copied(remote, large)
     done: list[int] = []
     assert problems_there(remote, name, record, version, full=True, progress=lambda now, _: done.append(now)) == []
-    assert done[-1] == 8 * 10 * 300_000
+    assert done[-1] == record.size
 
 
 def test_memory_does_not_grow_with_the_archive(proxy: Proxy, large: Path) -> None:

@@ -202,7 +202,7 @@ def test_the_newest_whole_archive_is_never_pruned(
     ]
     listed.sort(key=lambda one: one.created_at)
 
-    def all_fine(path: Path, *, quick: bool) -> Examination:
+    def all_fine(path: Path, *, quick: bool = False, progress: object = None) -> Examination:
         return Examination(path, (), quick)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,12 +48,7 @@ def list_archives(archive_directory: Path) -> list[ListedArchive]:
 
 
 def _describe(path: Path) -> ListedArchive:
-    match = ARCHIVE_NAME.fullmatch(path.name)
-    stamp = match[1] if match is not None else ""
-    try:
-        created = _believable(datetime.strptime(stamp, "%Y%m%d_%H%M%S").isoformat())
-    except ValueError:
-        created = "1970-01-01T00:00:00Z"
+    created = moment_of_name(path.name)
     size = 0
     try:
         size = os.stat(path).st_size
@@ -63,6 +59,14 @@ def _describe(path: Path) -> ListedArchive:
         return ListedArchive(path, size, created, problem=str(error))
     except OSError as error:
         return ListedArchive(path, size, created, problem=f"It cannot be read ({error.strerror or error}).")
+
+
+def moment_of_name(name: str) -> str:
+    """When an archive of this name was made (local time, no zone); the beginning of time where that says nothing."""
+    match = ARCHIVE_NAME.fullmatch(name)
+    with suppress(ValueError):
+        return _believable(datetime.strptime(match[1] if match is not None else "", "%Y%m%d_%H%M%S").isoformat())
+    return "1970-01-01T00:00:00Z"
 
 
 def _believable(moment: str) -> str:

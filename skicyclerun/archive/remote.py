@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,17 +25,20 @@ from pydantic import Field, TypeAdapter, ValidationError
 from skicyclerun.archive.advance import Advance, Progress, Stop
 from skicyclerun.archive.archive_bytes import FileBytes, RangedBytes
 from skicyclerun.archive.archive_file import drop_from_cache
+from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.manifest import Sha256
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import ARCHIVE_NAME
 from skicyclerun.archive.seal import read_seal
-from skicyclerun.errors import ArchiveNotProved, RemoteError
+from skicyclerun.errors import ArchiveError, ArchiveNotProved, RemoteError, RemoteNameTaken
 from skicyclerun.files.fault_points import fault_point
 
 RECORD_SUFFIX: Final = ".json"
 _FORMAT: Final = "skicyclerun-archive-copy"
 #: A record has some 400 bytes.
 LONGEST_RECORD: Final = 16_384
+#: What a job's archive carries inside: its timestamp, which is in the archive's name too, and its number.
+_JOB_ID: Final = re.compile(r"([0-9]{8}_[0-9]{6})-[0-9]+")
 _BLOCK: Final = 1 << 20
 _NAMES_TRIED: Final = 1000
 
@@ -60,12 +64,22 @@ class Remote(Protocol):
         """What people call it."""
         ...
 
+    @property
+    def is_near(self) -> bool:
+        """Whether reading all of an archive there is a matter of seconds and costs nothing: no download."""
+        ...
+
     def identify(self, known: str, *, make: bool) -> str:
         """Which place it is, empty where its address says that. `known` is what it was the last time.
 
         Raises RemoteUnreachable where another answers in its stead: a mount point without its disk. `make`: a place
         that has no identity yet is given one.
         """
+        ...
+
+    def doubt(self, archives: Path) -> str:
+        """Why it may not be the disk that is meant, as long as nobody has said that it is; empty where nothing speaks
+        against it. `archives`: where they lie here."""
         ...
 
     def files(self) -> list[RemoteFile]: ...
@@ -79,6 +93,14 @@ class Remote(Protocol):
     def write(self, name: str, token: str, blocks: Iterator[bytes], size: int) -> str:
         """All the blocks, durable on return; returns the name they have until `publish`. What an attempt with this
         token left is removed first. What the blocks raise comes out, and nothing is left then."""
+        ...
+
+    def unpublished(self, name: str, token: str) -> str:
+        """The name that `write` gives its bytes until `publish`."""
+        ...
+
+    def discard(self, name: str, token: str) -> None:
+        """Remove what unfinished attempts with this token left; `name` itself stays."""
         ...
 
     def publish(self, written: str, name: str) -> None:
@@ -211,19 +233,25 @@ def copy_archive(
     path: Path,
     record: CopyRecord,
     *,
+    version: str = "",
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> str:
     """Write, read back, name; returns the version of what lies there then. `name` is reserved for this record.
 
-    A copy that an earlier attempt brought to its name is read back and taken. Raises ArchiveNotProved where what came
-    back is not what lies here (it is removed there), ArchiveStopped, RemoteError, OSError of the file here.
+    A copy that an earlier attempt brought to its name is read back and taken; `version` is what it had then, where it
+    was read back before. Raises RemoteNameTaken, and leaves it, where another file lies at the name; ArchiveNotProved
+    where what came back is not what lies here (it is removed there); ArchiveStopped, RemoteError, OSError of the file
+    here.
     """
     advance = Advance(2 * record.size, progress, stop, f"{path.name} is not copied yet.")
     written = name
     if not _came_back(remote, name, record, advance):
-        if remote.look(name) is not None:
-            remote.delete(name)  # Torn, or damaged since: it is ours, for its name is.
+        there = remote.look(name)
+        if there is not None:
+            if not _is_this_archive(remote, there, path, record, version):
+                raise RemoteNameTaken(name, remote.url)
+            remote.delete(name)  # damaged, and whole here
         written = remote.write(name, record.token, _local_blocks(path, record, advance), record.size)
         fault_point("copy.written")
         if not _came_back(remote, written, record, advance):
@@ -241,16 +269,33 @@ def copy_archive(
     return named.version
 
 
+def _is_this_archive(remote: Remote, there: RemoteFile, path: Path, record: CopyRecord, version: str) -> bool:
+    """Whether what lies there, though its bytes are not, is the archive here and nobody else's file: it is the very
+    one that was read back, or bears the same seal at its end. One that was cut off cannot be told from others."""
+    if there.size != record.size:
+        return False
+    if version and there.version == version:
+        return True
+    try:
+        with open(path, "rb") as stream:
+            return read_seal(open_there(remote, there)) == read_seal(FileBytes(stream.fileno()))
+    except RemoteError:
+        raise
+    except ArchiveError:
+        return False
+
+
+def release(remote: Remote, name: str, token: str) -> None:
+    """Give a reserved name back: our record is removed, and nothing else."""
+    found = record_of(remote, name)
+    if found is not None and found.token == token:
+        remote.delete(name + RECORD_SUFFIX)
+
+
 def _came_back(remote: Remote, name: str, record: CopyRecord, advance: Advance) -> bool:
     """Whether all that lies there is the archive, read from there."""
     file = remote.look(name)
-    if file is None or file.size != record.size:
-        return False
-    hasher = hashlib.sha256()
-    for block in remote.blocks(file):
-        hasher.update(block)
-        advance(len(block))
-    return hasher.hexdigest() == record.sha256
+    return file is not None and file.size == record.size and _sha256_there(remote, file, advance) == record.sha256
 
 
 def _local_blocks(path: Path, record: CopyRecord, advance: Advance) -> Iterator[bytes]:
@@ -265,14 +310,62 @@ def _local_blocks(path: Path, record: CopyRecord, advance: Advance) -> Iterator[
             yield block
 
 
-def remove_copy(remote: Remote, name: str, token: str) -> None:
-    """Remove an archive of ours there, then its record. Nothing of another's: the record says whose it is."""
+def finished_or_cleared(
+    remote: Remote, file: str, name: str, token: str, *, stop: Stop | None = None
+) -> tuple[str, CopyRecord, str] | None:
+    """What is there of a copy whose archive here is gone. `name` is empty where none was entered as reserved.
+
+    Where all its bytes are there they are given their name: name, record and version. Otherwise None, and what was
+    reserved and written for it there is removed; a file at its name that is not the archive is somebody's, and stays.
+    Safe to repeat. Raises ArchiveStopped, RemoteError.
+    """
+    for reserved in [name] if name else _reserved_names(remote, file):
+        record = record_of(remote, reserved)
+        if record is None or record.token != token:
+            continue
+        advance = Advance(2 * record.size, None, stop, f"{file} is not looked for any more.")
+        for written in dict.fromkeys((reserved, remote.unpublished(reserved, token))):
+            if _came_back(remote, written, record, advance):
+                remote.publish(written, reserved)
+                named = remote.look(reserved)
+                if named is not None and named.size == record.size:
+                    return reserved, record, named.version
+        remote.discard(reserved, token)
+        remote.delete(reserved + RECORD_SUFFIX)
+        fault_point("copy.cleared_there")
+    return None
+
+
+def _reserved_names(remote: Remote, file: str) -> list[str]:
+    """Those there that an archive of this name may have been given."""
+    match = ARCHIVE_NAME.fullmatch(file)
+    stems = (one.name.removesuffix(RECORD_SUFFIX) for one in remote.files() if one.name.endswith(RECORD_SUFFIX))
+    found = ((name, ARCHIVE_NAME.fullmatch(name)) for name in stems)
+    return [name for name, other in found if match is not None and other is not None and other[1] == match[1]]
+
+
+def remove_copy(remote: Remote, name: str, token: str, *, size: int | None = None, version: str = "") -> bool:
+    """Remove an archive of ours there, then its record. Nothing of another's: the record says whose the name is, and
+    its size, or `size` and `version` where they are known, whose the bytes. False: another's file was left.
+
+    Safe to repeat. Raises RemoteError.
+    """
     found = record_of(remote, name)
     if found is None or found.token != token:
-        return
-    remote.delete(name)
+        return remote.look(name) is None
+    file = remote.look(name)
+    ours = file is not None and file.size == (size or found.size) and (not version or file.version == version)
+    if ours:
+        remote.delete(name)
     fault_point("copy.deleted_there")
     remote.delete(name + RECORD_SUFFIX)
+    return ours or file is None
+
+
+def reads_as(remote: Remote, file: RemoteFile, size: int, sha256: str, *, stop: Stop | None = None) -> bool:
+    """Whether all that lies there has this SHA-256, read from there. Raises ArchiveStopped, RemoteError."""
+    advance = Advance(size, None, stop, f"{file.name} is not read again.")
+    return file.size == size and _sha256_there(remote, file, advance) == sha256
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,7 +400,50 @@ def copies_there(remote: Remote) -> list[CopyThere]:
 def open_there(remote: Remote, file: RemoteFile) -> RangedBytes:
     """An archive elsewhere for `verify_archive` and `restore_archive`: ranges of it are fetched as they are needed."""
     title = f"{remote.url}/{file.name}"
-    return RangedBytes(title, file.size, lambda offset, count: remote.read(file, offset, count))
+    return RangedBytes(title, file.size, lambda offset, count: interruptibly(lambda: remote.read(file, offset, count)))
+
+
+def open_copy(remote: Remote, there: CopyThere, *, size: int | None = None, sha256: str | None = None) -> RangedBytes:
+    """An archive elsewhere to be restored, if it is, by its size and its end, the one that its record is of. `size` and
+    `sha256`: what our database says of it.
+
+    Raises ArchiveNotProved where another lies there, ArchiveError, RemoteError.
+    """
+    opened = open_there(remote, there.file)
+    record = there.record
+    problem = _unlike(record, there.name, opened) if record is not None else ""
+    if sha256 is not None and record is not None and record.sha256 != sha256:
+        problem = "its record there names another SHA-256 than the database"
+    if size is not None and there.file.size != size:
+        problem = f"it has {there.file.size} bytes and should have {size}"
+    if problem:
+        raise ArchiveNotProved(
+            f"{opened.title} is not the archive that was copied: {problem}. Nothing was written.",
+            next_step="`skicyclerun archive verify` says more of each.",
+        )
+    return opened
+
+
+def _unlike(record: CopyRecord, name: str, archive: RangedBytes) -> str:
+    """How what lies there differs from its record; empty where it does not. Only its end is read."""
+    stamps = [match[1] for match in map(ARCHIVE_NAME.fullmatch, (record.file, name)) if match is not None]
+    if len(stamps) != 2 or stamps[0] != stamps[1]:
+        return f"its record is that of {record.file}"
+    if archive.size != record.size:
+        return f"it has {archive.size} bytes and should have {record.size}"
+    try:
+        seal = read_seal(archive)
+    except RemoteError:
+        raise
+    except ArchiveError as error:
+        return str(error).rstrip(".")
+    job = _JOB_ID.fullmatch(seal.id)
+    if job is not None and job[1] != stamps[0]:
+        return f"another archive lies there, that of {job[1]}"
+    if (seal.created, seal.files, seal.content_bytes) != (record.created, record.files, record.content_bytes):
+        made = f"made {seal.created}, {seal.files} files"
+        return f"another archive lies there ({made}) than its record says (made {record.created}, {record.files} files)"
+    return ""
 
 
 def problems_there(
@@ -322,20 +458,36 @@ def problems_there(
     """What is wrong with a copy, one sentence each; nothing is written.
 
     Always: it is there, with its record, its size, and the very version that was read back when it was copied
-    (`version` empty: not known here); its directory and manifest fit. `full` reads every byte. Raises RemoteError.
+    (`version` empty: not known here); its end is that of the archive its record is of; its directory and manifest fit.
+    `full` reads every byte and compares their SHA-256. Raises RemoteError.
     """
     file = remote.look(name)
     if file is None:
         return ["it is not there"]
     problems: list[str] = []
     there = record_of(remote, name)
+    opened = open_there(remote, file)
     if there is None:
         problems.append("its record is not there, or cannot be read")
     elif record is not None and there != record:
         problems.append("its record is another one's")
-    elif there.size != file.size:
-        problems.append(f"it has {file.size} bytes and should have {there.size}")
+    elif unlike := _unlike(there, name, opened):
+        problems.append(unlike)
     elif version and file.version != version and not full:
         problems.append("it was written anew since it was read back; --full reads it again")
-    problems += verify_archive(open_there(remote, file), quick=not full, progress=progress).problems
+    # What has the SHA-256 that was taken when every byte was proved needs no other look into its members.
+    reading = Advance(file.size, progress, None, "")
+    whole = full and there is not None and _sha256_there(remote, file, reading) == there.sha256
+    if full and there is not None and not whole:
+        problems.append("its SHA-256 is not that of the archive that was copied")
+    problems += verify_archive(opened, quick=not full or whole, progress=progress).problems
     return problems
+
+
+def _sha256_there(remote: Remote, file: RemoteFile, advance: Advance | None = None) -> str:
+    hasher = hashlib.sha256()
+    for block in remote.blocks(file):
+        hasher.update(block)
+        if advance is not None:
+            advance(len(block))
+    return hasher.hexdigest()

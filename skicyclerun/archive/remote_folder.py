@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,12 +20,17 @@ from pathlib import Path
 from typing import Final
 
 from skicyclerun.archive.archive_file import drop_from_cache
-from skicyclerun.archive.remote import RemoteFile
+from skicyclerun.archive.plan import nearest_folder
+from skicyclerun.archive.publish import ARCHIVE_NAME
+from skicyclerun.archive.remote import LONGEST_RECORD, RemoteFile
 from skicyclerun.errors import RemoteError, RemoteUnreachable
 from skicyclerun.files.atomic_files import rename_to_new_name, sync_directory, sync_files
 from skicyclerun.wording import bytes_in_words
 
 IDENTITY_FILE: Final = ".skicyclerun-archives"
+#: What `create` leaves when it is killed. Another machine may be writing one now, by a clock that differs.
+_LEFT_OVER: Final = re.compile(rf"(?:{ARCHIVE_NAME.pattern}\.json|{re.escape(IDENTITY_FILE)})\.new-[0-9a-f]{{12}}")
+_LEFT_OVER_SECONDS: Final = 86_400
 #: Where systems mount disks: a folder below one of these lies on another disk, or the disk is not connected.
 _MOUNT_FOLDERS: Final = ("/Volumes", "/media", "/mnt", "/run/media")
 _SPARE_BYTES: Final = 16 << 20
@@ -44,21 +50,19 @@ class FolderRemote:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.url = str(folder)
+        self.is_near = True
 
     def identify(self, known: str, *, make: bool) -> str:
         with self._translated():
             if not stat.S_ISDIR(os.stat(self._folder).st_mode):
                 raise RemoteUnreachable(self.url, "it is no folder")
-            for mounts in _MOUNT_FOLDERS:
-                below = self._folder.is_relative_to(mounts)
-                if below and os.stat(self._folder).st_dev == os.stat(mounts).st_dev:
-                    raise RemoteUnreachable(
-                        self.url, f"no disk is mounted there: it is a folder on the disk of {mounts}"
-                    )
+            self._check_mounted()
             found = self._identity()
             if found == "" and known == "" and make:
                 self.create(IDENTITY_FILE, secrets.token_hex(16).encode() + b"\n")
                 found = self._identity()
+            if make and (not known or found == known):
+                self._clear_left_over()
         if known and found != known:
             raise RemoteUnreachable(
                 self.url,
@@ -66,6 +70,32 @@ class FolderRemote:
                 "`skicyclerun archive push --new-place` takes it",
             )
         return found
+
+    def _check_mounted(self) -> None:
+        """Also where a symbolic link leads to a folder of mounts, or a disk is mounted at that very folder."""
+        places = {self._folder, Path(os.path.realpath(self._folder))}
+        for mounts in _MOUNT_FOLDERS:
+            real = os.path.realpath(mounts)
+            below = any(place.is_relative_to(spelt) for place in places for spelt in (mounts, real))
+            if below and not os.path.ismount(real) and os.stat(self._folder).st_dev == os.stat(real).st_dev:
+                raise RemoteUnreachable(self.url, f"no disk is mounted there: it is a folder on the disk of {mounts}")
+
+    def doubt(self, archives: Path) -> str:
+        with self._translated():
+            if os.stat(self._folder).st_dev == os.stat(nearest_folder(archives)).st_dev:
+                return "it lies on the disk of the archives themselves"
+        return "" if any(file.name != IDENTITY_FILE for file in self.files()) else "it is empty"
+
+    def _clear_left_over(self) -> None:
+        """Records that a killed process wrote and had not named yet."""
+        for file in self.files():
+            written = int(file.version) / 1e9
+            if (
+                _LEFT_OVER.fullmatch(file.name)
+                and file.size <= LONGEST_RECORD
+                and time.time() - written > _LEFT_OVER_SECONDS
+            ):
+                (self._folder / file.name).unlink(missing_ok=True)
 
     def _identity(self) -> str:
         with suppress(FileNotFoundError), open(self._open(IDENTITY_FILE), "rb") as stream:
@@ -106,7 +136,7 @@ class FolderRemote:
         return True
 
     def write(self, name: str, token: str, blocks: Iterator[bytes], size: int) -> str:
-        partial = f"{name}.partial-{token}"
+        partial = self.unpublished(name, token)
         path = self._folder / partial
         with self._translated():
             path.unlink(missing_ok=True)
@@ -132,6 +162,14 @@ class FolderRemote:
             sync_directory(self._folder)
         return partial
 
+    def unpublished(self, name: str, token: str) -> str:
+        return f"{name}.partial-{token}"
+
+    def discard(self, name: str, token: str) -> None:
+        with self._translated():
+            (self._folder / self.unpublished(name, token)).unlink(missing_ok=True)
+            sync_directory(self._folder)
+
     def _into(self, path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
         """The blocks; what goes wrong with reading them is not taken for a fault of this disk."""
         while True:
@@ -147,6 +185,7 @@ class FolderRemote:
         if written == name:
             return
         with self._translated():
+            sync_files([self._folder / written])
             try:
                 rename_to_new_name(self._folder / written, self._folder / name)
             except FileExistsError:

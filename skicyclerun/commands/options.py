@@ -215,19 +215,22 @@ def settings_of(
     *,
     needs_lib_root: bool = True,
     only: Collection[str] | None = None,
+    writes: bool = False,
     carries_on: bool = False,
     quiet: bool = False,
 ) -> Settings:
     """The settings with the command line's word on top; prints their warnings, unless `quiet`. Raises ConfigError.
 
-    `needs_lib_root` and `only` as for `load_settings`; what is wrong in sections that are not needed is counted.
-    `carries_on`: which stages run is known only to the run that is carried on with.
+    `needs_lib_root`, `only` and `writes` as for `load_settings`; what is wrong in sections that are not needed is
+    counted. `carries_on`: which stages run is known only to the run that is carried on with.
     """
     from skicyclerun.settings.load import load_settings
     from skicyclerun.settings.read_stages import UNNEEDED
 
     given = dict(overrides or {}) | given_source(source, library)
-    settings = load_settings(config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only)
+    settings = load_settings(
+        config_file, lib_root=lib_root, overrides=given, needs_lib_root=needs_lib_root, only=only, writes=writes
+    )
     for warning in () if quiet else settings.warnings:
         if not (carries_on and warning.endswith(UNNEEDED)):
             _warn(warning)

@@ -90,7 +90,16 @@ FAULT_POINTS: tuple[str, ...] = (
     "copy.committed",
     "copy.removed_here",
     "copy.only_there",
+    # the removal of an archive in both places (actors/archive_prune.py)
+    "copy.prune_begun",
     "copy.deleted_there",
+    "copy.gone_there",
+    "copy.gone_here",
+    "copy.pruned",
+    # … and where there is no second place (archive/retention.py)
+    "retention.removed",
+    # what is begun there for an archive that is gone here (archive/remote.py)
+    "copy.cleared_there",
     # photos that are left out by hand (state/left_out.py)
     "left_out.committed",
     # the end of an update (actors/departures.py)

@@ -192,7 +192,7 @@ class Summary:
             yield f"What was here before is in the archive {archive.file} ({size}, {proved})."
         elif archive is not None and archive.status is ArchiveStatus.FAILED:
             yield f"The archive of what was here before could not be made: {archive.reason}"
-        yield from (line.strip() for line in copies_in_words(report.copies))
+        yield from (line.strip() for line in copies_in_words(report))
         if away := self._put_away:
             were = "was" if away == 1 else "were"
             files = counted_with_commas(away, "file")

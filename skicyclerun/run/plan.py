@@ -53,7 +53,7 @@ from skicyclerun.run.choice_ahead import choice_in_words, nothing_passes
 from skicyclerun.run.lock import RunLock, current_holder
 from skicyclerun.settings.export_options import ExportOptions
 from skicyclerun.settings.later_stages import LeftStage, later_stages, left_in_words
-from skicyclerun.settings.load import check_source_and_outputs
+from skicyclerun.settings.load import check_archive_place, check_source_and_outputs
 from skicyclerun.settings.missing_folders import check_folders
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import KeepsTime, Source, TimeLimits
@@ -187,10 +187,13 @@ class Planner:
     async def look_ahead(self, stack: AsyncExitStack) -> Plan | str:
         """What would be done, with the source left open for it. Nothing is made, locked or written."""
         try:
-            return await self._looked_ahead(stack)
+            plan = await self._looked_ahead(stack)
         except SourceStopped as error:
             error.before_anything_began(self.request.typed)
             raise
+        if self.source is None and self.seen is not None and not isinstance(plan, str):
+            check_archive_place(self._settings, self.seen.source_folder)  # what is opened has been looked at
+        return plan
 
     async def _looked_ahead(self, stack: AsyncExitStack) -> Plan | str:
         settings = self._settings

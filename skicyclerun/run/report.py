@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: So many photos that were not exported are named per album, unless all are asked for.
 NAMED_PER_ALBUM: Final = 20
 
+#: So many archives that lie in a former second place are named.
+NAMED_COPIES: Final = 3
 #: What most go on with after an export.
 _USUAL_STAGES: Final = ("metadata_extraction", "preprocessing", "watermarking")
 _NOT_EXPORTED: Final = (PhotoStatus.FAILED, PhotoStatus.MISSING)
@@ -94,6 +96,8 @@ class RunReport:
     """Photos of the run's source that somebody has left out by name, until they are taken in again."""
     copies: tuple[CopyRow, ...] = ()
     """In the second place for archives, where there is one: that of the run's archive, and all that are pending."""
+    copies_in_other_places: tuple[CopyRow, ...] = ()
+    """In places that are not the configured one now: those of the run's archive, and all that lie there alone."""
 
     @property
     def accounted_for(self) -> bool:
@@ -150,6 +154,8 @@ async def build_report(
     stages = await build_stage_reports(store, run, exported, stage_folders, with_photos=with_photos)
     archive = await archive_of_run(store, run.id)
     copies = await archive_copies.of_remote(store, remote) if remote is not None else []
+    elsewhere = await archive_copies.in_other_places(store, remote or "")
+    confirmed = {copy.file for copy in copies if copy.status is not CopyStatus.PENDING}
     present = await store.one("present_of_run", {"run_id": run.id})
     return RunReport(
         run=run,
@@ -175,6 +181,12 @@ async def build_report(
             copy
             for copy in copies
             if copy.status is CopyStatus.PENDING or (archive is not None and copy.file == archive.file)
+        ),
+        copies_in_other_places=tuple(
+            copy
+            for copy in elsewhere
+            if (copy.status is CopyStatus.ONLY_THERE and copy.file not in confirmed)
+            or (archive is not None and copy.file == archive.file)
         ),
     )
 
@@ -253,7 +265,8 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "left_out": [known(photo, "name", "photo_id", "component", "since") for photo in report.left_out],
         "archive": _archive_json(report.archive),
         "archive_copies": [
-            known(copy, "file", "remote", "status", "name", "copied_at", "attempts", "reason") for copy in report.copies
+            known(copy, "file", "remote", "status", "name", "copied_at", "attempts", "reason")
+            for copy in (*report.copies, *report.copies_in_other_places)
         ],
         "stages": stages_as_json(report.stages, with_photos=report.with_photos),
     }
@@ -453,7 +466,7 @@ def _summary(report: RunReport, places: str) -> Iterator[str]:
         yield f"Archive: failed. {printable(archive.reason)}"
     elif archive is not None:
         yield "Archive: nothing to archive." if archive.ended else "Archive: not proved yet."
-    yield from copies_in_words(report.copies)
+    yield from copies_in_words(report)
     if totals.exported and not report.files_present:
         yield (
             "Its files are a later run's now, which took them over as they are or exported them anew; or they are no "
@@ -517,20 +530,32 @@ def _left_out_in_words(photos: tuple[LeftOutPhoto, ...]) -> str:
     )
 
 
-def copies_in_words(copies: tuple[CopyRow, ...]) -> Iterator[str]:
-    """Where the run's archive lies besides, and which archives are still to be copied."""
-    pending = [copy for copy in copies if copy.status is CopyStatus.PENDING]
-    for copy in copies:
-        if copy.status is not CopyStatus.PENDING:
+def copies_in_words(report: RunReport) -> Iterator[str]:
+    """Where the run's archive lies besides, which archives are still to be copied, and which lie in a place that is no
+    longer the configured one."""
+    pending = [copy for copy in report.copies if copy.status is CopyStatus.PENDING]
+    file = report.archive.file if report.archive is not None else ""
+    for copy in (*report.copies, *report.copies_in_other_places):
+        if copy.status is not CopyStatus.PENDING and copy.file == file:
             alone = ", and no longer here" if copy.status is CopyStatus.ONLY_THERE else ""
+            former = ", which is not `cleanup.remote` now" if copy in report.copies_in_other_places else ""
             when = (copy.copied_at or "")[:19].replace("T", " ")
-            yield f"         in {printable(copy.remote)}{alone}: read back from there {when} UTC."
+            yield f"         in {printable(copy.remote)}{former}{alone}: read back from there {when} UTC."
     if pending:
         have = "archive is" if len(pending) == 1 else "archives are"
         reason = next((copy.reason for copy in reversed(pending) if copy.reason), "")
         yield (
             f"{len(pending)} {have} not copied to {printable(pending[0].remote)} yet. "
             f"{printable(reason)}{' ' if reason else ''}`skicyclerun archive push` goes on with it."
+        )
+    alone_there = [copy for copy in report.copies_in_other_places if copy.status is CopyStatus.ONLY_THERE]
+    for remote in dict.fromkeys(copy.remote for copy in alone_there):
+        files = list(dict.fromkeys(copy.file for copy in alone_there if copy.remote == remote))
+        shown = ", ".join(files[-NAMED_COPIES:]) + (" …" if len(files) > NAMED_COPIES else "")
+        lie = "lies" if len(files) == 1 else "lie"
+        yield (
+            f"{counted(len(files), 'archive')} {lie} only in {printable(remote)}, which is not `cleanup.remote` now: "
+            f"{shown}. To reach them, set it to that again."
         )
 
 

@@ -35,6 +35,7 @@ def load_settings(
     overrides: Mapping[str, object] = _NOTHING,
     needs_lib_root: bool = True,
     only: Collection[str] | None = None,
+    writes: bool = False,
 ) -> Settings:
     """Read, resolve and check the configuration.
 
@@ -49,7 +50,7 @@ def load_settings(
 
     `only` are the sections that have to be right besides the paths, for what reads rather than runs; what is wrong
     elsewhere, and which folders endanger each other, is then in `Settings.problems`, and a wrong section's defaults
-    stand. None: everything has to be right.
+    stand. None: everything has to be right. `writes`: which folders endanger each other counts all the same.
 
     Raises ConfigError, or ConfigErrors with all problems at once; either carries the warnings there were.
     """
@@ -66,7 +67,9 @@ def load_settings(
     variables = variables_beside(beside, environ)
     if root is None:
         root = named_root(None, variables)
-    return settings_from(written, file, root, variables, overrides, needs_lib_root=needs_lib_root, only=only)
+    return settings_from(
+        written, file, root, variables, overrides, needs_lib_root=needs_lib_root, only=only, writes=writes
+    )
 
 
 def check_source_and_outputs(settings: Settings, library: Path) -> None:
@@ -87,3 +90,15 @@ def check_source_and_outputs(settings: Settings, library: Path) -> None:
         written = {"lib_root": settings.lib_root, **written}
     emptied = [f"paths.{key}" for key in (*EMPTIED_KEYS, *(stage.output for stage in asked if stage.output))]
     raise_all(unsafe_source(library, written, emptied, settings.file))
+
+
+def check_archive_place(settings: Settings, library: Path | None) -> None:
+    """Refuse a second place for archives in the source: the configured one, and `library`, which runs have read.
+
+    For what writes into that place and opens no source. Raises ConfigError.
+    """
+    if settings.cleanup.remote is None or not settings.cleanup.remote.startswith("/"):
+        return
+    written = {"cleanup.remote": Path(settings.cleanup.remote)}
+    for source in {settings.export.library, library} - {None}:
+        raise_all(unsafe_source(Path(source or "/"), written, (), settings.file))

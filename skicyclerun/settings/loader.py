@@ -53,6 +53,7 @@ def settings_from(
     *,
     needs_lib_root: bool,
     only: Collection[str] | None = None,
+    writes: bool = False,
 ) -> Settings:
     """The settings that `written`, the object in `file`, means; the parameters are those of `load_settings`.
 
@@ -106,7 +107,7 @@ def settings_from(
     unsafe = _unsafe(settings, environ)
     try:
         raise_all([error for error in problems.errors if _stops(error, only)], settings.warnings)
-        if only is None:
+        if only is None or writes:
             raise_all(unsafe, settings.warnings)
     except ConfigError as error:
         error.log_file = _log_file_all_the_same(settings, unsafe)

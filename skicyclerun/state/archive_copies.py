@@ -31,6 +31,10 @@ class CopyRow:
     attempts: int
     reason: str
     copied_at: str | None
+    damage: str = ""
+    """What reading it back again found wrong with it."""
+    prune_begun: bool = False
+    """Its removal, in both places, was begun: it is no archive any more, and whoever comes next finishes that."""
 
     @classmethod
     def of(cls, row: Row) -> CopyRow:
@@ -47,6 +51,8 @@ class CopyRow:
             attempts=row["attempts"],
             reason=row["reason"],
             copied_at=row["copied_at"],
+            damage=row["damage"],
+            prune_begun=row["prune_begun_at"] is not None,
         )
 
 
@@ -73,6 +79,16 @@ async def of_remote(store: Queries, remote: str) -> list[CopyRow]:
     return [CopyRow.of(row) for row in await store.all("copies_of_remote", {"remote": remote})]
 
 
+async def in_other_places(store: Queries, remote: str) -> list[CopyRow]:
+    """Copies that were confirmed in another place than this one (empty: in any), oldest first."""
+    return [CopyRow.of(row) for row in await store.all("copies_in_other_places", {"remote": remote})]
+
+
+async def files_archived(store: Queries) -> set[str]:
+    """Names of the archives that jobs of this database made."""
+    return {str(row["file"]) for row in await store.all("files_archived")}
+
+
 async def get(store: Store, copy_id: int) -> CopyRow:
     """Raises LookupError."""
     row = await store.one("copy_by_id", {"id": copy_id})
@@ -94,6 +110,37 @@ async def put_off(store: Store, copy: CopyRow, reason: str) -> None:
     """Enter why it is still pending."""
     async with store.transaction() as transaction:
         await transaction.execute("copy_put_off", {"id": copy.id, "reason": reason})
+
+
+async def begin_prune(store: Store, copy: CopyRow) -> CopyRow:
+    """Commit that its removal begins."""
+    async with store.transaction() as transaction:
+        await transaction.execute("copy_prune_begun", {"id": copy.id, "begun_at": transaction.now})
+    return await get(store, copy.id)
+
+
+async def withdraw_prune(store: Store, copy: CopyRow) -> None:
+    """Commit that nothing of it was removed after all."""
+    async with store.transaction() as transaction:
+        await transaction.execute("copy_prune_begun", {"id": copy.id, "begun_at": None})
+
+
+async def read_again(store: Store, copy: CopyRow, *, damage: str, version: str | None = None) -> None:
+    """Commit what came of reading it back again: `damage`, or none, and then the `version` of what was read.
+
+    Nothing changes where it was copied anew since `copy` was read.
+    """
+    async with store.transaction() as transaction:
+        values = {"id": copy.id, "damage": damage, "version": version, "known": copy.version}
+        await transaction.execute("copy_read_again", values)
+
+
+async def forget(store: Store, copy: CopyRow) -> None:
+    """Commit that there will be no copy of it. Raises IllegalTransition where it is no longer pending."""
+    async with store.transaction() as transaction:
+        if await transaction.execute("forget_copy", {"id": copy.id}) != 1:
+            raise IllegalTransition(f"The copy of {copy.file} is no longer pending.")
+        await record(transaction, "archive_copy", copy.id, copy.status, "forget", "")
 
 
 async def step(store: Store, copy: CopyRow, trigger: CopyTrigger, *, version: str | None = None) -> CopyRow:
@@ -126,6 +173,14 @@ async def identity(store: Store, remote: str) -> str:
     return str(row["identity"]) if row is not None else ""
 
 
-async def remember_identity(store: Store, remote: str, found: str) -> None:
+async def is_confirmed(store: Queries, remote: str) -> bool:
+    """Whether the place is surely the one that is meant; also where nothing is remembered of it."""
+    row = await store.one("remote_identity", {"remote": remote})
+    return row is None or bool(row["confirmed"])
+
+
+async def remember_identity(store: Store, remote: str, found: str, *, confirmed: bool) -> None:
+    """Enter which place it is; `confirmed`: that it is the one that is meant."""
     async with store.transaction() as transaction:
-        await transaction.execute("remember_remote", {"remote": remote, "identity": found})
+        values = {"remote": remote, "identity": found, "confirmed": int(confirmed)}
+        await transaction.execute("remember_remote", values)

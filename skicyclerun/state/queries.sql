@@ -532,28 +532,45 @@ INSERT OR IGNORE INTO archive_copies (file, remote, token, entered_at) VALUES (:
 -- name: copies_of_remote
 SELECT * FROM archive_copies WHERE remote = :remote AND status <> 'pruned' ORDER BY id
 
+-- name: copies_in_other_places
+SELECT * FROM archive_copies WHERE remote <> :remote AND status IN ('copied', 'only_there') ORDER BY id
+
+-- name: files_archived
+SELECT DISTINCT file FROM archives WHERE file <> ''
+
 -- name: copy_by_id
 SELECT * FROM archive_copies WHERE id = :id
 
 -- name: name_copy
 UPDATE archive_copies SET name = :name, token = :token, size = :size, sha256 = :sha256 WHERE id = :id AND status = 'pending'
 
+-- name: forget_copy
+DELETE FROM archive_copies WHERE id = :id AND status = 'pending'
+
 -- name: copy_put_off
 UPDATE archive_copies SET attempts = attempts + 1, reason = :reason WHERE id = :id AND status = 'pending'
 
 -- name: step_copy
 UPDATE archive_copies SET status = :to_status, reason = '', version = COALESCE(:version, version),
-                          copied_at = COALESCE(:copied_at, copied_at), ended_at = :ended_at
+                          copied_at = COALESCE(:copied_at, copied_at), ended_at = :ended_at,
+                          damage = CASE WHEN :copied_at IS NULL THEN damage ELSE '' END
 WHERE id = :id AND status = :from_status
+
+-- name: copy_prune_begun
+UPDATE archive_copies SET prune_begun_at = :begun_at WHERE id = :id AND status <> 'pruned'
+
+-- name: copy_read_again
+UPDATE archive_copies SET damage = :damage, version = COALESCE(:version, version)
+WHERE id = :id AND status IN ('copied', 'only_there') AND version = :known
 
 -- name: jobs_with_file
 SELECT COUNT(*) AS jobs FROM archives WHERE file = :file AND status NOT IN ('done', 'failed')
 
 -- name: remote_identity
-SELECT identity FROM archive_remotes WHERE remote = :remote
+SELECT identity, confirmed FROM archive_remotes WHERE remote = :remote
 
 -- name: remember_remote
-INSERT OR REPLACE INTO archive_remotes (remote, identity) VALUES (:remote, :identity)
+INSERT OR REPLACE INTO archive_remotes (remote, identity, confirmed) VALUES (:remote, :identity, :confirmed)
 
 -- name: catalog_written
 SELECT path, identity FROM catalog_written

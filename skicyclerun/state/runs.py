@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from skicyclerun.errors import IllegalTransition
@@ -58,6 +59,11 @@ class RunRow:
     def unfinished(self) -> bool:
         """True when `run --resume` has something to carry on with."""
         return self.status in (RunStatus.ACTIVE, RunStatus.INTERRUPTED)
+
+    @property
+    def source_folder(self) -> Path | None:
+        """The folder or library that it read; None where Photos.app was asked."""
+        return None if self.source_kind is SourceKind.APPLE_PHOTOS else Path(self.source_location)
 
     @property
     def may_empty(self) -> bool:

@@ -43,7 +43,7 @@ from skicyclerun.run.plan import source_for
 from skicyclerun.run.session import said_from_any_thread
 from skicyclerun.run.shutdown import Shutdown, listen
 from skicyclerun.settings.export_options import ExportOptions
-from skicyclerun.settings.load import check_source_and_outputs
+from skicyclerun.settings.load import check_archive_place, check_source_and_outputs
 from skicyclerun.settings.models import Settings
 from skicyclerun.sources.base import Source
 from skicyclerun.sources.chosen_photos import choosing
@@ -122,12 +122,14 @@ async def verify_and_repair(
 ) -> VerifyOutcome:
     """Look, export or make again what is broken, write the catalog where it is wrong, and look again.
 
-    Raises LockHeld, NoState, UsageError where a run is unfinished, StateError, StorageError, and SourceStopped where
-    the source cannot go on; the repair can then be carried on with `run --resume`.
+    Raises ConfigError where archives would go into the source, LockHeld, NoState, UsageError where a run is unfinished,
+    StateError, StorageError, and SourceStopped where the source cannot go on; the repair can then be carried on with
+    `run --resume`.
     """
     # Where there is nothing to repair, nothing is made: not even the lock file.
-    async with await Store.open_to_read(settings.paths.state_db):
-        pass
+    async with await Store.open_to_read(settings.paths.state_db) as store:
+        latest = await runs.latest(store)
+        check_archive_place(settings, latest.source_folder if latest is not None else None)
     with RunLock(settings.lib_root, lock_file(settings)):
         began = anyio.current_time()
         with open_run_log(settings.log_file(timestamp_now()), settings.logging.level):
