@@ -370,7 +370,7 @@ def test_the_question_before_says_where_and_how_much_and_yes_is_not_needed_off_a
     assert ahead.code == 0
     assert f"{bucket.name}/site/ is there. 3 files ({size / 1000:.1f} kB) to go up" in ahead.stderr
     assert "3 to do (3 new)" in ahead.stderr
-    assert {each.method for each in service.proxy.asked} == {"HEAD"}
+    assert {each.method for each in service.proxy.asked} == {"HEAD", "GET"}
     ended = sample.run("--stages", "s3_deployment")
     assert "is there and can be written to. 3 files" in ended.stderr
     assert len(bucket.keys()) == 6

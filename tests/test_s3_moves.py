@@ -319,7 +319,11 @@ def test_what_another_library_has_put_in_the_place_of_ours_is_not_removed(
     second = Staged(tmp_path / "second")
     second.picture("Sea/IMG_3.jpg", 111)
     second.configure(s3_deployment=bucket.section)
-    assert second.export("s3_deployment").code == 0
+    ended = second.export("s3_deployment")
+    assert ended.code == 0
+    assert "It holds 7 objects already of which this library has no record" in ended.stderr
+    assert "Nothing to go up yet; what this run makes of 1 photo will." in ended.stderr
+    assert "has no record" not in second.update("s3_deployment").stderr
     theirs = bucket.objects()["site/Sea/IMG_3.jpg"]
     configure(sample, bucket, delete_removed=True)
     (sample.library / "Sea" / "IMG_3.jpg").unlink()

@@ -219,7 +219,9 @@ class S3Deployment(Recipe):
     def ask_the_service(self, *, may_write: bool, first: bool = False) -> str:
         """Whether the bucket is there and, if asked for, may be written to; in sentences, the last without its stop.
 
-        `first`: no row speaks of it; what it holds already is told. Raises StageError where it is not, BucketUnreachable where that cannot be told now.
+        `first`: no row speaks of it; what it holds already is told.
+
+        Raises StageError where it is not, BucketUnreachable where that cannot be told now.
         """
         there = 0
         try:
