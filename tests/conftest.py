@@ -31,6 +31,9 @@ _LONGEST: Final = (
     "test_stage_campaign",
     "test_crash_campaign",
     "test_archive_push",
+    "test_bucket_refusals",
+    "test_s3_verification",
+    "test_s3_moves",
     "test_llm_runs",
     "test_images_heic",
     "test_outputs_campaign",
@@ -43,8 +46,10 @@ _LONGEST: Final = (
     "test_report_browser",
     "test_cli_signals",
     "test_check_on_a_mac",
+    "test_s3_corrected",
     "test_photos_app_campaign",
     "test_archive_remote",
+    "test_archive_places",
     "test_preprocessing",
     "test_source_contract",
     "test_rebuild_state",
@@ -60,6 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """xdist hands modules out in the order of their first tests."""
     place = {name: number for number, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are cores. A third of their time the tests wait, for servers, time-outs, disks."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
