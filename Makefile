@@ -50,7 +50,7 @@ demo: $(RUN_STAMP)
 # An installed program has its bytecode; without it, each of the suite's hundreds of processes compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Test modules are shared out over the cores, the longest first (tests/conftest.py); a module stays on one. Their folders
+# Test modules are shared out over one process more than there are cores, the longest first (tests/conftest.py); a module stays on one. Their folders
 # lie in memory if there is room (tests/folders_in_memory.py), otherwise, or with TMPDIR=/tmp, on the disk.
 # TESTS=tests/test_naming.py runs only those named.
 PYTEST = $(BIN)/python -m pytest -p tests.folders_in_memory -n auto --dist loadfile --no-loadscope-reorder

@@ -23,6 +23,8 @@ from tests.fork_server import ForkServer, fork_server
 from tests.remote_places import Bucket, credentials, s3_service
 from tests.test_archive_push import STAMPS, Library, name_of
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Bucket]:

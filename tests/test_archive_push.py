@@ -40,6 +40,8 @@ from tests.command_line import (
 from tests.fork_server import ForkServer, fork_server
 from tests.remote_places import BUCKET, Bucket, Trouble, credentials, s3_service
 
+pytestmark = pytest.mark.long
+
 OF_A_COPY = (
     "copy.reserved",
     "copy.named",
