@@ -329,3 +329,16 @@ def test_what_another_library_has_put_in_the_place_of_ours_is_not_removed(
     (sample.library / "Sea" / "IMG_3.jpg").unlink()
     assert sample.update("s3_deployment").code == 0
     assert bucket.objects()["site/Sea/IMG_3.jpg"] == theirs
+
+
+def test_an_export_made_anew_of_the_same_pictures_asks_the_bucket_nothing(
+    sample: Staged, bucket: BucketThere, service: Service
+) -> None:
+    sample.configure(pipeline={"stages": ["cleanup", "export", "s3_deployment"]})
+    service.proxy.clear()
+    service.proxy.behave = lambda asked: Bad(reset=True) if asked.method != "HEAD" or asked.key else None
+    before = bucket.whole()
+    ended = sample.run("--yes", "--stages", "cleanup,export,s3_deployment")
+    service.proxy.clear()
+    assert ended.code == 0, ended
+    assert bucket.whole() == before

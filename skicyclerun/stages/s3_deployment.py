@@ -460,6 +460,11 @@ class S3Deployment(Recipe):
         """Whether the bucket had an object under this key when the run first looked."""
         return key in self._listed
 
+    def is_listed(self, known: KnownObject) -> bool:
+        """Whether the listing has it as its row says; True where this run has not needed one."""
+        listed = self._listed.get(known.key)
+        return not self._listed_once or (listed is not None and listed.etag == known.etag)
+
     def is_as_known(self, bucket: Bucket, known: KnownObject) -> bool:
         """Whether the object is there as its row says, with the headers that the section has now."""
         head = bucket.head(known.key)
