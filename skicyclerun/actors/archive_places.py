@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from skicyclerun.actors.unwaited_thread import in_unwaited_thread
 from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.listing import ListedArchive, list_archives, moment_of_name
 from skicyclerun.archive.remote import CopyThere, Remote, copies_there, open_there
+from skicyclerun.archive.unwaited_thread import in_unwaited_thread
 from skicyclerun.errors import ArchiveError, ArchiveUnknown, RemoteError
 from skicyclerun.settings.models import Settings
 from skicyclerun.state import archive_copies

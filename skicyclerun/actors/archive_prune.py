@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 
 from skicyclerun.actors.archive_places import PlacedArchive, Places
-from skicyclerun.actors.unwaited_thread import in_unwaited_thread
 from skicyclerun.archive.advance import Progress
 from skicyclerun.archive.listing import ListedArchive
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.remote import Remote, problems_there, record_of, remove_copy
 from skicyclerun.archive.retention import PrunePlan, plan_prune, prune_archives
+from skicyclerun.archive.unwaited_thread import in_unwaited_thread
 from skicyclerun.errors import RemoteError, RemoteUnreachable, StorageError
 from skicyclerun.files.atomic_files import sync_directory
 from skicyclerun.files.fault_points import fault_point

@@ -23,7 +23,6 @@ from typing import Final, TypeVar
 
 import anyio
 
-from skicyclerun.actors.unwaited_thread import in_unwaited_thread
 from skicyclerun.archive.advance import Progress
 from skicyclerun.archive.archive_file import ArchiveFile
 from skicyclerun.archive.listing import list_archives
@@ -40,6 +39,7 @@ from skicyclerun.archive.remote import (
     release,
     reserve,
 )
+from skicyclerun.archive.unwaited_thread import in_unwaited_thread
 from skicyclerun.errors import (
     ArchiveError,
     ArchiveStopped,

@@ -25,11 +25,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from skicyclerun.archive.advance import Advance, Progress, Stop
 from skicyclerun.archive.archive_bytes import FileBytes, RangedBytes
 from skicyclerun.archive.archive_file import drop_from_cache
-from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.manifest import Sha256
 from skicyclerun.archive.prove import verify_archive
 from skicyclerun.archive.publish import ARCHIVE_NAME
 from skicyclerun.archive.seal import read_seal
+from skicyclerun.archive.unwaited_thread import interruptibly
 from skicyclerun.errors import ArchiveError, ArchiveNotProved, RemoteError, RemoteNameTaken
 from skicyclerun.files.fault_points import fault_point
 

@@ -13,8 +13,8 @@ import anyio
 import click
 
 from skicyclerun.archive.archive_bytes import RangedBytes
-from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.listing import ListedArchive, archive_named
+from skicyclerun.archive.unwaited_thread import interruptibly
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.archive_places import (
     alone,

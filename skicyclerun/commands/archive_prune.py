@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from skicyclerun.archive.interruptible import interruptibly
 from skicyclerun.archive.listing import ListedArchive
+from skicyclerun.archive.unwaited_thread import interruptibly
 from skicyclerun.commands import exit_codes
 from skicyclerun.commands.archive_places import (
     alone,
