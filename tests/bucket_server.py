@@ -20,7 +20,7 @@ import boto3
 from botocore.config import Config
 
 import tests.aws_descriptions  # noqa: F401  (sessions share what they read)
-from tests.bucket_proxy import Proxy, proxy_before
+from tests.bucket_proxy import Asked, Proxy, proxy_before
 
 #: Nobody's; moto asks for some, and looks at none.
 CREDENTIALS: Final = {
@@ -155,6 +155,13 @@ def new_distribution(service: Service) -> str:
         }
     )
     return str(answer["Distribution"]["Id"])
+
+
+def assert_nothing_public(asked: list[Asked]) -> None:
+    """No request of any test has asked for an ACL or a policy."""
+    for each in asked:
+        assert not [name for name in each.headers if name.startswith(("x-amz-acl", "x-amz-grant"))], each
+        assert not {"acl", "policy", "publicAccessBlock", "website"} & each.query.keys(), each
 
 
 @contextmanager

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.bucket_server import BucketThere, Service
 
 #: A busy machine is no fault of an input, and fixtures are shared by all inputs of a test on purpose.
 _ALWAYS: Final = settings(
@@ -95,3 +99,32 @@ def sample_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("library") / "sample"
     make_sample_library(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """S3 and CloudFront on the loopback. Its modules are imported where it is asked for: boto3 takes a while."""
+    from tests.bucket_server import running_service
+
+    with running_service() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(service: Service) -> BucketThere:
+    """A new, empty one."""
+    return service.bucket()
+
+
+@pytest.fixture
+def bucket_credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the service asks for, in the environment. Nothing that the test does makes anything public."""
+    from tests.bucket_server import CREDENTIALS, assert_nothing_public
+
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
+    service.proxy.clear()
+    yield
+    service.proxy.let_go.set()
+    assert_nothing_public(service.proxy.asked)

@@ -7,7 +7,7 @@ import io
 import os
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +18,12 @@ from skicyclerun.bucket.objects import Bucket, Headers
 from skicyclerun.bucket.service import Service as BucketService
 from skicyclerun.images.position_signs import tags_of_jpeg
 from tests.bucket_proxy import Asked, Bad
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, running_service
+from tests.bucket_server import BucketThere, Service
 from tests.staged_sample import Staged
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("bucket_credentials")]
 
 RESET, SILENT = Bad(reset=True), Bad(silent=True)
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
-    service.proxy.clear()
-    yield
-    service.proxy.let_go.set()
-
-
-@pytest.fixture
-def bucket(service: Service) -> BucketThere:
-    return service.bucket()
 
 
 @pytest.fixture

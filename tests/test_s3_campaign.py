@@ -22,9 +22,14 @@ import pytest
 
 from skicyclerun.files.fault_points import FAULT_POINTS
 from tests.bucket_proxy import Asked
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
+from tests.bucket_server import (
+    CREDENTIALS,
+    BucketThere,
+    Service,
+    assert_nothing_public,
+    new_distribution,
+)
 from tests.fork_server import ForkServer, fork_server
-from tests.test_s3_deployment import assert_nothing_public
 from tests.test_stage_campaign import make_picture, query, without_times
 
 pytestmark = pytest.mark.crash
@@ -74,12 +79,6 @@ class Campaign:
     earlier_run: int
     expected: dict[str, Any]
     seconds: float
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

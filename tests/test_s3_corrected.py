@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -11,11 +10,11 @@ from urllib.parse import unquote
 import pytest
 
 from tests.bucket_proxy import Asked, Bad
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
+from tests.bucket_server import BucketThere, Service, new_distribution
 from tests.staged_sample import Staged
 from tests.test_s3_deployment import configure, invalidated, upload
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("bucket_credentials")]
 
 ALL = [
     "site/Alps/IMG_1.jpg",
@@ -29,25 +28,6 @@ ALL = [
 CHANGED = ["/site/Alps/IMG_2.jpg", "/site/Alps/index.json"]
 NO_RIGHTS = Bad(status=403, code="AccessDenied", message="Access Denied")
 WRONG = "EWRONG"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
-    service.proxy.clear()
-
-
-@pytest.fixture
-def bucket(service: Service) -> BucketThere:
-    return service.bucket()
 
 
 @pytest.fixture

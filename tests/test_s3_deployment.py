@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +22,13 @@ from skicyclerun.bucket import service as service_of_buckets
 from skicyclerun.bucket.service import Service as BucketService
 from skicyclerun.state.store import Store
 from tests.bucket_proxy import Asked, Bad
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
+from tests.bucket_server import BucketThere, Service, new_distribution
 from tests.command_line import Ended
 from tests.staged_sample import Staged
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("bucket_credentials")]
 
 UPLOAD = ("export", "s3_deployment")
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
-    service.proxy.clear()
-    yield
-    assert_nothing_public(service.proxy.asked)
-
-
-def assert_nothing_public(asked: list[Asked]) -> None:
-    """No request of any test has asked for an ACL or a policy."""
-    for each in asked:
-        assert not [name for name in each.headers if name.startswith(("x-amz-acl", "x-amz-grant"))], each
-        assert not {"acl", "policy", "publicAccessBlock", "website"} & each.query.keys(), each
-
-
-@pytest.fixture
-def bucket(service: Service) -> BucketThere:
-    return service.bucket()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -13,32 +12,13 @@ import pytest
 
 from skicyclerun.files.naming import collision_key
 from tests.bucket_proxy import Asked, Bad
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
+from tests.bucket_server import BucketThere, Service, new_distribution
 from tests.command_line import skicyclerun
 from tests.staged_sample import Staged
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("bucket_credentials")]
 
 REFUSED = Bad(status=400, code="InvalidRequest", message="Not this one")
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
-    service.proxy.clear()
-
-
-@pytest.fixture
-def bucket(service: Service) -> BucketThere:
-    return service.bucket()
 
 
 @pytest.fixture

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bucket_proxy import Asked, Bad
-from tests.bucket_server import CREDENTIALS, BucketThere, Service, new_distribution, running_service
+from tests.bucket_server import BucketThere, Service, new_distribution
 from tests.command_line import Ended, skicyclerun
 from tests.staged_sample import Staged
-from tests.test_s3_deployment import assert_nothing_public, configure, invalidated, objects, sent, upload
+from tests.test_s3_deployment import configure, invalidated, objects, sent, upload
 
-pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running_service() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _credentials(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", service.proxy.address)
-    service.proxy.clear()
-    yield
-    assert_nothing_public(service.proxy.asked)
-
-
-@pytest.fixture
-def bucket(service: Service) -> BucketThere:
-    return service.bucket()
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("bucket_credentials")]
 
 
 @pytest.fixture
